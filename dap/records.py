@@ -1,0 +1,59 @@
+"""Layer 0. The records that flow from prompts to points of the study.
+
+Token ids are int32 and right-padded with 0; a mask is 1 on the tokens of a
+response, its end-of-sequence token included, and 0 on padding.
+"""
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from jaxtyping import Array, Float, Int, PyTree
+
+T = TypeVar('T')
+
+
+class Pair(NamedTuple, Generic[T]):
+  """One thing for the chosen response and the same for the rejected one."""
+
+  chosen: T
+  rejected: T
+
+
+class Prompts(NamedTuple):
+  """A batch of prompts; `ids` are row numbers of the data set they are from."""
+
+  ids: Int[Array, ' batch']
+  tokens: Int[Array, 'batch prompt_length']
+
+
+class Responses(NamedTuple):
+  """`n` responses to each prompt.
+
+  `log_probs` are nats per token under the distribution that was sampled from
+  (after temperature and truncation), 0 on padding.
+  """
+
+  tokens: Int[Array, 'batch n length']
+  mask: Float[Array, 'batch n length']
+  log_probs: Float[Array, 'batch n length']
+
+
+class PreferenceBatch(NamedTuple):
+  """Pairs ready for a preference loss.
+
+  `weight` is 0 for rows that must not count (padding of a last batch, dropped
+  ties) and 1 otherwise; the step divides by its sum.
+  """
+
+  prompts: Prompts
+  responses: Pair[Int[Array, 'batch length']]
+  mask: Pair[Float[Array, 'batch length']]
+  reference_log_probs: Pair[Float[Array, 'batch length']]
+  weight: Float[Array, ' batch']
+
+
+class TrainState(NamedTuple):
+  """All that an update changes. `step` counts finished updates."""
+
+  step: Int[Array, '']
+  params: PyTree[Any]
+  optimizer: PyTree[Any]
