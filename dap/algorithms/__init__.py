@@ -1,0 +1,1 @@
+"""Layer 4. Algorithms as tuples of small functions, called by one loop."""

@@ -1,0 +1,92 @@
+"""Layer 4. Where a step's responses come from: data, a stream, or the policy.
+
+A stream is a data set that a run recorded, so offline training on it is
+`FromDataset(order=in_order)`; there is no third kind.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Int, Key, PyTree
+
+from dap.data import arrays
+from dap.records import Responses
+from dap.sampling.choose import InverseCdf
+
+# (number of examples, batch size, seed, step) -> rows of the batch
+Order = Callable[[int, int, int, int], np.ndarray]
+
+
+def in_order(
+  num_examples: int, batch_size: int, seed: int, step: int
+) -> np.ndarray:
+  """Rows as they lie, over and over: the order of a recorded stream."""
+  del seed
+  return np.arange(step * batch_size, (step + 1) * batch_size) % num_examples
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffledWindows:
+  """Examples permuted within consecutive windows of `batches` batches.
+
+  Tang et al. 2024, app. G.2 and fig. 13: between a stream's own order (1) and
+  a uniform shuffle (as many as there are).
+  """
+
+  batches: int
+
+  def __call__(
+    self, num_examples: int, batch_size: int, seed: int, step: int
+  ) -> np.ndarray:
+    """Rows of the batch; the last window may be shorter."""
+    size = self.batches * batch_size
+    epoch, start = divmod(step * batch_size, num_examples)
+    window = start // size
+    begin, end = window * size, min((window + 1) * size, num_examples)
+    generator = np.random.default_rng([seed, epoch, window])
+    permuted = begin + generator.permutation(end - begin)
+    offset = start - begin
+    return permuted[offset : offset + batch_size]
+
+
+@dataclasses.dataclass(frozen=True)
+class FromDataset:
+  """Pairs that exist: labelled data, or the recorded stream of a run."""
+
+  order: Order = arrays.batch_indices
+
+
+@dataclasses.dataclass(frozen=True)
+class FromPolicy:
+  """Responses drawn from the behaviour policy at temperature 1 by default.
+
+  Attributes:
+    length: most tokens of a response, its end-of-sequence token included.
+    num_samples: responses to each prompt.
+    choose: how a token is drawn, see `dap/sampling/choose.py`.
+    order: of the prompts.
+  """
+
+  length: int
+  num_samples: int = 2
+  choose: Callable = InverseCdf()
+  order: Order = arrays.batch_indices
+
+  def __call__(
+    self,
+    policy: Any,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt_length'],
+    keys: Key[Array, ' batch'],
+  ) -> Responses:
+    """Samples; one key for each prompt."""
+    return policy.sample(
+      params,
+      prompts,
+      keys,
+      num_samples=self.num_samples,
+      length=self.length,
+      choose=self.choose,
+    )

@@ -1,0 +1,39 @@
+"""Layer 3. A preference model as annotator: golden and proxy are this code."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float, Int, PyTree
+
+from dap import partitioning
+from dap.records import Responses
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceAnnotator:
+  """Asks a preference model about two responses, in both orders.
+
+  Asking in one order alone would let a policy exploit the model's liking for
+  a position (Tang et al. 2024, A.2, https://arxiv.org/abs/2405.08448).
+
+  Attributes:
+    model: a preference model of `dap/models/heads.py`.
+  """
+
+  model: Any
+
+  def __call__(
+    self,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt_length'],
+    responses: Responses,
+  ) -> tuple[Float[Array, ' batch'], Float[Array, ' batch']]:
+    """(p_ab, p_ba): that the one shown first is preferred, in both orders."""
+    tokens = responses.tokens
+    ab, ba = self.model.log_odds(params, prompts, tokens[:, 0], tokens[:, 1])
+    return jax.nn.sigmoid(ab), jax.nn.sigmoid(ba)
+
+  def sharding(self, mesh: jax.sharding.Mesh) -> PyTree:
+    """Where the model's parameters lie."""
+    return partitioning.param_sharding(self.model.logical_axes(), mesh)

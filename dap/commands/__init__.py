@@ -1,0 +1,89 @@
+"""Layer 6. The commands: each is one run function, bound by gin.
+
+The module of a run function also has `dry_run`, which takes the same arguments,
+prints what the run would cost and runs nothing.
+"""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+  """Where a command's run function is, and what `--help` says of it."""
+
+  module: str
+  function: str
+  summary: str
+  description: str
+  example: str
+
+
+_ONLINE = '--gin_file=configs/embedded/online_ipo.gin'
+_STUDY = '--gin_file=configs/studies/gap.gin'
+
+COMMANDS = {
+  'data': Command(
+    module='dap.data.command',
+    function='prepare_data',
+    summary='read, check and tokenise preference pairs, once',
+    description="""\
+Malformed rows are refused with file and line. The arrays lie in a cache named
+by content; training and studies make them too where they are missing.""",
+    example="""dap data --gin_file=gin/data/jsonl.gin \\
+    --gin.TRAIN_FILE='"train.jsonl"' --gin.TEST_FILE='"test.jsonl"'""",
+  ),
+  'train': Command(
+    module='dap.train',
+    function='train',
+    summary='train a policy or a preference model, offline or online',
+    description="""\
+The gin file chooses the algorithm: sampler, annotator, pairing, passes, loss,
+refresh. A run that was stopped continues from its last checkpoint.""",
+    example=f"""dap train {_ONLINE} \\
+    --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1""",
+  ),
+  'evaluate': Command(
+    module='dap.evaluation.evaluate',
+    function='evaluate',
+    summary='measure checkpoints: KL, win rate, accuracy as a classifier',
+    description="""\
+Appends a line for each checkpoint of a training run to runs.jsonl.""",
+    example=f"""dap evaluate {_ONLINE} \\
+    --gin.MODEL_DIR='"out/ipo"'""",
+  ),
+  'sample': Command(
+    module='dap.evaluation.sample',
+    function='sample',
+    summary='write responses of a checkpoint as readable text',
+    description="""\
+Samples from a checkpoint of a training run, on prompts of its test split.""",
+    example=f"""dap sample {_ONLINE} \\
+    --gin.MODEL_DIR='"out/ipo"'""",
+  ),
+  'study': Command(
+    module='dap.study.run',
+    function='run',
+    summary='run the stages of a study, those that are missing',
+    description="""\
+Stages are named by what determines them, from prepared data to the report, so
+a second start, or a start with other bindings, redoes only what changed.""",
+    example=f"""dap study {_STUDY} \\
+    --gin.STUDY_DIR='"out/gap"'""",
+  ),
+  'report': Command(
+    module='dap.study.report',
+    function='report',
+    summary='draw KL against win rate from the results of a study',
+    description="""\
+Reads results and writes plots and a summary: repeat it as you like.""",
+    example=f"""dap report {_STUDY} \\
+    --gin.STUDY_DIR='"out/gap"'""",
+  ),
+  'env': Command(
+    module='dap.commands.environment',
+    function='describe',
+    summary='print versions, devices, memory, disk and settings',
+    description="""\
+Add what it prints to every report of a bug.""",
+    example='dap env',
+  ),
+}

@@ -1,0 +1,22 @@
+"""Layer 6. The nearest known name, for error messages."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def names(wanted: str, known: Iterable[str]) -> list[str]:
+  """Up to three known names that look like `wanted`, nearest first."""
+  by_lower = {name.lower(): name for name in known if not name.startswith('_')}
+  close = difflib.get_close_matches(wanted.lower(), by_lower, n=3, cutoff=0.6)
+  return [by_lower[name] for name in close]
+
+
+def hint(wanted: str, known: Iterable[str]) -> str:
+  """A sentence that names the nearest, or lists all when they are few."""
+  known = sorted(name for name in known if not name.startswith('_'))
+  close = names(wanted, known)
+  if close:
+    return f' Nearest: {", ".join(close)}.'
+  if 0 < len(known) <= 12:
+    return f' Known: {", ".join(known)}.'
+  return ''

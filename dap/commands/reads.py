@@ -1,0 +1,183 @@
+"""Layer 6. Which bindings a run function reads, and which nobody does.
+
+A run function reads the bindings of its own arguments; a binding whose value
+refers to functions, classes and macros reads theirs in turn.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from dap.commands import nearest
+from dap.commands.bindings import (
+  REQUIRED,
+  Binding,
+  Macro,
+  Reference,
+  name_of,
+  parameters,
+)
+from dap.errors import InputError
+
+Scope = tuple[str, ...]
+# What of the bindings counts for a target (or a macro's name) in a scope.
+Choice = Callable[[Sequence[Binding], Any, Scope], list[Binding]]
+
+
+def live(
+  bindings: Sequence[Binding], target: Any, scope: Scope
+) -> list[Binding]:
+  """One binding for each argument: the innermost scope, then the last, wins."""
+  winners: dict[str, Binding] = {}
+  for depth in range(len(scope) + 1):
+    for binding in bindings:
+      if binding.target == target and binding.scope == scope[:depth]:
+        winners[binding.argument] = binding
+  return list(winners.values())
+
+
+def ever(
+  bindings: Sequence[Binding], target: Any, scope: Scope
+) -> list[Binding]:
+  """Every binding that could count, those that a later one replaced too."""
+  return [
+    binding
+    for binding in bindings
+    if binding.target == target and binding.scope == scope[: len(binding.scope)]
+  ]
+
+
+def references(value: Any) -> Iterator[Reference | Macro]:
+  """The references and macros inside a bound value."""
+  if isinstance(value, Reference | Macro):
+    yield value
+  elif isinstance(value, dict):
+    for key, item in value.items():
+      yield from references(key)
+      yield from references(item)
+  elif isinstance(value, list | tuple):
+    for item in value:
+      yield from references(item)
+
+
+def walk(
+  bindings: Sequence[Binding], roots: Collection[Any], choose: Choice
+) -> Iterator[tuple[Binding, Scope]]:
+  """Each binding that the roots read, directly or through others.
+
+  Yields:
+    The binding and the scope it is read in, once for each such scope.
+  """
+  visited: set[tuple[Any, Scope]] = set()
+  pending: list[tuple[Any, Scope]] = [(root, ()) for root in roots]
+  while pending:
+    target, scope = pending.pop()
+    if (target, scope) in visited:
+      continue
+    visited.add((target, scope))
+    for binding in choose(bindings, target, scope):
+      yield binding, scope
+      for reference in references(binding.value):
+        if isinstance(reference, Macro):
+          pending.append((reference.name, scope))
+        else:
+          pending.append((reference.target, reference.scope or scope))
+
+
+def refuse_unread(
+  bindings: Sequence[Binding], function: Any, run_functions: Collection[Any]
+):
+  """Refuse what nobody reads: a misspelt name runs the wrong experiment.
+
+  An override must be read by `function` as things are configured. A binding in
+  a file must be one that some run function reads, or would read had a later
+  file not replaced a choice: then it is idle, not misspelt.
+
+  Raises:
+    InputError: naming each such binding and the nearest that is read.
+  """
+  read = {b for b, _ in walk(bindings, [function], live)}
+  ever_read = {b for b, _ in walk(bindings, [function, *run_functions], ever)}
+  last = {(b.scope, b.target, b.argument): b for b in bindings}
+  complaints = [
+    _unread(binding, read if binding.is_override else ever_read)
+    for binding in bindings
+    if (
+      binding.is_override
+      and binding not in read
+      and binding is last[binding.scope, binding.target, binding.argument]
+    )
+    or (not binding.is_override and binding not in ever_read)
+  ]
+  if complaints:
+    raise InputError('\n'.join(complaints))
+
+
+def _unread(binding: Binding, read: Collection[Binding]) -> str:
+  names = {
+    other.name for other in read if other.is_macro == binding.is_macro
+  } - {binding.name}
+  return (
+    f'{binding.origin}: nobody reads {binding.name}.'
+    f'{nearest.hint(binding.name, names)}'
+  )
+
+
+def refuse_missing(bindings: Sequence[Binding], function: Any):
+  """Refuse to start while something that the run needs has no value.
+
+  Raises:
+    InputError: naming every macro that is required or undefined, and every
+      argument without a default that nothing binds.
+  """
+  complaints = [_missing_arguments(bindings, function, (), 'This command')]
+  for binding, scope in walk(bindings, [function], live):
+    for reference in references(binding.value):
+      if reference == REQUIRED:
+        complaints.append(
+          f'{binding.origin}: {binding.name} must be given:'
+          f' --gin.{binding.name}=VALUE'
+        )
+      elif isinstance(reference, Macro):
+        complaints.append(_undefined(bindings, reference.name, binding))
+      elif reference.call:
+        inner = reference.scope or scope
+        complaints.append(
+          _missing_arguments(bindings, reference.target, inner, binding.origin)
+        )
+  complaints = list(dict.fromkeys(filter(None, complaints)))
+  if complaints:
+    raise InputError('\n'.join(complaints))
+
+
+def _undefined(
+  bindings: Sequence[Binding], name: str, reader: Binding
+) -> str | None:
+  if live(bindings, name, ()):
+    return None
+  known = {binding.name for binding in bindings if binding.is_macro}
+  return (
+    f'{reader.origin}: {reader.name} reads %{name}, which nothing binds.'
+    f'{nearest.hint(name, known)} Give it: --gin.{name}=VALUE'
+  )
+
+
+def _missing_arguments(
+  bindings: Sequence[Binding], target: Any, scope: Scope, origin: str
+) -> str | None:
+  bound = {binding.argument for binding in live(bindings, target, scope)}
+  missing = [
+    name
+    for name, parameter in parameters(target).items()
+    if parameter.default is inspect.Parameter.empty
+    and parameter.kind
+    not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    and name not in bound
+  ]
+  if not missing:
+    return None
+  where = '/'.join([*scope, name_of(target)])
+  return (
+    f'{origin}: {where} needs {", ".join(missing)}, which nothing binds. Give'
+    f' --gin.{where}.{missing[0]}=VALUE, or --gin_file=FILE that binds it.'
+  )

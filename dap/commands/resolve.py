@@ -1,0 +1,132 @@
+"""Layer 6. From bindings to values: frozen dataclasses, functions, primitives.
+
+The library never sees gin. `@f()` becomes what f returns, `@f` becomes f
+itself, or `Bound` where f has bindings: a value that hashes and compares by
+content, so stages can be named and compiled programs cached by it.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dap.commands import reads
+from dap.commands.bindings import (
+  Binding,
+  Macro,
+  Reference,
+  map_value,
+  name_of,
+  parameters,
+)
+from dap.errors import InputError
+
+_PRIMITIVES = (bool, int, float, str, types.NoneType)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+  """A function with some keyword arguments given; the caller's win."""
+
+  function: Callable[..., Any]
+  arguments: tuple[tuple[str, Any], ...]
+
+  def __call__(self, *args, **kwargs):
+    return self.function(*args, **{**dict(self.arguments), **kwargs})
+
+
+def resolve(bindings: Sequence[Binding], function: Any) -> dict[str, Any]:
+  """The keyword arguments that the bindings give to `function`.
+
+  A reference with a scope is resolved in that scope, and so is all below it
+  that has none of its own, through macros as well.
+
+  Raises:
+    InputError: a value has the wrong type, is refused by what it is given to,
+      or refers to itself.
+  """
+  return _arguments(bindings, function, (), ())
+
+
+def _arguments(
+  bindings: Sequence[Binding],
+  target: Any,
+  scope: reads.Scope,
+  active: tuple[Any, ...],
+) -> dict[str, Any]:
+  known = parameters(target)
+  arguments = {}
+  for binding in reads.live(bindings, target, scope):
+    value = _value(bindings, binding.value, binding, scope, active)
+    if binding.argument in known:
+      _check_type(binding, known[binding.argument].annotation, value)
+    arguments[binding.argument] = value
+  return arguments
+
+
+def _value(
+  bindings: Sequence[Binding],
+  value: Any,
+  binding: Binding,
+  scope: reads.Scope,
+  active: tuple[Any, ...],
+) -> Any:
+  match value:
+    case Macro(name):
+      active = _enter(name, (), active, binding)
+      bound = reads.live(bindings, name, ())[0]
+      return _value(bindings, bound.value, bound, scope, active)
+    case Reference(target, own_scope, call):
+      scope = own_scope or scope
+      active = _enter(target, scope, active, binding)
+      arguments = _arguments(bindings, target, scope, active)
+      if call:
+        return _construct(target, arguments, binding)
+      return (
+        Bound(target, tuple(sorted(arguments.items())))
+        if (arguments)
+        else target
+      )
+  return map_value(
+    lambda item: _value(bindings, item, binding, scope, active), value
+  )
+
+
+def _enter(
+  target: Any, scope: reads.Scope, active: tuple[Any, ...], binding: Binding
+) -> tuple[Any, ...]:
+  if (target, scope) in active:
+    chain = ' -> '.join(name_of(entry) for entry, _ in active)
+    raise InputError(
+      f'{binding.origin}: {binding.name} refers to itself: {chain} ->'
+      f' {name_of(target)}. Give one of these a value.'
+    )
+  return (*active, (target, scope))
+
+
+def _construct(target: Any, arguments: dict[str, Any], binding: Binding) -> Any:
+  try:
+    return target(**arguments)
+  except ValueError as error:
+    raise InputError(
+      f'{error}\n  in @{name_of(target)}(), the value of {binding.name}'
+      f' ({binding.origin})'
+    ) from error
+
+
+def _check_type(binding: Binding, annotation: Any, value: Any):
+  """Refuse a text for a number and the like; other types are not checked."""
+  if isinstance(annotation, types.UnionType):
+    allowed = typing.get_args(annotation)
+  else:
+    allowed = (annotation,)
+  if not all(option in _PRIMITIVES for option in allowed):
+    return
+  if type(value) in allowed or (type(value) is int and float in allowed):
+    return
+  wanted = ' or '.join(option.__name__ for option in allowed)
+  raise InputError(
+    f'{binding.origin}: {binding.name} must be {wanted}, got {value!r}'
+    f' ({type(value).__name__}).'
+  )

@@ -1,0 +1,59 @@
+"""Layer 6. One command: configure, refuse bad input, then run or dry-run."""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dap.commands import Command, bindings, reads, resolve, show
+
+
+def configure(
+  command: Command,
+  files: Sequence[str],
+  overrides: Sequence[tuple[str, str]],
+  commands: Mapping[str, Command],
+) -> dict[str, Any]:
+  """The keyword arguments of the command's run function.
+
+  Args:
+    command: the command to configure.
+    files: gin files in the order given; later bindings win.
+    overrides: (NAME, VALUE) of each `--gin.NAME=VALUE`.
+    commands: all commands: a gin file may bind the run functions of several.
+
+  Raises:
+    InputError: whatever is wrong with the files and overrides.
+  """
+  function = getattr(importlib.import_module(command.module), command.function)
+  read = bindings.read(files, overrides)
+  reads.refuse_unread(read, function, _run_functions(commands))
+  reads.refuse_missing(read, function)
+  return resolve.resolve(read, function)
+
+
+def _run_functions(commands: Mapping[str, Command]) -> list[Any]:
+  """Those that are loaded: no gin file can have bound the others."""
+  return [
+    getattr(sys.modules[command.module], command.function)
+    for command in commands.values()
+    if command.module in sys.modules
+  ]
+
+
+def run(
+  command: Command,
+  files: Sequence[str],
+  overrides: Sequence[tuple[str, str]],
+  dry_run: bool,
+  commands: Mapping[str, Command],
+):
+  """Run a command, or with `dry_run` print what it would do and cost."""
+  arguments = configure(command, files, overrides, commands)
+  module = importlib.import_module(command.module)
+  if not dry_run:
+    getattr(module, command.function)(**arguments)
+    return
+  if arguments:
+    print(show.text(arguments), flush=True)
+  module.dry_run(**arguments)

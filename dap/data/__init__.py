@@ -1,0 +1,1 @@
+"""Layer 3. Preference data: sources, vocabularies, arrays and batches."""

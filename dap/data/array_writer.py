@@ -1,0 +1,144 @@
+"""Layer 3. Writes the arrays of `arrays.prepare`, row by row."""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dap.data.sources import Row
+from dap.data.vocabulary import EOS_ID, PAD_ID, UNKNOWN_ID, Vocabulary
+from dap.errors import InputError
+
+# Takes a response with its end and the limit, gives what stays of it, at most
+# `limit` ids, or None to leave its example out; called only beyond the limit.
+LongResponses = Callable[[list[int], int], list[int] | None]
+
+_PAIR_KEYS = ('chosen', 'rejected')
+
+
+def write_rows(
+  folder: Path,
+  rows: Sequence[Row],
+  vocabulary: Vocabulary,
+  lengths: tuple[int, int],
+  long_responses: LongResponses,
+) -> None:
+  """Writes the arrays row by row: neither ids nor texts are held twice."""
+  prompt_length, response_length = lengths
+  keys = ('response',) if rows and 'response' in rows[0] else _PAIR_KEYS
+  counts: Counter[str] = Counter(rows=len(rows), responses=0)
+  prompt_ids: dict[str, int] = {}
+  with contextlib.ExitStack() as stack:
+
+    def column(name: str, *shape: int) -> _Column:
+      return stack.enter_context(_Column(folder / f'{name}.npy', shape))
+
+    prompts = column('prompts', prompt_length)
+    names, starts = column('prompt_ids'), column('row_starts')
+    responses = [column(key, response_length) for key in keys]
+    texts = stack.enter_context(open(folder / 'rows.jsonl', 'wb'))
+    for number, row in enumerate(rows, start=1):
+      ids = [[*vocabulary.encode(row[key]), EOS_ID] for key in keys]
+      try:
+        kept = _keep(ids, response_length, long_responses, counts)
+      except InputError as error:
+        raise InputError(f'Example {number}: {error}') from error
+      if kept is None:
+        continue
+      prompt = vocabulary.encode(row['prompt'])
+      counts['cut_prompts'] += len(prompt) > prompt_length
+      counts['unknown'] += sum(x.count(UNKNOWN_ID) for x in (prompt, *kept))
+      counts['tokens'] += sum(map(len, (prompt, *kept)))
+      prompts.append(prompt[-prompt_length:])
+      names.append(prompt_ids.setdefault(row['prompt'], len(prompt_ids)))
+      starts.append(texts.tell())
+      texts.write(json.dumps(row).encode() + b'\n')
+      for to, response in zip(responses, kept):
+        to.append(response)
+    counts['examples'] = prompts.num_rows
+  report = _report(counts, lengths, long_responses)
+  facts = {'responses': keys, 'counts': counts, 'report': report}
+  (folder / 'facts.json').write_text(json.dumps(facts, indent=2))
+
+
+def _keep(
+  responses: list[list[int]],
+  limit: int,
+  long_responses: LongResponses,
+  counts: Counter[str],
+) -> list[list[int]] | None:
+  """The responses of a row within the limit, or None to leave it out."""
+  too_long = [len(ids) > limit for ids in responses]
+  kept = [
+    long_responses(ids, limit) if long else ids
+    for ids, long in zip(responses, too_long)
+  ]
+  counts['responses'] += len(responses)
+  counts['long_responses'] += sum(too_long)
+  if None in kept:
+    counts['left_out'] += 1
+    return None
+  counts['cut_responses'] += sum(too_long)
+  return [ids for ids in kept if ids is not None]
+
+
+def _report(
+  counts: Counter[str], lengths: tuple[int, int], rule: LongResponses
+) -> str:
+  def share(part: str, whole: str) -> str:
+    percent = 100 * counts[part] / max(counts[whole], 1)
+    return f'{counts[part]} of {counts[whole]} {{}} ({percent:.1f} %)'
+
+  outcome = 'were cut'
+  if counts['left_out']:
+    outcome = share('left_out', 'rows').format('examples') + ' were left out'
+  report = (
+    f'{counts["examples"]} examples.'
+    f' {share("long_responses", "responses").format("responses")} were longer'
+    f' than {lengths[1]} tokens and {outcome} (rule: {short_name(rule)}).'
+    f' {share("cut_prompts", "examples").format("prompts")} were longer than'
+    f' {lengths[0]} tokens and lost their beginning.'
+  )
+  if counts['unknown']:
+    unknown = share('unknown', 'tokens').format('tokens')
+    report += f' {unknown} are unknown to the vocabulary.'
+  return report
+
+
+def short_name(function: Callable[..., Any]) -> str:
+  return getattr(function, '__name__', repr(function))
+
+
+class _Column:
+  """A .npy file that grows by rows; the last to be written is its header."""
+
+  def __init__(self, path: Path, row_shape: tuple[int, ...]):
+    self._file = open(path, 'wb')  # noqa: SIM115, it is closed at the exit
+    self._row_shape = row_shape
+    self.num_rows = 0
+    self._write_header()
+
+  def _write_header(self) -> None:
+    # numpy leaves room in the header for any number of rows.
+    self._file.seek(0)
+    shape = (self.num_rows, *self._row_shape)
+    header = {'descr': '<i4', 'fortran_order': False, 'shape': shape}
+    np.lib.format.write_array_header_1_0(self._file, header)
+
+  def append(self, values: int | list[int]) -> None:
+    row = np.full(self._row_shape, PAD_ID, '<i4')
+    row[() if isinstance(values, int) else slice(len(values))] = values
+    self._file.write(row.tobytes())
+    self.num_rows += 1
+
+  def __enter__(self) -> '_Column':
+    return self
+
+  def __exit__(self, error_type: Any, *_: Any) -> None:
+    with self._file:
+      if error_type is None:
+        self._write_header()

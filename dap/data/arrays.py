@@ -1,0 +1,235 @@
+"""Layer 3. Texts as arrays: tokenised once, mapped from disk, cut in batches.
+
+`prepare` writes a split as memory-mapped int32 arrays into a folder named by
+what went into them, so that the same data is tokenised once. Batches are
+global, and a pure function of (seed, step): a restart repeats them.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, PyTree, Shaped
+
+from dap import files
+from dap.data.array_writer import LongResponses, short_name, write_rows
+from dap.data.pairs import Pairs
+from dap.data.sources import Row, Source
+from dap.data.vocabulary import Vocabulary
+from dap.errors import InputError
+
+VERSION = 1  # goes up whenever `prepare` writes other arrays for the same input
+
+
+def trim(ids: list[int], limit: int) -> list[int] | None:
+  """Cuts what is over the limit: a cut response has no end."""
+  return ids[:limit]
+
+
+def drop(ids: list[int], limit: int) -> list[int] | None:
+  """Leaves the whole example out."""
+  del ids, limit
+  return None
+
+
+def refuse(ids: list[int], limit: int) -> list[int] | None:
+  """Stops at the first response over the limit."""
+  raise InputError(
+    f'No response may be longer than {limit} tokens, its end included; one has'
+    f' {len(ids)}. Raise the response length, or choose the rule trim or drop.'
+  )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+  """A split as arrays, right-padded with 0, and its texts.
+
+  Attributes:
+    folder: where all of it is kept.
+    prompt_ids: [n] from 0; rows with the same prompt have the same.
+    prompts: [n, prompt_length] ids; the ends of prompts that were too long.
+    responses: [n, response_length] ids by key of the rows: chosen and
+      rejected, or response.
+    counts: rows and responses read, long_responses, cut_responses; rows
+      left_out and examples left; cut_prompts, tokens and unknown of these.
+    report: the counts and the rule in a sentence, for people.
+  """
+
+  folder: str
+  prompt_ids: Int[np.ndarray, ' n']
+  prompts: Int[np.ndarray, 'n prompt_length']
+  responses: dict[str, Int[np.ndarray, 'n response_length']]
+  counts: dict[str, int]
+  report: str
+
+  def __len__(self) -> int:
+    return len(self.prompts)
+
+  def row(self, index: int) -> Row:
+    """The row as the source gave it, texts and other keys; read when asked."""
+    starts = np.load(Path(self.folder, 'row_starts.npy'), mmap_mode='r')
+    with open(Path(self.folder, 'rows.jsonl'), 'rb') as file:
+      file.seek(int(starts[index]))
+      return json.loads(file.readline())
+
+  def pairs(self, first_prompt_id: int = 0) -> Pairs:
+    """The columns as pairs; prompts are numbered from `first_prompt_id`."""
+    return Pairs(
+      self.prompt_ids + first_prompt_id,
+      self.prompts,
+      self.responses['chosen'],
+      self.responses['rejected'],
+    )
+
+
+def prepare(
+  source: Source,
+  split: str,
+  vocabulary: Vocabulary,
+  *,
+  prompt_length: int,
+  response_length: int,
+  cache_dir: str,
+  long_responses: LongResponses = trim,
+) -> Prepared:
+  """Tokenise a split, or find it tokenised already.
+
+  A response is its ids and the end, 1; one over the limit is for
+  `long_responses` to treat. A prompt over the limit loses its beginning.
+  Several processes may prepare the same split at once.
+
+  Args:
+    source: rows of pairs or of targets; a split may be empty.
+    split: 'train', 'test' or 'stress'.
+    vocabulary: text to ids, without end.
+    prompt_length: most tokens of a prompt.
+    response_length: most tokens of a response, its end included.
+    cache_dir: folder for the arrays of all splits; made when missing.
+    long_responses: `trim`, `drop`, `refuse`, or another such function.
+
+  Raises:
+    InputError: the data has a mistake, a response is refused, or the folder
+      cannot be written; nothing half-written stays.
+  """
+  if prompt_length < 1 or response_length < 1:
+    raise InputError(
+      'Prompts and responses need room for at least one token; got'
+      f' prompt_length {prompt_length}, response_length {response_length}.'
+    )
+  lengths = prompt_length, response_length
+  rule = f'{long_responses.__module__}.{short_name(long_responses)}'
+  content = [VERSION, source.fingerprint(), split, vocabulary.fingerprint()]
+  key = json.dumps([*content, *lengths, rule])
+  name = f'{split}-{hashlib.sha256(key.encode()).hexdigest()[:24]}'
+  folder = Path(cache_dir, name)
+  if not folder.exists():
+    rows = source.load(split)
+    aside = folder.with_name(f'.{name}.{uuid.uuid4().hex}')
+    try:
+      with files.explained(folder):
+        aside.mkdir(parents=True)
+        write_rows(aside, rows, vocabulary, lengths, long_responses)
+      _publish(aside, folder)
+    finally:
+      shutil.rmtree(aside, ignore_errors=True)
+  return _open(folder)
+
+
+def _publish(aside: Path, folder: Path) -> None:
+  try:
+    files.publish_folder(aside, folder)
+  except OSError:
+    if not folder.exists():
+      raise  # otherwise another process was first, with the same content
+
+
+def _open(folder: Path) -> Prepared:
+  try:
+    facts = json.loads((folder / 'facts.json').read_text('utf-8'))
+    columns = {
+      name: np.load(folder / f'{name}.npy', mmap_mode='r')
+      for name in ('prompt_ids', 'prompts', *facts['responses'])
+    }
+  except (OSError, ValueError, KeyError) as error:
+    raise InputError(
+      f'The prepared data in {folder} is damaged ({error}). Delete that folder;'
+      ' it is then made again.'
+    ) from error
+  return Prepared(
+    str(folder),
+    columns.pop('prompt_ids'),
+    columns.pop('prompts'),
+    columns,
+    facts['counts'],
+    facts['report'],
+  )
+
+
+def in_order(
+  num_examples: int, batch_size: int, seed: int, step: int
+) -> Int[np.ndarray, ' batch']:
+  """Rows of a batch as they lie, epoch after epoch; `seed` is not used."""
+  del seed
+  rows = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+  return rows % num_examples
+
+
+def batch_indices(
+  num_examples: int, batch_size: int, seed: int, step: int
+) -> Int[np.ndarray, ' batch']:
+  """Rows of a batch: each epoch is a permutation of its own.
+
+  Epochs follow each other without a gap, so every batch is full and one may
+  hold rows of two epochs.
+  """
+  rows = in_order(num_examples, batch_size, seed, step)
+  epochs = np.arange(step * batch_size, (step + 1) * batch_size) // num_examples
+  for epoch in np.unique(epochs):
+    here = epochs == epoch
+    rows[here] = _permutation(num_examples, seed, int(epoch))[rows[here]]
+  return rows
+
+
+@lru_cache(4)
+def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+  bits = np.random.Philox(np.random.SeedSequence([seed, epoch]))
+  permutation = np.random.Generator(bits).permutation(num_examples)
+  permutation.flags.writeable = False
+  return permutation
+
+
+def epoch_batches(
+  num_examples: int, batch_size: int
+) -> Iterator[tuple[Int[np.ndarray, ' batch'], Float[np.ndarray, ' batch']]]:
+  """All rows once, in order: (rows, weight), every batch of the same size.
+
+  The last is filled up with row 0 at weight 0.
+  """
+  for start in range(0, num_examples, batch_size):
+    rows = np.arange(start, start + batch_size, dtype=np.int64)
+    inside = rows < num_examples
+    yield np.where(inside, rows, 0), inside.astype(np.float32)
+
+
+def global_batch(
+  batch: PyTree[Shaped[np.ndarray, 'batch ...']],
+  sharding: jax.sharding.Sharding,
+) -> PyTree[Shaped[jax.Array, 'batch ...']]:
+  """Places a batch on the devices of a mesh.
+
+  Every process has the whole batch, as rows of a batch depend on seed and step
+  alone, and hands over what its own devices hold.
+  """
+  return jax.tree.map(
+    lambda array: jax.make_array_from_process_local_data(
+      sharding, np.asarray(array), np.shape(array)
+    ),
+    batch,
+  )

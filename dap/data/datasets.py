@@ -1,0 +1,60 @@
+"""Layer 3. A data set as a run names it: source, vocabulary and lengths."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from dap.data import arrays
+from dap.data.arrays import LongResponses, Prepared
+
+
+@dataclasses.dataclass(frozen=True)
+class PairData:
+  """Preference pairs, how they become ids, and how long they may be.
+
+  Attributes:
+    source: of `dap/data/sources.py`, or the embedded corpus.
+    vocabulary: a vocabulary, or a `TrainedSentencePiece` that is trained on
+      the split `train`.
+    prompt_length: most tokens of a prompt; it loses its beginning beyond.
+    response_length: most tokens of a response, its end included.
+    long_responses: what happens to responses beyond it.
+  """
+
+  source: Any
+  vocabulary: Any
+  prompt_length: int
+  response_length: int
+  long_responses: LongResponses = arrays.trim
+
+  def trained_vocabulary(self, folder: Path) -> Any:
+    """The vocabulary, trained and kept under `folder` if it must be."""
+    train = getattr(self.vocabulary, 'train', None)
+    if train is None:
+      return self.vocabulary
+    texts = (
+      row[key]
+      for row in self.source.load('train')
+      for key in ('prompt', 'chosen', 'rejected', 'response')
+      if key in row
+    )
+    return train(texts, str(folder / 'vocabulary.model'))
+
+  def prepare(self, split: str, vocabulary: Any, cache_dir: Path) -> Prepared:
+    """The tokenised split; see `arrays.prepare`."""
+    return arrays.prepare(
+      self.source,
+      split,
+      vocabulary,
+      prompt_length=self.prompt_length,
+      response_length=self.response_length,
+      cache_dir=str(cache_dir),
+      long_responses=self.long_responses,
+    )
+
+  def with_seed(self, seed: int) -> 'PairData':
+    """The same data drawn with another seed, where the source is drawn."""
+    if not hasattr(self.source, 'seed'):
+      return self
+    source = dataclasses.replace(self.source, seed=seed)
+    return dataclasses.replace(self, source=source)

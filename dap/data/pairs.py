@@ -1,0 +1,120 @@
+"""Layer 3. Pairs as arrays: what every way of training reads its rows from."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from dap import errors, files
+from dap.records import Pair, PreferenceBatch, Prompts
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pairs:
+  """Tokenised pairs, host arrays (possibly memory-mapped), right-padded.
+
+  Attributes:
+    prompt_ids: [n] numbers that name a prompt across data sets of a study.
+    prompts: [n, prompt_length] token ids.
+    chosen: [n, length] token ids.
+    rejected: [n, length]; all padding where there is none.
+    weight: [n] 0 for rows that must not count; None for ones.
+    reference_chosen: [n, length] nats under the reference, None until known.
+    reference_rejected: likewise.
+  """
+
+  prompt_ids: np.ndarray
+  prompts: np.ndarray
+  chosen: np.ndarray
+  rejected: np.ndarray
+  weight: np.ndarray | None = None
+  reference_chosen: np.ndarray | None = None
+  reference_rejected: np.ndarray | None = None
+
+  def __len__(self) -> int:
+    return len(self.prompts)
+
+  def batch(self, rows: np.ndarray) -> PreferenceBatch:
+    """The batch of these rows; reference log-probs 0 until they are known."""
+    chosen, rejected = self.chosen[rows], self.rejected[rows]
+    if self.reference_chosen is None or self.reference_rejected is None:
+      zeros = np.zeros(chosen.shape, np.float32)
+      reference = Pair(zeros, zeros)
+    else:
+      reference = Pair(
+        self.reference_chosen[rows], self.reference_rejected[rows]
+      )
+    weight = np.ones(len(rows), np.float32)
+    if self.weight is not None:
+      weight = self.weight[rows].astype(np.float32)
+    return PreferenceBatch(
+      Prompts(self.prompt_ids[rows].astype(np.int32), self.prompts[rows]),
+      Pair(chosen, rejected),
+      Pair(*((side > 0).astype(np.float32) for side in (chosen, rejected))),
+      reference,
+      weight,
+    )
+
+  def take(self, rows: np.ndarray | slice) -> 'Pairs':
+    """A data set of these rows."""
+    return Pairs(
+      *(
+        None if column is None else column[rows]
+        for column in (getattr(self, f.name) for f in dataclasses.fields(self))
+      )
+    )
+
+  def with_reference(self, reference: Pair[np.ndarray]) -> 'Pairs':
+    """The same pairs with the reference's log-probs."""
+    return dataclasses.replace(
+      self,
+      reference_chosen=reference.chosen,
+      reference_rejected=reference.rejected,
+    )
+
+  def relabelled(
+    self, chosen_stays: np.ndarray, keep: np.ndarray | None = None
+  ) -> 'Pairs':
+    """The same responses under other labels; `keep` drops ties, say."""
+    stays = np.asarray(chosen_stays, bool)[:, None]
+    swapped = dataclasses.replace(
+      self,
+      chosen=np.where(stays, self.chosen, self.rejected),
+      rejected=np.where(stays, self.rejected, self.chosen),
+      reference_chosen=None,
+      reference_rejected=None,
+    )
+    return swapped if keep is None else swapped.take(np.flatnonzero(keep))
+
+  def save(self, path: pathlib.Path) -> None:
+    """Writes one .npz, atomically."""
+    columns = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+      if getattr(self, field.name) is not None
+    }
+    with files.atomic_file(path) as file:
+      np.savez(file, **columns)
+
+
+def concatenate(*parts: Pairs) -> Pairs:
+  """All rows of the parts, in order; references are dropped."""
+  names = ('prompt_ids', 'prompts', 'chosen', 'rejected')
+  return Pairs(
+    *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+  )
+
+
+def load(path: pathlib.Path) -> Pairs:
+  """What `Pairs.save` wrote.
+
+  Raises:
+    errors.InputError: there is no such file, or it is not one of ours.
+  """
+  try:
+    with np.load(path) as columns:
+      return Pairs(**{name: columns[name] for name in columns.files})
+  except (OSError, ValueError, TypeError) as error:
+    raise errors.InputError(
+      f'Pairs are an .npz that a study wrote; {path} cannot be read ({error}).'
+    ) from error

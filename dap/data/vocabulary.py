@@ -1,0 +1,250 @@
+"""Layer 3. Vocabularies: text to token ids and back.
+
+Ids: 0 is padding, 1 the end of a sequence, 2 an unknown word. `encode` adds no
+end; `decode` stops before it and skips padding. A vocabulary is a value, and
+its `fingerprint` names its content, not where it is kept.
+"""
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from dap.errors import InputError
+
+PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
+NUM_SPECIAL = 3
+
+
+@runtime_checkable
+class Vocabulary(Protocol):
+  """What `prepare` and the samplers' readers need of a vocabulary."""
+
+  @property
+  def size(self) -> int: ...
+
+  def encode(self, text: str) -> list[int]: ...
+
+  def decode(self, ids: Sequence[int]) -> str: ...
+
+  def fingerprint(self) -> str: ...
+
+
+def _until_end(ids: Iterable[int]) -> list[int]:
+  kept = []
+  for token in map(int, ids):
+    if token == EOS_ID:
+      break
+    if token != PAD_ID:
+      kept.append(token)
+  return kept
+
+
+@dataclass(frozen=True)
+class Bytes:
+  """UTF-8 bytes, as ByT5 numbers them: byte + 3. Any text survives."""
+
+  @property
+  def size(self) -> int:
+    return 256 + NUM_SPECIAL
+
+  def encode(self, text: str) -> list[int]:
+    return [byte + NUM_SPECIAL for byte in text.encode('utf-8')]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Bytes that are no UTF-8 become U+FFFD; ids that are no bytes go."""
+    low, high = NUM_SPECIAL, self.size
+    kept = bytes(i - low for i in _until_end(ids) if low <= i < high)
+    return kept.decode('utf-8', errors='replace')
+
+  def fingerprint(self) -> str:
+    return 'bytes'
+
+
+@dataclass(frozen=True)
+class Words:
+  """A fixed list of words, parted by blanks in a text."""
+
+  words: tuple[str, ...]
+
+  @property
+  def size(self) -> int:
+    return NUM_SPECIAL + len(self.words)
+
+  @cached_property
+  def _ids(self) -> dict[str, int]:
+    return {word: NUM_SPECIAL + i for i, word in enumerate(self.words)}
+
+  def encode(self, text: str) -> list[int]:
+    ids = self._ids
+    return [ids.get(word, UNKNOWN_ID) for word in text.split()]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Ids beyond the list read `<unk>`, as the unknown word itself does."""
+    return ' '.join(
+      self.words[i - NUM_SPECIAL] if NUM_SPECIAL <= i < self.size else '<unk>'
+      for i in _until_end(ids)
+    )
+
+  def fingerprint(self) -> str:
+    content = '\n'.join(self.words).encode('utf-8')
+    return f'words-{hashlib.sha256(content).hexdigest()}'
+
+
+@dataclass(frozen=True)
+class SentencePiece:
+  """A SentencePiece model, such as T5's: padding 0, end 1."""
+
+  path: str
+
+  @property
+  def _processor(self) -> Any:
+    return _load_processor(self.path)
+
+  @property
+  def size(self) -> int:
+    return self._processor.get_piece_size()
+
+  def encode(self, text: str) -> list[int]:
+    return self._processor.encode(text)
+
+  def decode(self, ids: Sequence[int]) -> str:
+    size = self.size
+    return self._processor.decode([i for i in _until_end(ids) if i < size])
+
+  def fingerprint(self) -> str:
+    content = _read_model(self.path)
+    return f'sentencepiece-{hashlib.sha256(content).hexdigest()}'
+
+
+def _read_model(path: str) -> bytes:
+  try:
+    return Path(path).read_bytes()
+  except OSError as error:
+    raise InputError(
+      f'Cannot read the SentencePiece model {path}: {error.strerror}. Give the'
+      ' path of a .model file, or train one on your texts with'
+      ' TrainedSentencePiece.'
+    ) from error
+
+
+@lru_cache(8)
+def _load_processor(path: str) -> Any:
+  import sentencepiece
+
+  processor = sentencepiece.SentencePieceProcessor()
+  try:
+    processor.LoadFromSerializedProto(_read_model(path))
+  except (RuntimeError, OSError) as error:
+    raise InputError(
+      f'{path} is no SentencePiece model: {error}. Give a .model file.'
+    ) from error
+  if (processor.pad_id(), processor.eos_id()) != (PAD_ID, EOS_ID):
+    raise InputError(
+      f'A vocabulary needs padding 0 and end 1; {path} has padding'
+      f' {processor.pad_id()} and end {processor.eos_id()}. Train one with'
+      ' pad_id=0, eos_id=1, unk_id=2, bos_id=-1, as TrainedSentencePiece does.'
+    )
+  return processor
+
+
+@dataclass(frozen=True)
+class TrainedSentencePiece:
+  """How to train a vocabulary; `train` gives the same one for the same texts.
+
+  White space is kept as it is and characters that no piece has become bytes,
+  so that any text survives a round trip.
+  """
+
+  size: int
+  model_type: str = 'unigram'
+  character_coverage: float = 0.9995
+
+  def train(self, texts: Iterable[str], path: str) -> SentencePiece:
+    """Train on `texts` and keep the model at `path`, whole or not at all.
+
+    Too few texts for `size` give a smaller vocabulary, and a warning.
+
+    Raises:
+      InputError: no texts, a size too small for its bytes, or no place.
+    """
+    if self.size < NUM_SPECIAL + 256 + 1:
+      raise InputError(
+        'A SentencePiece vocabulary needs at least 260 pieces (3 special, 256'
+        f' bytes and one more), got size {self.size}. Ask for more, or use'
+        ' Bytes().'
+      )
+    model = self._train(texts)
+    target = Path(path)
+    aside = target.with_name(f'.{target.name}.{os.getpid()}')
+    try:
+      target.parent.mkdir(parents=True, exist_ok=True)
+      aside.write_bytes(model)
+      os.replace(aside, target)
+    except OSError as error:
+      aside.unlink(missing_ok=True)
+      raise InputError(
+        f'Cannot write the vocabulary {path}: {error.strerror}. Free space'
+        ' there or choose another path.'
+      ) from error
+    _load_processor.cache_clear()
+    trained = SentencePiece(str(path))
+    if trained.size < self.size:
+      logging.getLogger(__name__).warning(
+        'Asked for %d pieces, but the texts give only %d: %s has those.',
+        self.size,
+        trained.size,
+        path,
+      )
+    return trained
+
+  def _train(self, texts: Iterable[str]) -> bytes:
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentences = (line for text in texts for line in text.split('\n') if line)
+    try:
+      sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=sentences,
+        model_writer=model,
+        vocab_size=self.size,
+        model_type=self.model_type,
+        character_coverage=self.character_coverage,
+        pad_id=PAD_ID,
+        eos_id=EOS_ID,
+        unk_id=UNKNOWN_ID,
+        bos_id=-1,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        num_threads=1,
+        normalization_rule_name='identity',
+        remove_extra_whitespaces=False,
+        max_sentence_length=1 << 20,
+        minloglevel=2,
+      )
+    except RuntimeError as error:
+      raise InputError(
+        f'Cannot train a vocabulary of {self.size} pieces on these texts:'
+        f' {error}. Give more texts or ask for another size.'
+      ) from error
+    return model.getvalue()
+
+
+def fits(vocabulary: Vocabulary, model_vocabulary_size: int) -> None:
+  """Refuse a vocabulary with more ids than the model has rows for.
+
+  Raises:
+    InputError: it has more.
+  """
+  if vocabulary.size > model_vocabulary_size:
+    raise InputError(
+      f'The vocabulary has {vocabulary.size} ids, but the model has room for'
+      f' {model_vocabulary_size}. Give a model with vocab_size >='
+      f' {vocabulary.size}, or a vocabulary of at most'
+      f' {model_vocabulary_size} ids.'
+    )

@@ -1,0 +1,299 @@
+"""Layer 5. One checkpoint to one point of the study, with its arrays.
+
+Prompts, the golden policy's stored responses, the judge and the random keys
+are the same for every checkpoint: keys fold (evaluation seed, prompt, sample),
+so two checkpoints differ on the same prompts by their parameters alone.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from dap import errors, partitioning, steps
+from dap.data.pairs import Pairs
+from dap.estimators import win_rate
+from dap.sampling.choose import InverseCdf
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """How checkpoints are evaluated; equal for all of a study.
+
+  Attributes:
+    num_prompts: held-out prompts of the win rate; fewer prompts than that are
+      answered several times each, and intervals go by prompt.
+    num_kl_prompts: training prompts of the KL, one sample each.
+    num_pairs: held-out pairs of the policy as a classifier.
+    batch_size: rows of one program call.
+    seed: of the prompts' choice and of the samples.
+    choose: how a token is drawn. The KL is exact for temperature 1 alone.
+  """
+
+  num_prompts: int = 512
+  num_kl_prompts: int = 256
+  num_pairs: int = 256
+  batch_size: int = 128
+  seed: int = 0
+  choose: Callable = InverseCdf()
+
+  def __post_init__(self):
+    for name in ('num_prompts', 'num_kl_prompts', 'num_pairs', 'batch_size'):
+      if getattr(self, name) < 1:
+        raise errors.InputError(
+          f'An evaluation needs {name} >= 1, got {getattr(self, name)}.'
+        )
+
+
+class Questions(NamedTuple):
+  """Rows to answer: a prompt may stand in several, told apart by `sample`."""
+
+  prompt_ids: np.ndarray
+  samples: np.ndarray
+  prompts: np.ndarray
+
+
+class Judge(NamedTuple):
+  """A preference model with its parameters."""
+
+  model: Any
+  params: PyTree
+
+
+class Fixed(NamedTuple):
+  """What all checkpoints of a study are evaluated against.
+
+  `opponent` are the golden policy's stored responses to `win_questions`;
+  `pairs` are held-out pairs under golden labels with reference log-probs.
+  """
+
+  win_questions: Questions
+  kl_questions: Questions
+  opponent: np.ndarray
+  pairs: Pairs
+  golden: Judge
+  proxy: Judge
+  reference: PyTree
+
+
+def questions(pairs: Pairs, count: int, seed: int) -> Questions:
+  """A fixed choice of `count` rows over the distinct prompts of `pairs`.
+
+  Prompts are drawn by a seeded permutation; with too few of them, all are
+  asked again as a second, third, ... sample.
+  """
+  _, first = np.unique(pairs.prompts, axis=0, return_index=True)
+  first = np.sort(first)
+  order = np.random.default_rng([seed, 17]).permutation(len(first))
+  rows = first[order]
+  index = np.arange(count)
+  taken = rows[index % len(rows)]
+  return Questions(
+    np.asarray(pairs.prompt_ids)[taken].astype(np.int32),
+    (index // len(rows)).astype(np.int32),
+    np.asarray(pairs.prompts)[taken],
+  )
+
+
+@functools.cache
+def answer_program(
+  policy: Any, length: int, choose: Callable, mesh: Any
+) -> Callable:
+  """One response a row: (params, prompts, ids, samples, root key) -> tokens."""
+
+  def answer(params, prompts, ids, samples, root):
+    keys = jax.vmap(
+      lambda i, s: jax.random.fold_in(jax.random.fold_in(root, i), s)
+    )(ids, samples)
+    responses = policy.sample(
+      params, prompts, keys, num_samples=1, length=length, choose=choose
+    )
+    return responses.tokens[:, 0]
+
+  placed = partitioning.param_sharding(policy.logical_axes(), mesh)
+  rows = partitioning.by_example(mesh)
+  return jax.jit(
+    answer,
+    in_shardings=(placed, rows, rows, rows, partitioning.replicated(mesh)),
+    out_shardings=rows,
+  )
+
+
+@functools.cache
+def judge_program(model: Any, mesh: Any) -> Callable:
+  """Both orders: (params, prompts, ours, theirs) -> (p_ab, p_ba)."""
+
+  def judge(params, prompts, ours, theirs):
+    odds = model.log_odds(params, prompts, ours, theirs)
+    return tuple(jax.nn.sigmoid(each) for each in odds)
+
+  placed = partitioning.param_sharding(model.logical_axes(), mesh)
+  rows = partitioning.by_example(mesh)
+  return jax.jit(
+    judge, in_shardings=(placed, rows, rows, rows), out_shardings=rows
+  )
+
+
+@functools.cache
+def kl_program(policy: Any, mesh: Any) -> Callable:
+  """Exact KL of each response: (params, reference, prompts, tokens) -> nats."""
+
+  def kl(params, reference, prompts, tokens):
+    each = policy.kl(params, reference, prompts, tokens[:, None])
+    return jnp.sum(each[:, 0], axis=-1)
+
+  placed = partitioning.param_sharding(policy.logical_axes(), mesh)
+  rows = partitioning.by_example(mesh)
+  return jax.jit(
+    kl, in_shardings=(placed, placed, rows, rows), out_shardings=rows
+  )
+
+
+def in_batches(
+  program: Callable, fixed: tuple, rows: tuple, batch_size: int
+) -> Any:
+  """Calls `program(*fixed, *rows)` in batches of one shape; joins the results.
+
+  The last batch is filled with repeated rows, whose results are dropped.
+  """
+  count = len(rows[0])
+  parts = []
+  for start in range(0, count, batch_size):
+    index = np.arange(start, start + batch_size) % count
+    out = program(*fixed, *(np.asarray(column[index]) for column in rows))
+    parts.append(jax.device_get(out))
+  return jax.tree.map(lambda *xs: np.concatenate(xs)[:count], *parts)
+
+
+def answers(
+  policy: Any,
+  params: PyTree,
+  asked: Questions,
+  length: int,
+  settings: Evaluation,
+  mesh: Any,
+  slot: int = 0,
+) -> np.ndarray:
+  """One sampled response to each row; `slot` gives independent samples."""
+  program = answer_program(policy, length, settings.choose, mesh)
+  root = jax.random.fold_in(jax.random.key(settings.seed), slot)
+
+  def call(prompts, ids, samples):
+    return program(params, prompts, ids, samples, root)
+
+  rows = (asked.prompts, asked.prompt_ids, asked.samples)
+  return in_batches(call, (), rows, settings.batch_size)
+
+
+def preferences(
+  judge: Judge,
+  prompts: np.ndarray,
+  ours: np.ndarray,
+  theirs: np.ndarray,
+  batch_size: int,
+  mesh: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+  """(p_ab, p_ba) of our response against theirs, by row."""
+  program = judge_program(judge.model, mesh)
+  return in_batches(
+    program, (judge.params,), (prompts, ours, theirs), batch_size
+  )
+
+
+def margins(
+  policy: Any, params: PyTree, pairs: Pairs, batch_size: int, mesh: Any
+) -> tuple[np.ndarray, np.ndarray]:
+  """(margin, chosen log-ratio) of pairs that carry reference log-probs."""
+  program = steps.reference_program(policy, mesh)
+
+  def call(prompts, chosen, rejected):
+    return program(params, prompts, type(both)(chosen, rejected))
+
+  both = pairs.batch(np.arange(1)).responses
+  rows = (pairs.prompts, pairs.chosen, pairs.rejected)
+  log_probs = in_batches(call, (), rows, batch_size)
+  chosen = np.sum(log_probs.chosen - pairs.reference_chosen, axis=1)
+  rejected = np.sum(log_probs.rejected - pairs.reference_rejected, axis=1)
+  return chosen - rejected, chosen
+
+
+def by_prompt(prompt_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """Means of `values` over the rows of each prompt, prompts ascending."""
+  _, group = np.unique(prompt_ids, return_inverse=True)
+  return np.bincount(group, values) / np.bincount(group)
+
+
+def evaluate(
+  policy: Any,
+  params: PyTree,
+  fixed: Fixed,
+  settings: Evaluation,
+  mesh: Any = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """The numbers of one checkpoint and the arrays they are means of.
+
+  Returns:
+    The fields of a line of runs.jsonl that depend on the checkpoint alone, and
+    per-prompt arrays under the names that statistics read.
+  """
+  mesh = partitioning.mesh((1, 1)) if mesh is None else mesh
+  size, length = settings.batch_size, fixed.opponent.shape[1]
+  asked = fixed.win_questions
+  ours = answers(policy, params, asked, length, settings, mesh)
+  shown = (asked.prompts, ours, fixed.opponent, size, mesh)
+  golden = preferences(fixed.golden, *shown)
+  proxy = preferences(fixed.proxy, *shown)
+  kl_asked = fixed.kl_questions
+  sampled = answers(policy, params, kl_asked, length, settings, mesh, slot=1)
+  kl = in_batches(
+    kl_program(policy, mesh),
+    (params, fixed.reference),
+    (kl_asked.prompts, sampled),
+    size,
+  )
+  margin, chosen = margins(policy, params, fixed.pairs, size, mesh)
+  wins = by_prompt(asked.prompt_ids, win_rate.sign_rule_wins(*golden))
+  proxy_wins = by_prompt(asked.prompt_ids, win_rate.sign_rule_wins(*proxy))
+  low, high = _interval(wins, len(ours), settings.seed)
+  lengths = np.sum(ours > 0, axis=1)
+  cut = np.all(ours != 1, axis=1)
+  point = {
+    'kl_nats': float(np.mean(kl, dtype=np.float64)),
+    'kl_sem': float(np.std(kl, ddof=1, dtype=np.float64) / np.sqrt(len(kl))),
+    'win_rate': float(np.mean(wins)),
+    'win_rate_low': low,
+    'win_rate_high': high,
+    'proxy_win_rate': float(np.mean(proxy_wins)),
+    'classification_accuracy': win_rate.classification_accuracy(margin),
+    'chosen_log_ratio': float(np.mean(chosen, dtype=np.float64)),
+    'response_length': float(np.mean(lengths)),
+    'truncated_fraction': float(np.mean(cut)),
+  }
+  arrays = {
+    'prompt_ids': asked.prompt_ids,
+    'samples': asked.samples,
+    'golden_p_ab': golden[0],
+    'golden_p_ba': golden[1],
+    'proxy_p_ab': proxy[0],
+    'proxy_p_ba': proxy[1],
+    'tokens': ours,
+    'kl_prompt_ids': kl_asked.prompt_ids,
+    'kl': kl,
+    'kl_tokens': sampled,
+    'margin': margin,
+    'chosen_log_ratio': chosen,
+  }
+  return point, arrays
+
+
+def _interval(wins: np.ndarray, num_rows: int, seed: int):
+  """Wilson's for one sample a prompt, else the bootstrap over prompts."""
+  rng = np.random.default_rng([seed, 3])
+  if num_rows == len(wins):
+    return win_rate.win_rate_interval(wins, rng)
+  return win_rate.bootstrap_interval(wins, rng)

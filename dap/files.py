@@ -1,0 +1,237 @@
+"""Layer 0. Files that are whole or absent, and plain words for a full disk."""
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dap.errors import InputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_LARGEST = 3
+_MOST_FILES = 20_000  # looked at when telling what takes the room
+
+
+@contextlib.contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+  """Turns an OSError of writing `path` into an InputError.
+
+  The message says what could not be written and what to free or to change.
+  An OSError of another kind (a failing device, say) passes unchanged.
+  """
+  try:
+    yield
+  except OSError as error:
+    message = _explanation(error, Path(path))
+    if message is None:
+      raise
+    raise InputError(message) from error
+
+
+def write_atomically(path: str | Path, data: str | bytes) -> None:
+  """Writes `path` whole or not at all: aside, flushed to disk, then renamed."""
+  encoded = data.encode() if isinstance(data, str) else data
+  with atomic_file(path) as file:
+    file.write(encoded)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+  """A file to write into that becomes `path` when the block ends well.
+
+  What stood at `path` before stays until then, and stays for good when the
+  block raises.
+  """
+  path = Path(path)
+  aside = path.with_name(f'.{path.name}.{os.getpid()}.aside')
+  with explained(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with open(aside, 'wb') as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(aside, path)
+      sync_folder(path.parent)
+    finally:
+      aside.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+  """Writes `value` as readable JSON, keys in order, atomically."""
+  text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+  write_atomically(path, text + '\n')
+
+
+def read_json(path: str | Path) -> Any:
+  """Reads a JSON file; an InputError names the file and line of a mistake."""
+  try:
+    return json.loads(Path(path).read_text('utf-8'))
+  except OSError as error:
+    raise InputError(f'{path} cannot be read: {error.strerror}.') from error
+  except UnicodeDecodeError as error:
+    raise InputError(f'{path} is not UTF-8 text: {error}.') from error
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f'{path}, line {error.lineno}: not JSON ({error.msg}).'
+    ) from error
+
+
+def append_json_lines(
+  path: str | Path, records: Iterable[dict[str, Any]]
+) -> None:
+  """Appends one line for each record, in one write.
+
+  A write that fails half-way (a full disk) is taken back, so the file still
+  ends with a whole line.
+  """
+  path = Path(path)
+  data = ''.join(
+    json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n'
+    for record in records
+  ).encode()
+  with explained(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'ab', buffering=0) as file:
+      before = file.tell()
+      try:
+        _write_all(file, data)
+      except OSError:
+        with contextlib.suppress(OSError):
+          file.truncate(before)
+        raise
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+  """The records of a JSON lines file; empty when there is no such file.
+
+  A last line without its line feed is what a kill leaves behind: it is left
+  out. Any other line that is not an object is an InputError with its number.
+  """
+  path = Path(path)
+  if not path.exists():
+    return []
+  whole, _, _ = path.read_bytes().rpartition(b'\n')
+  records = []
+  for number, line in enumerate(whole.splitlines(), start=1):
+    try:
+      record = json.loads(line)
+    except ValueError as error:
+      raise InputError(f'{path}, line {number}: not JSON ({error}).') from error
+    if not isinstance(record, dict):
+      raise InputError(f'{path}, line {number}: needs an object, got {line!r}.')
+    records.append(record)
+  return records
+
+
+def truncate_json_lines(
+  path: str | Path, keep: Callable[[dict[str, Any]], bool]
+) -> None:
+  """Drops the records that `keep` refuses, and a torn last line, atomically.
+
+  A restart at step n keeps `lambda record: record['step'] <= n`, so that the
+  metrics of a killed and continued run are those of an unbroken one.
+  """
+  path = Path(path)
+  if not path.exists():
+    return
+  records = read_json_lines(path)  # checks every line before any is dropped
+  lines = path.read_bytes().splitlines(keepends=True)
+  kept = [line for record, line in zip(records, lines) if keep(record)]
+  write_atomically(path, b''.join(kept))
+
+
+def sync_folder(folder: str | Path) -> None:
+  """Flushes the names in a folder to disk: a rename survives a power cut."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def publish_folder(partial: str | Path, folder: str | Path) -> None:
+  """Renames `partial` to `folder` once all in it is flushed to disk."""
+  partial, folder = Path(partial), Path(folder)
+  with explained(folder):
+    for place, _, names in os.walk(partial):
+      for name in names:
+        _sync_file(Path(place, name))
+      sync_folder(place)
+    os.rename(partial, folder)
+    sync_folder(folder.parent)
+
+
+def readable_size(num_bytes: float) -> str:
+  """1536 -> '1.5 KiB'."""
+  for unit in ('bytes', 'KiB', 'MiB', 'GiB'):
+    if num_bytes < 1024:
+      return f'{num_bytes:.4g} {unit}'
+    num_bytes /= 1024
+  return f'{num_bytes:.4g} TiB'
+
+
+def _write_all(file: Any, data: bytes) -> None:
+  view = memoryview(data)
+  while view:
+    view = view[file.write(view) :]
+
+
+def _sync_file(path: Path) -> None:
+  if path.is_symlink():
+    return
+  with open(path, 'rb') as file:
+    os.fsync(file.fileno())
+
+
+def _explanation(error: OSError, path: Path) -> str | None:
+  why = error.strerror or str(error)
+  named = error.filename or path
+  if error.errno in _FULL:
+    return (
+      f'{path} could not be written: {why}. {_room(path)} What was finished'
+      ' before is whole. Free some space, then give the same command again.'
+    )
+  if error.errno in _REFUSED:
+    return (
+      f'{path} could not be written: {why}: {named}. Give a folder that this'
+      ' user may write to, or change the permissions of this one.'
+    )
+  if error.errno in _NO_FOLDER:
+    return (
+      f'{path} could not be written: {why}: {named}. Give a path whose parent'
+      ' is a folder.'
+    )
+  return None
+
+
+def _room(path: Path) -> str:
+  """How much is free where `path` is, and what takes most beside it."""
+  folder = next(place for place in path.absolute().parents if place.is_dir())
+  try:
+    free = readable_size(shutil.disk_usage(folder).free)
+    sizes = sorted((_size(place), place) for place in folder.iterdir())[::-1]
+  except OSError:
+    return ''
+  largest = ', '.join(
+    f'{place.name} ({readable_size(taken)})'
+    for taken, place in sizes[:_LARGEST]
+  )
+  return f'{free} are free; the largest in {folder}: {largest or "nothing"}.'
+
+
+def _size(path: Path) -> int:
+  """Bytes of a file, or of the first many files in a folder."""
+  if not path.is_dir() or path.is_symlink():
+    return path.lstat().st_size
+  files = (Path(at, name) for at, _, names in os.walk(path) for name in names)
+  return sum(
+    file.lstat().st_size for file in itertools.islice(files, _MOST_FILES)
+  )

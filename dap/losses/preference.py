@@ -1,0 +1,41 @@
+"""Layer 1. Losses of reward models and of pairwise preference models."""
+
+import jax
+from jaxtyping import Array, Float, ScalarLike
+
+
+def bradley_terry_loss(
+  chosen_score: Float[Array, ' batch'],
+  rejected_score: Float[Array, ' batch'],
+  *,
+  margin: ScalarLike | Float[Array, ' batch'] = 0.0,
+) -> Float[Array, ' batch']:
+  """-log sigmoid(chosen - rejected - margin), in nats; scores are log-odds.
+
+  Args:
+    chosen_score: reward of the chosen response.
+    rejected_score: reward of the rejected response.
+    margin: how far apart the scores should be, >= 0: one number, or one for
+      each example by how sure its label is (Llama 2: 1, 2/3, 1/3 or 0).
+
+  Source: Touvron et al. 2023, eqs. 1 and 2, https://arxiv.org/abs/2307.09288.
+  """
+  return jax.nn.softplus(-(chosen_score - rejected_score - margin))
+
+
+def pairwise_preference_loss(
+  log_odds_first_order: Float[Array, ' batch'],
+  log_odds_second_order: Float[Array, ' batch'],
+) -> Float[Array, ' batch']:
+  """Cross-entropy of a preference model, the mean over both orders, in nats.
+
+  Args:
+    log_odds_first_order: log-odds that the response shown first is preferred,
+      when the chosen response is shown first.
+    log_odds_second_order: the same when the rejected one is shown first.
+
+  Source: Tang et al. 2024, eq. 5, https://arxiv.org/abs/2405.08448.
+  """
+  first = jax.nn.softplus(-log_odds_first_order)
+  second = jax.nn.softplus(log_odds_second_order)
+  return 0.5 * (first + second)

@@ -1,0 +1,156 @@
+"""Layer 6. The command line: `dap COMMAND --gin_file=FILE [--gin.NAME=VALUE]`.
+
+Exit codes: 0 done, 2 a mistake of the caller or a full or unwritable disk (one
+message on stderr), 130 interrupted. Any other exception is a mistake of ours
+and keeps its traceback.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dap.commands import COMMANDS, Command, failures, nearest
+from dap.errors import InputError
+
+_DESCRIPTION = """\
+Direct alignment from preferences: how far does online training beat offline
+training at the same KL budget?
+
+A command is configured by gin files: parts in gin/, experiments in configs/,
+found from any directory. The caller's own numbers come after them:
+
+  dap train --gin_file=configs/embedded/online_ipo.gin \\
+    --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1
+"""
+
+_OVERRIDES = """\
+  --gin.NAME=VALUE   give a macro or an argument a value; may be repeated, the
+                     last wins. A string keeps its own quotes: '"out/ipo"'.
+                     NAME is a macro (BETA) or function and argument
+                     (train.train.num_steps), with its scope before a slash.
+                     A name that this command does not read is refused.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+  """An argument parser whose errors are one message, without the usage."""
+
+  def error(self, message: str) -> NoReturn:
+    raise InputError(f'{message}. See: {self.prog} --help')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Run the command that `argv` (without the program's name) asks for.
+
+  Raises:
+    SystemExit: with 0 after `--help`, with the exit code of a failure.
+  """
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  named = [word for word in arguments[:1] if word in COMMANDS]
+  speaker = ' '.join(['dap', *named])
+  try:
+    rest, overrides = _take_overrides(arguments)
+    _refuse_unknown_command(rest)
+    options = _parser().parse_args(rest)
+    _run(COMMANDS[options.command], options, overrides)
+  except KeyboardInterrupt:
+    print(
+      f'\n{speaker}: interrupted. The same command continues from the last'
+      ' checkpoint or finished stage.',
+      file=sys.stderr,
+    )
+    raise SystemExit(130) from None
+  except Exception as error:
+    message = failures.explain(error)
+    if message is None:
+      raise
+    print(f'{speaker}: {message}', file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def _run(
+  command: Command,
+  options: argparse.Namespace,
+  overrides: list[tuple[str, str]],
+):
+  from dap.commands import run  # After --help, which shall need no gin.
+
+  run.run(command, options.gin_file, overrides, options.dry_run, COMMANDS)
+
+
+def _take_overrides(
+  arguments: list[str],
+) -> tuple[list[str], list[tuple[str, str]]]:
+  """Split off `--gin.NAME=VALUE` and `--gin.NAME VALUE`."""
+  rest: list[str] = []
+  overrides: list[tuple[str, str]] = []
+  words = iter(arguments)
+  for word in words:
+    if not word.startswith('--gin.'):
+      rest.append(word)
+      continue
+    name, equals, value = word.removeprefix('--gin.').partition('=')
+    if not equals:
+      value = next(words, '--')
+    if not name or value.startswith('--') or not value.strip():
+      raise InputError(
+        f'{word} needs a name and a value: --gin.NAME=VALUE, such as'
+        ' --gin.BETA=0.1'
+      )
+    overrides.append((name.strip(), value.strip()))
+  return rest, overrides
+
+
+def _refuse_unknown_command(arguments: list[str]):
+  if not arguments:
+    raise InputError(f'name a command: {", ".join(COMMANDS)}. See: dap --help')
+  word = arguments[0]
+  if not word.startswith('-') and word not in COMMANDS:
+    raise InputError(
+      f'there is no command `{word}`.{nearest.hint(word, COMMANDS)}'
+      ' See: dap --help'
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = _Parser(
+    prog='dap',
+    description=_DESCRIPTION,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+    epilog='What a command reads and an example: dap COMMAND --help',
+  )
+  commands = parser.add_subparsers(
+    dest='command', metavar='COMMAND', title='commands', required=True
+  )
+  for name, command in COMMANDS.items():
+    _add_command(commands, name, command)
+  return parser
+
+
+def _add_command(commands, name: str, command: Command):
+  parser = commands.add_parser(
+    name,
+    help=command.summary,
+    description=f'dap {name}: {command.summary}.\n\n{command.description}',
+    epilog=f'{_OVERRIDES}\nexample:\n  {command.example}',
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--gin_file',
+    action='append',
+    default=[],
+    metavar='FILE',
+    help='a part or an experiment; may be repeated, later files win',
+  )
+  parser.add_argument(
+    '--dry_run',
+    action='store_true',
+    help='print the resolved configuration and what it costs; run nothing',
+  )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,246 @@
+"""Layer 2. The parts of T5 1.1, with T5X's parameter names and dtype rules.
+
+Activations are `[sequences, length, width]`; every dense product is one 2-D
+matmul over all tokens (`project`), which is what makes its gradient fast on a
+CPU. Parameters are float32 and are cast to the compute dtype where they are
+used. Norms and softmax follow T5X, so published checkpoints keep their values.
+
+Source: google-research/t5x, t5x/examples/t5/{layers,network}.py.
+"""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+from jaxtyping import Array, Bool, Float, Int
+
+MASKED = -1e10
+NUM_BUCKETS = 32
+MAX_DISTANCE = 128
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  'gelu': jax.nn.gelu,
+  'relu': jax.nn.relu,
+  'linear': lambda x: x,
+}
+
+
+def project(
+  x: Float[Array, '*rows width'], kernel: Float[Array, 'width out']
+) -> Float[Array, '*rows out']:
+  """`x @ kernel` over all leading axes at once, in the dtype of `x`."""
+  rows = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+  return rows.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def relative_position_bucket(
+  relative_position: Int[Array, '*shape'], *, bidirectional: bool
+) -> Int[Array, '*shape']:
+  """Bucket (0 to 31) of `memory position - query position`.
+
+  Near distances have a bucket each; beyond a quarter (or half, when causal) of
+  the buckets they grow logarithmically up to distance 128. Causal attention
+  puts the future in bucket 0.
+  """
+  buckets = NUM_BUCKETS
+  distance = -relative_position
+  offset = jnp.zeros_like(distance)
+  if bidirectional:
+    buckets //= 2
+    offset = jnp.where(distance < 0, buckets, 0)
+    distance = jnp.abs(distance)
+  distance = jnp.maximum(distance, 0)
+  exact = buckets // 2
+  scale = (buckets - exact) / math.log(MAX_DISTANCE / exact)
+  # The tiny term keeps log finite at 0; it is T5X's, and moves no bucket.
+  ratio = distance.astype(jnp.float32) / exact + jnp.finfo(jnp.float32).eps
+  far = exact + (jnp.log(ratio) * scale).astype(jnp.int32)
+  far = jnp.minimum(far, buckets - 1)
+  return offset + jnp.where(distance < exact, distance, far)
+
+
+class Weight(nn.Module):
+  """One parameter under T5X's name, e.g. `query/kernel`; called, it is read."""
+
+  shape: tuple[int, ...]
+  init: Callable
+  leaf: str = 'kernel'
+
+  @nn.compact
+  def __call__(self) -> Array:
+    return self.param(self.leaf, self.init, self.shape)
+
+
+class RMSNorm(nn.Module):
+  """Root-mean-square norm in float32, then cast and scaled in `dtype`."""
+
+  width: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*rows width']) -> Array:
+    scale = self.param('scale', initializers.ones, (self.width,))
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    normed = (x * jax.lax.rsqrt(mean_square + 1e-6)).astype(self.dtype)
+    return normed * jnp.broadcast_to(scale.astype(self.dtype), x.shape)
+
+
+class RelativeBias(nn.Module):
+  """Bias by bucketed distance: one table a stack, shared by its layers."""
+
+  num_heads: int
+  bidirectional: bool
+  dtype: str
+
+  @nn.compact
+  def __call__(self, length: int) -> Float[Array, '1 heads length length']:
+    init = initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+    shape = (self.num_heads, NUM_BUCKETS)
+    table = self.param('rel_embedding', init, shape).astype(self.dtype)
+    position = jnp.arange(length)
+    buckets = relative_position_bucket(
+      position[None, :] - position[:, None], bidirectional=self.bidirectional
+    )
+    # A matmul rather than a gather: its gradient is then not a scatter.
+    one_hot = jax.nn.one_hot(
+      buckets.reshape(-1), NUM_BUCKETS, axis=0, dtype=table.dtype
+    )
+    return (table @ one_hot).reshape(1, self.num_heads, length, length)
+
+
+def drop(module: nn.Module, x: Array, rate: float, shared_axis: int | None):
+  """Inverted dropout; one draw is shared along `shared_axis` (T5X: length)."""
+  shape = list(x.shape)
+  if shared_axis is not None:
+    shape[shared_axis] = 1
+  keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, shape)
+  keep = jnp.broadcast_to(keep, x.shape)
+  return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+class Attention(nn.Module):
+  """Multi-head attention without biases and without 1/sqrt(head_dim).
+
+  That factor is in the initial values of the query kernel, as in T5X.
+  """
+
+  emb_dim: int
+  num_heads: int
+  head_dim: int
+  float32_logits: bool
+  dropout_rate: float
+
+  def setup(self):
+    joined = self.num_heads * self.head_dim
+    init = initializers.variance_scaling(1.0, 'fan_in', 'normal')
+
+    def query_init(*args):
+      return init(*args) / math.sqrt(self.head_dim)
+
+    self.query = Weight((self.emb_dim, joined), query_init)
+    self.key = Weight((self.emb_dim, joined), init)
+    self.value = Weight((self.emb_dim, joined), init)
+    self.out = Weight((joined, self.emb_dim), init)
+
+  def heads(
+    self, x: Float[Array, 'batch length joined']
+  ) -> Float[Array, 'batch heads length head_dim']:
+    """Splits the joined axis into heads and moves them before the length."""
+    split = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
+    return split.transpose(0, 2, 1, 3)
+
+  def keys_values(self, x: Float[Array, 'batch length emb']):
+    """Keys and values of `x`, split by heads."""
+    return (
+      self.heads(project(x, self.key())),
+      self.heads(project(x, self.value())),
+    )
+
+  def queries_keys_values(self, x: Float[Array, 'batch length emb']):
+    """The three projections of self-attention, split by heads."""
+    return self.heads(project(x, self.query())), *self.keys_values(x)
+
+  def cross(
+    self,
+    x: Float[Array, 'sequences length emb'],
+    key: Float[Array, 'batch heads memory head_dim'],
+    value: Float[Array, 'batch heads memory head_dim'],
+    mask: Bool[Array, '#batch 1 #joined memory'],
+    *,
+    deterministic: bool = True,
+  ) -> Float[Array, 'sequences length emb']:
+    """Attention to keys shared by the `sequences / batch` texts of a row."""
+    shared = x.reshape(key.shape[0], -1, self.emb_dim)
+    query = self.heads(project(shared, self.query()))
+    attended = self.attend(
+      query, key, value, None, mask, deterministic=deterministic
+    )
+    return attended.reshape(x.shape)
+
+  def attend(
+    self,
+    query: Float[Array, 'batch heads length head_dim'],
+    key: Float[Array, 'batch heads memory head_dim'],
+    value: Float[Array, 'batch heads memory head_dim'],
+    bias: Float[Array, '1 heads length memory'] | None,
+    mask: Bool[Array, '#batch 1 #length memory'],
+    *,
+    deterministic: bool = True,
+  ) -> Float[Array, 'batch length emb']:
+    """Softmax over the allowed memory, the weighted values, projected out."""
+    dtype = query.dtype
+    if self.float32_logits:
+      query, key = query.astype(jnp.float32), key.astype(jnp.float32)
+    logits = jnp.einsum('bhqd,bhkd->bhqk', query, key)
+    if bias is not None:
+      logits += jnp.broadcast_to(bias.astype(logits.dtype), logits.shape)
+    logits = jnp.where(jnp.broadcast_to(mask, logits.shape), logits, MASKED)
+    weights = jax.nn.softmax(logits).astype(dtype)
+    if self.dropout_rate and not deterministic:
+      weights = drop(self, weights, self.dropout_rate, -2)
+    mixed = jnp.einsum('bhqk,bhkd->bhqd', weights, value)
+    joined = mixed.transpose(0, 2, 1, 3).reshape(
+      query.shape[0], query.shape[2], -1
+    )
+    return project(joined, self.out())
+
+
+class MLP(nn.Module):
+  """Feed-forward block; several activations multiply (gated gelu in 1.1)."""
+
+  emb_dim: int
+  mlp_dim: int
+  activations: tuple[str, ...]
+  dropout_rate: float
+
+  def setup(self):
+    init = initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+    shape = (self.emb_dim, self.mlp_dim)
+    if len(self.activations) == 1:
+      self.wi = Weight(shape, init)
+    else:
+      for index in range(len(self.activations)):
+        setattr(self, f'wi_{index}', Weight(shape, init))
+    self.wo = Weight((self.mlp_dim, self.emb_dim), init)
+
+  def __call__(
+    self, x: Float[Array, 'batch length emb'], *, deterministic: bool = True
+  ) -> Float[Array, 'batch length emb']:
+    if len(self.activations) == 1:
+      kernels = [self.wi()]
+    else:
+      kernels = [
+        getattr(self, f'wi_{index}')() for index in range(len(self.activations))
+      ]
+    product = None
+    for kernel, name in zip(kernels, self.activations, strict=True):
+      part = ACTIVATIONS[name](project(x, kernel))
+      product = part if product is None else product * part
+    assert product is not None
+    if self.dropout_rate and not deterministic:
+      product = drop(self, product, self.dropout_rate, -2)
+    return project(product, self.wo())

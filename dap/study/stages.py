@@ -1,0 +1,341 @@
+"""Layer 6. The stages A to G of the controlled study (spec 4.1), one function each.
+
+A stage function takes its configuration, the folders of the stages it reads,
+and a folder to work in; it leaves files there and nothing anywhere else.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dap import errors, files, partitioning, train
+from dap.checkpoints import state as checkpoints
+from dap.data import datasets, sources
+from dap.data import pairs as pairs_lib
+from dap.data import vocabulary as vocabulary_lib
+from dap.data.pairs import Pairs
+from dap.estimators import win_rate
+from dap.evaluation import points
+from dap.study import baselines, values
+
+Folders = dict[str, Path]
+
+
+# Prompts of the test split are numbered from here, apart from all others.
+TEST_PROMPTS = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparing:
+  """The data of a seed, and the size that every model's embedding has."""
+
+  data: datasets.PairData
+  vocab_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A training stage: the run, and what it is trained on.
+
+  Attributes:
+    run: all choices that change numbers.
+    splits: of the data stage, joined; or names of a relabelled set.
+    record_stream: keep every on-policy batch.
+  """
+
+  run: train.Run
+  splits: tuple[str, ...] = ('train',)
+  record_stream: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabelling:
+  """D_golden: the first pairs of `train` under the golden model's labels.
+
+  Attributes:
+    model: the golden preference model.
+    num_pairs: taken from the start of `train`; all of them when there are
+      fewer.
+    batch_size: rows of one program call.
+  """
+
+  model: Any
+  num_pairs: int
+  batch_size: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Judging:
+  """What all evaluations of a seed share: settings and the models' shapes."""
+
+  evaluation: points.Evaluation
+  policy: Any
+  golden: Any
+  proxy: Any
+  length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """The evaluation of the checkpoints of one run.
+
+  Attributes:
+    judging: shared by all runs of a seed.
+    source: of the data; scores hidden utility where it can.
+    save_steps: checkpoints to evaluate; empty evaluates the newest alone.
+  """
+
+  judging: Judging
+  source: Any
+  save_steps: tuple[int, ...] = ()
+
+
+def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
+  """Tokenises all splits, and measures the data by simple baselines."""
+  del inputs
+  data = config.data
+  vocabulary = data.trained_vocabulary(work)
+  vocabulary_lib.fits(vocabulary, config.vocab_size)
+  reports, splits = {}, {}
+  for split in sources.SPLITS:
+    prepared = data.prepare(split, vocabulary, work / 'arrays')
+    reports[split] = prepared.report
+    if not len(prepared):
+      continue
+    splits[split] = prepared.pairs(TEST_PROMPTS if split == 'test' else 0)
+    splits[split].save(work / f'{split}.npz')
+    rows = [prepared.row(index) for index in range(len(prepared))]
+    if 'chosen_utility' in rows[0]:
+      truth = [r['chosen_utility'] - r['rejected_utility'] for r in rows]
+      np.save(work / f'{split}_truth.npy', truth)
+  missing = [split for split in ('train', 'test') if split not in splits]
+  if missing:
+    raise errors.InputError(
+      f'A study needs pairs to train on and held-out pairs; there are none for'
+      f' {" and ".join(missing)}. Give the files TRAIN_FILE and TEST_FILE.'
+    )
+  summary = {
+    'reports': reports,
+    'baselines': baselines.measure(splits['train'], splits['test']),
+  }
+  files.write_json(work / 'summary.json', summary)
+
+
+def vocabulary_of(data: datasets.PairData, folder: Path) -> Any:
+  """The vocabulary of a finished `prepare`."""
+  model = folder / 'vocabulary.model'
+  if model.exists():
+    return vocabulary_lib.SentencePiece(str(model))
+  return data.vocabulary
+
+
+def load_params(model: Any, folder: Path, step: int | None = None) -> Any:
+  """Parameters of a training stage: of a step, or the newest."""
+  root = folder / 'checkpoints'
+  chosen = checkpoints.steps(root)[-1] if step is None else step
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  placed = partitioning.param_sharding(
+    model.logical_axes(), partitioning.mesh((1, 1))
+  )
+  template = jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    shapes,
+    placed,
+  )
+  return checkpoints.restore_params(root / f'checkpoint_{chosen}', template)
+
+
+def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
+  """The named splits, joined; those that the data lack are left out."""
+  present = [folder / f'{split}.npz' for split in splits]
+  return pairs_lib.concatenate(
+    *(pairs_lib.load(path) for path in present if path.exists())
+  )
+
+
+def supervised(config: Training, inputs: Folders, work: Path) -> None:
+  """Trains from initial values: golden model, SFT policy, proxy model.
+
+  Preference models leave their held-out accuracy, policies their loss.
+  """
+  run = config.run
+  pairs = load_splits(inputs['data'], config.splits)
+  initial = run.model.init(jax.random.key(run.seed))
+  train.fit(
+    run,
+    pairs,
+    train.Params(initial),
+    work,
+    digest=values.digest(config),
+    label=work.name.split('-')[0],
+  )
+
+
+def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
+  """B: pairs under the golden model's labels, ties dropped and counted."""
+  params = load_params(config.model, inputs['golden'])
+  judge = points.Judge(config.model, params)
+  summary = {}
+  for split in ('train', 'test'):
+    pairs = load_splits(inputs['data'], (split,))
+    if split == 'train':
+      pairs = pairs.take(slice(0, config.num_pairs))
+    p_ab, p_ba = points.preferences(
+      judge,
+      pairs.prompts,
+      pairs.chosen,
+      pairs.rejected,
+      config.batch_size,
+      partitioning.mesh((1, 1)),
+    )
+    wins = win_rate.sign_rule_wins(p_ab, p_ba)
+    summary[split] = {
+      'pairs': len(pairs),
+      'ties': int(np.sum(wins == 0.5)),
+      'agrees_with_labels': baselines.proportion(wins),
+      'choose_longer': baselines.proportion(baselines.longer(pairs)),
+    }
+    truth = inputs['data'] / f'{split}_truth.npy'
+    if truth.exists():
+      prefers = np.load(truth)[: len(pairs)]
+      right = 0.5 * (1 + np.sign(prefers) * np.sign(wins - 0.5))
+      summary[split]['agrees_with_truth'] = baselines.proportion(right)
+    pairs.relabelled(wins > 0.5, wins != 0.5).save(work / f'{split}.npz')
+  files.write_json(work / 'summary.json', summary)
+
+
+def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
+  """Held-out accuracy of a preference model on a data folder's test split."""
+  params = load_params(config.model, inputs['model'])
+  pairs = load_splits(inputs['data'], ('test',))
+  wins = win_rate.sign_rule_wins(
+    *points.preferences(
+      points.Judge(config.model, params),
+      pairs.prompts,
+      pairs.chosen,
+      pairs.rejected,
+      config.batch_size,
+      partitioning.mesh((1, 1)),
+    )
+  )
+  files.write_json(work / 'summary.json', baselines.proportion(wins))
+
+
+def policy_run(config: Training, inputs: Folders, work: Path) -> None:
+  """E, F, G: a policy from the SFT policy, which stays its reference.
+
+  `annotator` among the inputs is the preference model that labels samples.
+  """
+  run = config.run
+  start = load_params(run.model, inputs['sft'])
+  annotator = None
+  if run.algorithm.samples:
+    annotator = load_params(run.algorithm.annotator.model, inputs['annotator'])
+  train.fit(
+    run,
+    load_splits(inputs['pairs'], config.splits),
+    train.Params(start, start, annotator),
+    work,
+    digest=values.digest(config),
+    record_stream=config.record_stream,
+    label=work.name.split('-')[0],
+  )
+
+
+def opponent(config: Judging, inputs: Folders, work: Path) -> None:
+  """The golden policy's stored responses to the held-out prompts."""
+  settings = config.evaluation
+  held_out = load_splits(inputs['data'], ('test',))
+  asked = points.questions(held_out, settings.num_prompts, settings.seed)
+  params = load_params(config.policy, inputs['golden_policy'])
+  tokens = points.answers(
+    config.policy,
+    params,
+    asked,
+    config.length,
+    settings,
+    partitioning.mesh((1, 1)),
+    slot=2,
+  )
+  columns = {**asked._asdict(), 'tokens': tokens}
+  with files.atomic_file(work / 'responses.npz') as file:
+    np.savez(file, **columns)
+
+
+def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
+  settings = config.evaluation
+  with np.load(inputs['opponent'] / 'responses.npz') as stored:
+    asked = points.Questions(
+      *(stored[name] for name in points.Questions._fields)
+    )
+    tokens = stored['tokens']
+  golden_pairs = load_splits(inputs['pairs'], ('train',))
+  held_out = load_splits(inputs['pairs'], ('test',))
+  reference = load_params(config.policy, inputs['sft'])
+  subset = held_out.take(slice(0, settings.num_pairs))
+  program_pairs = _referenced(config, subset, reference)
+  return points.Fixed(
+    asked,
+    points.questions(golden_pairs, settings.num_kl_prompts, settings.seed),
+    tokens,
+    program_pairs,
+    points.Judge(config.golden, load_params(config.golden, inputs['golden'])),
+    points.Judge(config.proxy, load_params(config.proxy, inputs['proxy'])),
+    reference,
+  )
+
+
+def _referenced(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
+  return train.with_reference(
+    config.policy,
+    pairs,
+    reference,
+    partitioning.mesh((1, 1)),
+    config.evaluation.batch_size,
+  )
+
+
+def evaluate(config: Point, inputs: Folders, work: Path) -> None:
+  """Every saved checkpoint of a run: `points.json` and arrays beside it.
+
+  A checkpoint that was evaluated before a kill is not evaluated again.
+  """
+  fixed = _fixed(config.judging, inputs)
+  policy = config.judging.policy
+  steps = config.save_steps or (None,)
+  lines = []
+  for step in steps:
+    name = f'step_{step}' if step is not None else 'newest'
+    path = work / f'{name}.json'
+    if not path.exists():
+      params = load_params(policy, inputs['run'], step)
+      point, arrays = points.evaluate(
+        policy, params, fixed, config.judging.evaluation
+      )
+      point['hidden_utility'] = _utility(config, inputs, arrays)
+      with files.atomic_file(work / f'{name}.npz') as file:
+        np.savez(file, **arrays)
+      files.write_json(path, point)
+    lines.append(
+      {'step': step, 'arrays': f'{name}.npz', **files.read_json(path)}
+    )
+  files.write_json(work / 'points.json', lines)
+
+
+def _utility(config: Point, inputs: Folders, arrays: dict) -> float | None:
+  """Mean hidden utility of the answers, for data that have one."""
+  score = getattr(config.source, 'utilities', None)
+  if score is None:
+    return None
+  vocabulary = config.source.vocabulary()
+  with np.load(inputs['opponent'] / 'responses.npz') as stored:
+    prompts = [vocabulary.decode(row) for row in stored['prompts']]
+  tokens = arrays['tokens']
+  texts = [vocabulary.decode(row) for row in tokens]
+  each = score(prompts, texts, np.any(tokens == 1, axis=1))
+  return float(np.mean(each))

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Formatting, lint, types and tests, in the environment that it makes.
+#
+#   bash launch/test.sh [PYTEST ARGUMENTS]    such as tests/losses -k ipo
+set -uo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+prepare_environment seqio test
+cd "$ROOT"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # pytest runs two processes
+
+failed=()
+check() {
+  echo "== $*"
+  "$@" || failed+=("$1${2:+ $2}")
+}
+
+check ruff format --check .
+check ruff check .
+check pyright --pythonpath "$VIRTUAL_ENV/bin/python"
+check pytest -n 2 --dist worksteal -q --durations=5 "$@"
+
+if [ "${#failed[@]}" -gt 0 ]; then
+  printf 'failed: %s\n' "${failed[@]}" >&2
+  exit 1
+fi

@@ -1,0 +1,61 @@
+"""Packaging of `dap`; versions that work together are in requirements.lock."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = next(
+  line.split("'")[1]
+  for line in (HERE / 'dap' / '__init__.py').read_text().splitlines()
+  if line.startswith('__version__')
+)
+
+# gin/ and configs/ are data. They are installed inside dap, because a top-level
+# `gin` would hide the gin library; for the same reason no gin/__init__.py.
+README = HERE / 'README.md'
+
+setup(
+  name='dap',
+  version=VERSION,
+  description='Direct alignment from preferences: a controlled study, in JAX.',
+  long_description=README.read_text() if README.exists() else '',
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  packages=[
+    *find_packages(include=['dap', 'dap.*']),
+    'dap.gin',
+    'dap.configs',
+  ],
+  package_dir={'dap.gin': 'gin', 'dap.configs': 'configs'},
+  package_data={'dap.gin': ['**/*.gin'], 'dap.configs': ['**/*.gin']},
+  install_requires=[
+    'flax>=0.12,<0.13',
+    'gin-config>=0.5,<0.6',
+    'jax>=0.10,<0.12',
+    'jaxtyping>=0.3',
+    'matplotlib>=3.9',
+    'numpy>=2.1',
+    'optax>=0.2.6,<0.3',
+    'orbax-checkpoint>=0.12,<0.13',
+    'rich>=13.7',
+    'sentencepiece>=0.2',
+    'tensorboardX>=2.6.2',
+  ],
+  extras_require={
+    'gpu': ['jax[cuda12]'],
+    'tpu': ['jax[tpu]; sys_platform == "linux"'],
+    # The only way to tensorflow (2 GB): seqio Tasks and TFDS builders.
+    'seqio': ['seqio>=0.0.19', 'tensorflow-datasets>=4.9.7'],
+    'test': [
+      'beartype>=0.19',
+      'hypothesis>=6.100',
+      'pyright[nodejs]>=1.1.390',
+      'pytest>=8',
+      'pytest-xdist>=3.6',
+      'ruff>=0.9',
+    ],
+  },
+  entry_points={'console_scripts': ['dap = dap.main:main']},
+)

@@ -1,0 +1,425 @@
+"""Losses of a pair: worked numbers, laws and limits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from dap import losses
+from dap.records import Pair
+
+# Worked pair: three tokens against two. Padding holds junk that must not count.
+POLICY = Pair([[-0.5, -1.0, -0.3]], [[-1.2, -0.8, -9.9]])
+REFERENCE = Pair([[-0.7, -1.1, -0.5]], [[-0.9, -0.7, -4.4]])
+MASK = Pair([[1.0, 1.0, 1.0]], [[1.0, 1.0, 0.0]])
+# By hand: h_w = .2 + .1 + .2 = .5, h_l = -.3 - .1 = -.4, margin .9.
+
+BY_BETA = {
+  'ipo': losses.ipo_loss,
+  'ipo_gpo_one': losses.ipo_gpo_one_loss,
+  'dpo': losses.dpo_loss,
+  'cdpo': functools.partial(losses.cdpo_loss, label_smoothing=0.1),
+  'hinge': losses.hinge_loss,
+  'exponential': losses.exponential_loss,
+  'truncated_quadratic': losses.truncated_quadratic_loss,
+  'savage': losses.savage_loss,
+}
+AZAR = lambda *args, beta: losses.ipo_azar_loss(*args, tau=beta)
+AZAR_MEAN = lambda *args, beta: losses.ipo_azar_mean_loss(*args, tau=beta)
+ON_SUMS = BY_BETA | {'ipo_azar': AZAR}
+ALL = ON_SUMS | {'ipo_mean': losses.ipo_mean_loss, 'ipo_azar_mean': AZAR_MEAN}
+each_loss = pytest.mark.parametrize('loss', ALL.values(), ids=ALL.keys())
+each_on_sums = pytest.mark.parametrize(
+  'loss', ON_SUMS.values(), ids=ON_SUMS.keys()
+)
+law = settings(deadline=None, derandomize=True, max_examples=30)
+margins = st.floats(-30, 30).filter(lambda x: abs(x) > 1e-3)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+  with jax.enable_x64(True):
+    yield
+
+
+def arrays(tree):
+  return Pair(*(jnp.asarray(side) for side in tree))
+
+
+def on_pair(loss, **scalars):
+  return loss(arrays(POLICY), arrays(REFERENCE), arrays(MASK), **scalars)[0]
+
+
+def at_margin(loss, margin, beta):
+  """The loss of one-token responses whose margin is given."""
+  zeros, ones = jnp.zeros((1, 1)), jnp.ones((1, 1))
+  policy = Pair(jnp.full((1, 1), margin), zeros)
+  return loss(policy, Pair(zeros, zeros), Pair(ones, ones), beta=beta)[0]
+
+
+@pytest.mark.parametrize(
+  ('loss', 'scalars', 'value'),
+  [
+    (losses.log_ratio_margin, {}, 0.9),  # pair.delta
+    (losses.mean_log_ratio_margin, {}, 0.3666666666666667),  # .5/3 + .4/2
+    (losses.dpo_loss, {'beta': 0.1}, 0.6491593390256),  # log(1 + exp(-.09))
+    (
+      losses.cdpo_loss,  # .6491593 + .1 * .09
+      {'beta': 0.1, 'label_smoothing': 0.1},
+      0.6581593390256,
+    ),
+    (losses.ipo_azar_loss, {'tau': 0.1}, 16.81),  # (.9 - 5)^2
+    (losses.ipo_loss, {'beta': 0.1}, 0.1681),  # (.09 - .5)^2
+    (losses.ipo_gpo_one_loss, {'beta': 0.2}, 0.6724),  # (.18 - 1)^2
+    (losses.ipo_azar_mean_loss, {'tau': 0.1}, 21.467777777777778),
+    (losses.ipo_mean_loss, {'beta': 0.1}, 0.21467777777777778),
+    (losses.hinge_loss, {'beta': 0.1}, 0.91),  # 1 - .09
+  ],
+)
+def test_the_worked_pair_gives_the_worked_losses(loss, scalars, value):
+  np.testing.assert_allclose(on_pair(loss, **scalars), value, rtol=1e-10)
+
+
+def test_ipo_is_not_the_misprinted_equation():
+  # (.9 - .1 / 2)^2 = .7225 would regularise less as beta grows.
+  for loss in ALL.values():
+    assert abs(on_pair(loss, beta=0.1) - 0.7225) > 1e-3
+
+
+GPO_TABLE = {  # f: f(0), f(.09), f(1.5), f'(0)
+  losses.logistic: (0.6931471805599, 0.6491593390256, 0.2014132779828, -0.5),
+  losses.hinge: (1.0, 0.91, 0.0, -1.0),
+  losses.squared: (1.0, 0.8281, 0.25, -2.0),
+  losses.exponential: (1.0, 0.9139311852712, 0.2231301601484, -1.0),
+  losses.truncated_quadratic: (1.0, 0.8281, 0.0, -2.0),
+  losses.savage: (0.25, 0.2280207425541, 0.03327907173602, -0.25),
+}
+
+
+@pytest.mark.parametrize(
+  ('curve', 'row'), GPO_TABLE.items(), ids=lambda x: getattr(x, '__name__', '')
+)
+def test_each_curve_of_the_gpo_family_has_its_values_and_slope(curve, row):
+  values = curve(jnp.array([0.0, 0.09, 1.5]))
+  np.testing.assert_allclose(values, row[:3], rtol=1e-10, atol=1e-12)
+  np.testing.assert_allclose(jax.grad(curve)(0.0 * jnp.ones(())), row[3])
+
+
+def test_the_hinge_has_no_gradient_at_its_kink():
+  for curve in (losses.hinge, losses.truncated_quadratic):
+    assert jax.grad(curve)(jnp.ones(())) == 0
+
+
+def test_savage_is_convex_only_above_minus_log_two():
+  bend = jax.grad(jax.grad(losses.savage))
+  assert bend(jnp.asarray(-1.2)) < 0 < bend(jnp.asarray(0.0))
+  assert abs(bend(jnp.asarray(-np.log(2)))) < 1e-12
+
+
+@pytest.mark.parametrize('below', [-30.0, -40.0, -1e4])
+def test_the_exponential_goes_on_as_a_tangent_where_it_would_overflow(below):
+  value, slope = jax.value_and_grad(losses.exponential)(jnp.asarray(below))
+  np.testing.assert_allclose(slope, -np.exp(30), rtol=1e-10)
+  np.testing.assert_allclose(value, np.exp(30) * (1 - 30 - below), rtol=1e-10)
+
+
+def test_gpo_takes_any_curve():
+  value = on_pair(losses.gpo_loss, beta=0.5, f=jnp.cos)
+  np.testing.assert_allclose(value, np.cos(0.45), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'value'),
+  [
+    (losses.dpo_loss, np.log(2)),  # dpo.at_ref
+    (ON_SUMS['cdpo'], np.log(2)),
+    (losses.ipo_loss, 0.25),  # ipoB.at_ref
+    (ON_SUMS['ipo_azar'], 25.0),  # ipoA.at_ref = 1 / (4 * .1^2)
+    (losses.ipo_gpo_one_loss, 1.0),  # ipoC.at_ref
+    (losses.hinge_loss, 1.0),
+  ],
+)
+def test_the_loss_at_the_reference_is_known(loss, value):
+  same = arrays(REFERENCE)
+  each = loss(same, same, arrays(MASK), beta=0.1)
+  np.testing.assert_allclose(each, [value], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'slope'),
+  [
+    (losses.dpo_loss, -0.5),
+    (ON_SUMS['cdpo'], -0.4),  # -(1 - .1) / 2 + .1 / 2
+    (losses.ipo_loss, -1.0),
+    (losses.ipo_gpo_one_loss, -2.0),
+    (ON_SUMS['ipo_azar'], -100.0),  # -1 / tau, over beta = tau = .1
+    (losses.hinge_loss, -1.0),
+    (losses.exponential_loss, -1.0),
+    (losses.truncated_quadratic_loss, -2.0),
+    (losses.savage_loss, -0.25),
+  ],
+)
+def test_the_gradient_at_the_reference_is_beta_times_the_slope(loss, slope):
+  mask, reference = arrays(MASK), arrays(REFERENCE)
+  grad = jax.grad(lambda p: loss(p, reference, mask, beta=0.1)[0])(reference)
+  np.testing.assert_allclose(grad.chosen, 0.1 * slope * mask.chosen)
+  np.testing.assert_allclose(grad.rejected, -0.1 * slope * mask.rejected)
+
+
+@pytest.mark.parametrize(
+  ('loss', 'value'),
+  [
+    (losses.dpo_loss, -0.04775151752082),  # -.1 * sigmoid(-.09)
+    (losses.ipo_loss, -0.082),  # 2 * .1 * (.09 - .5)
+  ],
+)
+def test_the_worked_pair_gives_the_worked_gradient(loss, value):
+  reference, mask = arrays(REFERENCE), arrays(MASK)
+  grad = jax.grad(lambda p: loss(p, reference, mask, beta=0.1)[0])
+  np.testing.assert_allclose(
+    grad(arrays(POLICY)).chosen, [[value] * 3], rtol=1e-10
+  )
+
+
+@pytest.mark.parametrize(('margin', 'sign'), [(4.9, -1), (5.0, 0), (5.1, 1)])
+@pytest.mark.parametrize('loss', [losses.ipo_loss, ON_SUMS['ipo_azar']])
+def test_ipo_pulls_the_margin_to_its_target(loss, margin, sign):
+  slope = jax.grad(lambda m: at_margin(loss, m, 0.1))(margin)
+  assert np.sign(slope) == sign  # the target is 1 / (2 * 0.1)
+
+
+def test_dpo_never_pulls_back():
+  for margin in (-50.0, 0.0, 5.0, 50.0):
+    assert jax.grad(lambda m: at_margin(losses.dpo_loss, m, 0.1))(margin) < 0
+
+
+def test_cdpo_is_least_where_it_is_as_sure_as_its_labels():
+  slope = jax.grad(lambda m: at_margin(ALL['cdpo'], m, 0.1))
+  assert abs(slope(21.97224577336)) < 1e-10  # logit(.9) / .1
+
+
+def test_soft_labels_are_label_smoothing_by_example():
+  soft = losses.soft_dpo_loss(
+    *(arrays(x) for x in (POLICY, REFERENCE, MASK)),
+    beta=0.1,
+    chosen_probability=jnp.array([0.9]),
+  )
+  hard = on_pair(losses.cdpo_loss, beta=0.1, label_smoothing=0.1)
+  np.testing.assert_allclose(soft, [hard], rtol=1e-12)
+
+
+def test_dpo_is_satisfied_by_mass_on_what_was_never_compared():
+  # Three responses, reference (.5, .5, 0); policy (.1, 1e-6, the rest).
+  log = lambda p: jnp.log(jnp.asarray([[p]]))
+  one = Pair(jnp.ones((1, 1)), jnp.ones((1, 1)))
+  reference = Pair(log(0.5), log(0.5))
+  gone = losses.dpo_loss(Pair(log(0.1), log(1e-6)), reference, one, beta=0.1)
+  start = losses.dpo_loss(reference, reference, one, beta=0.1)
+  np.testing.assert_allclose(gone, [0.2747698924083], rtol=1e-10)
+  np.testing.assert_allclose(start, [0.6931471805599], rtol=1e-10)
+
+
+@law
+@given(margins, st.floats(0.01, 2))
+def test_forms_of_ipo_convert_into_each_other(margin, beta):
+  b = at_margin(losses.ipo_loss, margin, beta)
+  a = at_margin(ON_SUMS['ipo_azar'], margin, beta)
+  c = at_margin(losses.ipo_gpo_one_loss, margin, 2 * beta)
+  np.testing.assert_allclose([beta**2 * a, c / 4], [b, b], rtol=1e-12)
+
+
+@law
+@given(margins, st.floats(0.01, 2))
+def test_swapping_the_labels_changes_the_loss_by_the_margin(margin, beta):
+  scaled = beta * margin
+  swap = lambda loss: (
+    at_margin(loss, margin, beta) - at_margin(loss, -margin, beta)
+  )
+  np.testing.assert_allclose(swap(losses.dpo_loss), -scaled, rtol=1e-9)
+  np.testing.assert_allclose(swap(losses.ipo_loss), -2 * scaled, rtol=1e-9)
+
+
+@each_on_sums
+@law
+@given(shift=st.floats(-20, 20))
+def test_only_the_margin_matters(loss, shift):
+  moved = Pair(
+    jnp.asarray(POLICY.chosen).at[0, 0].add(shift),
+    jnp.asarray(POLICY.rejected).at[0, 1].add(shift),
+  )
+  each = loss(moved, arrays(REFERENCE), arrays(MASK), beta=0.1)
+  np.testing.assert_allclose(each[0], on_pair(loss, beta=0.1), rtol=1e-10)
+
+
+@each_loss
+@law
+@given(data=st.data())
+def test_padding_and_the_order_of_a_batch_change_nothing(loss, data):
+  count = data.draw(st.integers(1, 4))
+  rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+  junk = data.draw(st.sampled_from([0.0, -1e4, np.nan, -np.inf]))
+  extra = data.draw(st.integers(1, 3))
+  draw = lambda: Pair(*jnp.asarray(rng.normal(size=(2, count, 4))))
+  lengths = rng.integers(1, 5, (2, count, 1))
+  policy, reference = draw(), draw()
+  mask = Pair(*jnp.asarray((np.arange(4) < lengths).astype(float)))
+
+  def padded(pair, fill):
+    hole = lambda x, m: jnp.pad(
+      jnp.where(m > 0, x, fill), ((0, 0), (0, extra)), constant_values=fill
+    )
+    return Pair(*(hole(x, m) for x, m in zip(pair, mask)))
+
+  def total(policy, reference, mask):
+    return jnp.sum(loss(policy, reference, mask, beta=0.1))
+
+  longer = padded(policy, junk), padded(reference, junk), padded(mask, 0.0)
+  plain = jax.grad(total)(policy, reference, mask)
+  grad = jax.grad(total)(*longer)
+  each = loss(policy, reference, mask, beta=0.1)
+  np.testing.assert_allclose(loss(*longer, beta=0.1), each, rtol=1e-12)
+  for short, long in zip(plain, grad):
+    np.testing.assert_allclose(long[:, :4], short, rtol=1e-12)
+    assert not np.any(long[:, 4:])
+  order = rng.permutation(count)
+  shuffled = jax.tree.map(lambda x: x[order], (policy, reference, mask))
+  np.testing.assert_array_equal(loss(*shuffled, beta=0.1), each[order])
+
+
+@law
+@given(st.integers(1, 6), st.floats(0.05, 1))
+def test_means_are_sums_at_beta_over_the_length(length, beta):
+  rng = np.random.default_rng(length)
+  policy, reference = (Pair(*jnp.asarray(rng.normal(size=(2, 2, length))))
+                       for _ in range(2))  # fmt: skip
+  ones = Pair(jnp.ones((2, length)), jnp.ones((2, length)))
+  means = losses.ipo_mean_loss(policy, reference, ones, beta=beta)
+  sums = losses.ipo_loss(policy, reference, ones, beta=beta / length)
+  np.testing.assert_allclose(means, sums, rtol=1e-12)
+
+
+def test_with_unequal_lengths_no_beta_makes_means_of_sums():
+  by_mean = on_pair(losses.ipo_mean_loss, beta=0.1)
+  for length in (2, 2.5, 3):
+    by_sum = on_pair(losses.ipo_loss, beta=0.1 / length)
+    assert abs(by_sum - by_mean) > 1e-3
+
+
+@each_loss
+def test_no_gradient_reaches_the_reference(loss):
+  policy, mask = arrays(POLICY), arrays(MASK)
+  total = lambda r: jnp.sum(loss(policy, r, mask, beta=0.1))
+  assert not any(map(np.any, jax.grad(total)(arrays(REFERENCE))))
+
+
+@each_loss
+def test_equal_responses_have_no_gradient(loss):
+  reference, mask = jnp.asarray(REFERENCE.chosen), jnp.asarray(MASK.chosen)
+
+  def total(x):
+    pairs = (Pair(y, y) for y in (x, reference, mask))
+    return jnp.sum(loss(*pairs, beta=0.1))
+
+  assert not np.any(jax.grad(total)(jnp.asarray(POLICY.chosen)))
+
+
+@each_loss
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.float64])
+@pytest.mark.parametrize('sign', [-1, 1])
+def test_extreme_log_probs_give_finite_losses_and_gradients(loss, dtype, sign):
+  zeros, ones = jnp.zeros((1, 2), dtype), jnp.ones((1, 2), dtype)
+  low = jnp.full((1, 2), -1e4, dtype)
+  policy = Pair(low, zeros) if sign < 0 else Pair(zeros, low)
+  total = lambda p, beta: jnp.sum(
+    loss(p, Pair(zeros, zeros), Pair(ones, ones), beta=beta)
+  )
+  for beta in (0.1, 1.0):
+    value, grad = jax.value_and_grad(total)(policy, beta)
+    assert np.isfinite(value)
+    assert all(np.all(np.isfinite(x)) for x in grad)
+
+
+@each_loss
+def test_gradients_are_those_of_finite_differences(loss):
+  rng = np.random.default_rng(3)
+  targets = Pair(*jnp.asarray(rng.integers(0, 5, (2, 2, 3))))
+  reference = Pair(*jnp.asarray(rng.normal(size=(2, 2, 3))))
+  mask = Pair(*jnp.asarray([[[1.0, 1, 1], [1, 1, 0]], [[1, 0, 0], [1, 1, 1]]]))
+  inputs = Pair(*jnp.asarray(rng.normal(size=(2, 2, 3, 4))))
+
+  def mean_loss(first, second):
+    policy = Pair(
+      *(
+        losses.token_log_probs(jnp.tanh(x @ first) @ second, y, m)
+        for x, y, m in zip(inputs, targets, mask)
+      )
+    )
+    return jnp.mean(loss(policy, reference, mask, beta=0.3))
+
+  weights = [jnp.asarray(rng.normal(size=s)) for s in ((4, 6), (6, 5))]
+  check_grads(mean_loss, weights, order=1, modes=['rev'], eps=1e-6)
+
+
+@each_loss
+def test_one_compilation_serves_a_grid_of_beta(loss):
+  program = jax.jit(loss)
+  pair = [arrays(x) for x in (POLICY, REFERENCE, MASK)]
+  values = [float(program(*pair, beta=b)[0]) for b in (0.05, 0.1, 0.3, 1.0)]
+  assert len(set(values)) == 4
+  assert program._cache_size() == 1
+
+
+def descend(total, steps, rate, size):
+  move = lambda _, x: x - rate * jax.grad(total)(x)
+  return jax.jit(lambda x: jax.lax.fori_loop(0, steps, move, x))(
+    jnp.zeros(size)
+  )
+
+
+def test_gradient_descent_finds_the_population_optimum_of_ipo():
+  tau, start = 0.5, jnp.log(jnp.array([0.2, 0.5, 0.3]))
+  behaviour = np.array([0.5, 0.3, 0.2])
+  wins = np.array([[0.5, 0.8, 0.6], [0.2, 0.5, 0.6], [0.4, 0.4, 0.5]])
+  first, second = (x.ravel() for x in np.mgrid[:3, :3])
+  weight = behaviour[first] * behaviour[second] * wins[first, second]
+  ones = jnp.ones((9, 1))
+
+  def total(logits):
+    log_probs = jax.nn.log_softmax(start + logits)
+    policy, reference = (
+      Pair(x[first][:, None], x[second][:, None]) for x in (log_probs, start)
+    )
+    each = losses.ipo_loss(policy, reference, Pair(ones, ones), beta=tau)
+    return jnp.sum(weight * each)
+
+  found = jax.nn.softmax(start + descend(total, 2000, 1.0, 3))
+  # p(y > behaviour): .61, .37, .42, so that h0 - h1 = (.61 - .37) / .5 = .48.
+  expected = wins @ behaviour
+  np.testing.assert_allclose(expected, [0.61, 0.37, 0.42], rtol=1e-12)
+  ratio = jnp.log(found) - start
+  np.testing.assert_allclose(ratio[0] - ratio[1], 0.48, atol=1e-8)
+  np.testing.assert_allclose(
+    found, [0.2798963918349, 0.4329880967347, 0.2871155114305], atol=1e-8
+  )
+
+
+def test_gradient_descent_finds_the_tabular_optimum_of_dpo():
+  one = jnp.ones((1, 1))
+
+  def total(margin):
+    policy = Pair(margin[None], 0 * margin[None])
+    return losses.soft_dpo_loss(
+      policy,
+      Pair(0 * one, 0 * one),
+      Pair(one, one),
+      beta=0.1,
+      chosen_probability=jnp.array([0.8]),
+    )[0]
+
+  found = descend(total, 2000, 200.0, 1)
+  np.testing.assert_allclose(found, [13.8629436112], atol=1e-8)  # logit(.8)/.1

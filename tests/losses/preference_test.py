@@ -1,0 +1,74 @@
+"""Losses of reward models and preference models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from dap import losses
+
+law = settings(deadline=None, derandomize=True, max_examples=30)
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+  with jax.enable_x64(True):
+    yield
+
+
+@pytest.mark.parametrize(
+  ('margin', 'value'),
+  [
+    (0.0, 0.4740769841801),  # log(1 + exp(-(1.2 - .7)))
+    (1 / 3, 0.6132820580996),
+    (3.0, 2.578889734293),
+  ],
+)
+def test_a_margin_asks_for_scores_further_apart(margin, value):
+  chosen, rejected = jnp.array([1.2]), jnp.array([0.7])
+  one = losses.bradley_terry_loss(chosen, rejected, margin=margin)
+  each = losses.bradley_terry_loss(chosen, rejected, margin=jnp.array([margin]))
+  np.testing.assert_allclose([one, each], [[value], [value]], rtol=1e-10)
+
+
+def test_a_preference_model_is_asked_in_both_orders():
+  log_odds = lambda p: jnp.log(jnp.array([p / (1 - p)]))
+  loss = losses.pairwise_preference_loss(log_odds(0.8), log_odds(0.35))
+  # -(log .8 + log .65) / 2
+  np.testing.assert_allclose(loss, [0.3269632337033], rtol=1e-10)
+
+
+@law
+@given(st.floats(-20, 20), st.floats(-20, 20), st.floats(-5, 5))
+def test_bradley_terry_reads_only_the_difference(chosen, rejected, shift):
+  one = lambda x: jnp.array([x])
+  moved = losses.bradley_terry_loss(one(chosen + shift), one(rejected + shift))
+  still = losses.bradley_terry_loss(one(chosen), one(rejected))
+  np.testing.assert_allclose(moved, still, rtol=1e-9, atol=1e-12)
+
+
+@law
+@given(st.floats(-20, 20), st.floats(-20, 20))
+def test_exchanging_response_and_order_leaves_the_preference_loss(first, last):
+  one = lambda x: jnp.array([x])
+  np.testing.assert_allclose(
+    losses.pairwise_preference_loss(one(first), one(last)),
+    losses.pairwise_preference_loss(one(-last), one(-first)),
+    rtol=1e-12,
+  )
+
+
+@pytest.mark.parametrize(
+  'loss', [losses.bradley_terry_loss, losses.pairwise_preference_loss]
+)
+def test_losses_are_smooth_and_finite_at_extremes(loss):
+  total = lambda x, y: jnp.sum(loss(x, y))
+  scores = jnp.array([0.3, -1.2]), jnp.array([-0.4, 0.9])
+  check_grads(total, scores, order=1, modes=['rev'], eps=1e-6)
+  for dtype in (jnp.float32, jnp.float64):
+    far = jnp.array([1e4, -1e4], dtype), jnp.array([-1e4, 1e4], dtype)
+    value, grad = jax.value_and_grad(total, argnums=(0, 1))(*far)
+    assert np.isfinite(value) and all(np.all(np.isfinite(x)) for x in grad)
