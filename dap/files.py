@@ -2,35 +2,44 @@
 
 import contextlib
 import errno
+import functools
+import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dap.errors import InputError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NO_FOLDER = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_ALL = FULL_DISK | _REFUSED | _NO_FOLDER
 _LARGEST = 3
 _MOST_FILES = 20_000  # looked at when telling what takes the room
 
 
 @contextlib.contextmanager
-def explained(path: str | Path) -> Iterator[None]:
+def explained(
+  path: str | Path, errnos: Collection[int] = _ALL
+) -> Iterator[None]:
   """Turns an OSError of writing `path` into an InputError.
 
   The message says what could not be written and what to free or to change.
   An OSError of another kind (a failing device, say) passes unchanged.
+
+  Args:
+    path: what is being written, or the folder of it.
+    errnos: the kinds to turn: full disks, missing rights and no folders.
   """
   try:
     yield
   except OSError as error:
     message = _explanation(error, Path(path))
-    if message is None:
+    if message is None or error.errno not in errnos:
       raise
     raise InputError(message) from error
 
@@ -169,6 +178,24 @@ def publish_folder(partial: str | Path, folder: str | Path) -> None:
     sync_folder(folder.parent)
 
 
+def fingerprint(path: str | Path) -> str:
+  """SHA-256 of a file's content, hexadecimal.
+
+  Read once for each (path, size, time of change) in a process.
+  """
+  try:
+    status = os.stat(path)
+    return _fingerprint(str(path), status.st_size, status.st_mtime_ns)
+  except OSError as error:
+    raise InputError(f'{path} cannot be read: {error.strerror}.') from error
+
+
+@functools.cache
+def _fingerprint(path: str, size: int, changed: int) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
 def readable_size(num_bytes: float) -> str:
   """1536 -> '1.5 KiB'."""
   for unit in ('bytes', 'KiB', 'MiB', 'GiB'):
@@ -194,7 +221,7 @@ def _sync_file(path: Path) -> None:
 def _explanation(error: OSError, path: Path) -> str | None:
   why = error.strerror or str(error)
   named = error.filename or path
-  if error.errno in _FULL:
+  if error.errno in FULL_DISK:
     return (
       f'{path} could not be written: {why}. {_room(path)} What was finished'
       ' before is whole. Free some space, then give the same command again.'

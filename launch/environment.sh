@@ -89,7 +89,7 @@ run_here() {
     shift
   done
   shift
-  prepare_environment "${extras[@]}"
+  prepare_environment ${extras[@]+"${extras[@]}"} # bash 3.2: [@] of none fails
   if [ -n "${WORK_DIR:-}" ]; then
     mkdir -p "$WORK_DIR" && cd "$WORK_DIR" || fail \
       "WORK_DIR=$WORK_DIR: give a directory that you may write to."

@@ -130,3 +130,17 @@ def test_read_json_names_file_and_line(tmp_path):
 def test_sizes_read_well():
   assert files.readable_size(1536) == '1.5 KiB'
   assert files.readable_size(3 * 2**30) == '3 GiB'
+
+
+def test_a_fingerprint_is_of_the_content(tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  path.write_text('a')
+  # printf a | sha256sum
+  before = files.fingerprint(path)
+  assert before.startswith('ca978112ca1bbdca')
+  path.write_text('bb')
+  assert files.fingerprint(path) != before
+  (tmp_path / 'copy').write_text('a')
+  assert files.fingerprint(tmp_path / 'copy') == before
+  with pytest.raises(InputError, match='absent cannot be read'):
+    files.fingerprint(tmp_path / 'absent')

@@ -1,15 +1,21 @@
 """Layer 6. Which exceptions are the caller's to solve, and how to say it."""
 
 import errno
-import os
 import re
+from collections.abc import Iterator
 
+from dap import files
 from dap.errors import InputError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-# numpy's short write has no errno; tensorstore's errors are ValueErrors.
-_FULL_TEXT = re.compile(
+_SOLVABLE = {
+  errno.ENOSPC,
+  errno.EDQUOT,
+  errno.EACCES,
+  errno.EPERM,
+  errno.EROFS,
+}
+# numpy's short write has no errno, and tensorstore raises ValueError.
+_FULL = re.compile(
   r'No space left on device|Disk quota exceeded|requested and \d+ written'
 )
 
@@ -18,41 +24,27 @@ def explain(error: BaseException) -> str | None:
   """What the caller should read, or None where the mistake is ours."""
   if isinstance(error, InputError):
     return str(error)
-  causes = list(_causes(error))
-  for cause in causes:
-    if isinstance(cause, OSError) and cause.errno in _REFUSED:
-      return _refused(cause)
-  for cause in causes:
-    if getattr(cause, 'errno', None) in _FULL or (
-      isinstance(cause, OSError | ValueError) and _FULL_TEXT.search(str(cause))
-    ):
-      return _full(cause)
+  for cause in _causes(error):
+    if isinstance(cause, OSError) and cause.errno in _SOLVABLE:
+      return _of_disk(cause)
+    if isinstance(cause, OSError | ValueError) and _FULL.search(str(cause)):
+      return (
+        f'The disk is full: {cause}. What was finished before is whole. Free'
+        ' some space, then give the same command again.'
+      )
   return None
 
 
-def _causes(error: BaseException):
-  seen: set[int] = set()
+def _causes(error: BaseException) -> Iterator[BaseException]:
   cause: BaseException | None = error
-  while cause is not None and id(cause) not in seen:
-    seen.add(id(cause))
+  while cause is not None:
     yield cause
     cause = cause.__cause__ or cause.__context__
 
 
-def _refused(error: OSError) -> str:
-  path = error.filename or 'a file'
-  return (
-    f'{path}: {os.strerror(error.errno or 0)}. Nothing that was finished is'
-    ' lost. Give a directory that you may write to, or its owner your right to,'
-    ' and start the same command again.'
-  )
-
-
-def _full(error: BaseException) -> str:
-  path = getattr(error, 'filename', None)
-  disk = f'The disk that holds {path}' if path else 'The disk'
-  return (
-    f'{disk} is full ({error}). Nothing that was finished is lost. Free space'
-    ' there (old output directories; caches of `dap data`) or choose another'
-    ' output directory, and start the same command again.'
-  )
+def _of_disk(error: OSError) -> str:
+  try:
+    with files.explained(error.filename or '.'):
+      raise error
+  except InputError as explained:
+    return str(explained)

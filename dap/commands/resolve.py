@@ -60,7 +60,8 @@ def _arguments(
   for binding in reads.live(bindings, target, scope):
     value = _value(bindings, binding.value, binding, scope, active)
     if binding.argument in known:
-      _check_type(binding, known[binding.argument].annotation, value)
+      annotation = known[binding.argument].annotation
+      value = _as_annotated(binding, annotation, value)
     arguments[binding.argument] = value
   return arguments
 
@@ -115,17 +116,23 @@ def _construct(target: Any, arguments: dict[str, Any], binding: Binding) -> Any:
     ) from error
 
 
-def _check_type(binding: Binding, annotation: Any, value: Any):
-  """Refuse a text for a number and the like; other types are not checked."""
+def _as_annotated(binding: Binding, annotation: Any, value: Any) -> Any:
+  """The value as the annotation has it: 1 for a float is 1.0, a list a tuple.
+
+  So that 1 and 1.0 are one configuration, with one name. A text for a number
+  and the like is refused; other types are not checked.
+  """
+  if type(value) is list and typing.get_origin(annotation) is tuple:
+    return tuple(value)
   if isinstance(annotation, types.UnionType):
     allowed = typing.get_args(annotation)
   else:
     allowed = (annotation,)
-  if not all(option in _PRIMITIVES for option in allowed):
-    return
-  if type(value) in allowed or (type(value) is int and float in allowed):
-    return
-  wanted = ' or '.join(option.__name__ for option in allowed)
+  if type(value) in allowed or any(kind not in _PRIMITIVES for kind in allowed):
+    return value
+  if type(value) is int and float in allowed:
+    return float(value)
+  wanted = ' or '.join(kind.__name__ for kind in allowed)
   raise InputError(
     f'{binding.origin}: {binding.name} must be {wanted}, got {value!r}'
     f' ({type(value).__name__}).'

@@ -149,7 +149,7 @@ def _rows(
   return rows
 
 
-_SPLITS = ('train', 'stress', 'test')
+SPLITS = ('train', 'stress', 'test')
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,13 @@ class EmbeddedCorpus:
 
   def load(self, split: str) -> list[dict[str, Any]]:
     """The pairs of a split, each with the `utility` of both responses."""
-    if split not in _SPLITS:
+    if split not in SPLITS:
       raise InputError(
-        f'The embedded corpus has the splits {", ".join(_SPLITS)}; got'
+        f'The embedded corpus has the splits {", ".join(SPLITS)}; got'
         f' {split!r}.'
       )
     size = getattr(self, f'num_{split}')
-    draw = _uniforms(self.seed, _SPLITS.index(split)).__next__
+    draw = _uniforms(self.seed, SPLITS.index(split)).__next__
     return _label([_write_pair(split, draw) for _ in range(size)])
 
   def vocabulary(self) -> Words:

@@ -64,22 +64,23 @@ def _other(kind: str, facts: dict[str, str], draw: Draw) -> str:
 
 
 def _parts(said: dict[str, str], fault: float, draw: Draw) -> list[str]:
-  def filler() -> list[str]:
-    return [pick(text.FILLERS, draw)] if draw() < 0.25 * fault else []
-
   told = ('relation' in said, 'topic' in said)
   parts = [pick(text.OPENING_PARTS, draw)] if draw() < 0.08 else []
-  parts += [*filler(), pick(text.EVENT_PARTS[told], draw)]
+  parts += [*_filler(fault, draw), pick(text.EVENT_PARTS[told], draw)]
   where_and_when = ('place', 'day') if draw() < 0.5 else ('day', 'place')
   parts += [pick(text.PARTS[k], draw) for k in where_and_when if k in said]
   last = ('feeling', 'act') if draw() < 0.7 else ('act', 'feeling')
   for kind in last:
     if kind in said:
-      parts += [pick(text.JOINTS, draw), *filler()]
+      parts += [pick(text.JOINTS, draw), *_filler(fault, draw)]
       parts.append(pick(text.PARTS[kind], draw))
   if draw() < 0.3:
     parts.append(pick(text.CLOSING_PARTS, draw))
   return [part.format(**said) for part in parts]
+
+
+def _filler(fault: float, draw: Draw) -> list[str]:
+  return [pick(text.FILLERS, draw)] if draw() < 0.25 * fault else []
 
 
 def repeat(words: list[str], facts: dict[str, str], draw: Draw) -> list[str]:

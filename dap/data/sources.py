@@ -200,11 +200,16 @@ def _open(path: str) -> BinaryIO:
 
 def _checked(keys: tuple[str, ...]) -> _Convert:
   def convert(value: dict[str, Any], where: str) -> Row:
-    for key in keys:
-      _require_text(value, key, keys, where)
+    require_texts(value, keys, where)
     return value
 
   return convert
+
+
+def require_texts(value: Row, keys: tuple[str, ...], where: str) -> None:
+  """Raises an InputError unless each key has a text that is not empty."""
+  for key in keys:
+    _require_text(value, key, keys, where)
 
 
 def _require_text(

@@ -8,13 +8,13 @@ its `fingerprint` names its content, not where it is kept.
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from dap import files
 from dap.errors import InputError
 
 PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
@@ -179,19 +179,7 @@ class TrainedSentencePiece:
         f' bytes and one more), got size {self.size}. Ask for more, or use'
         ' Bytes().'
       )
-    model = self._train(texts)
-    target = Path(path)
-    aside = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
-      target.parent.mkdir(parents=True, exist_ok=True)
-      aside.write_bytes(model)
-      os.replace(aside, target)
-    except OSError as error:
-      aside.unlink(missing_ok=True)
-      raise InputError(
-        f'Cannot write the vocabulary {path}: {error.strerror}. Free space'
-        ' there or choose another path.'
-      ) from error
+    files.write_atomically(path, self._train(texts))
     _load_processor.cache_clear()
     trained = SentencePiece(str(path))
     if trained.size < self.size:

@@ -86,7 +86,8 @@ def wilson_interval(
   centre = (rate + 0.5 * spread) / (1 + spread)
   variance = rate * (1 - rate) / trials + 0.25 * spread / trials
   half = z * math.sqrt(variance) / (1 + spread)
-  return Interval(max(0.0, centre - half), min(1.0, centre + half))
+  # Rounding alone can put an end past the rate, at rates of 0 and 1.
+  return Interval(min(rate, centre - half), max(rate, centre + half))
 
 
 def resampled_means(

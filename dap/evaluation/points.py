@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from dap import errors, partitioning, steps
 from dap.data.pairs import Pairs
-from dap.estimators import win_rate
+from dap import estimators
 from dap.sampling.choose import InverseCdf
 
 
@@ -257,8 +257,8 @@ def evaluate(
     size,
   )
   margin, chosen = margins(policy, params, fixed.pairs, size, mesh)
-  wins = by_prompt(asked.prompt_ids, win_rate.sign_rule_wins(*golden))
-  proxy_wins = by_prompt(asked.prompt_ids, win_rate.sign_rule_wins(*proxy))
+  wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*golden))
+  proxy_wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*proxy))
   low, high = _interval(wins, len(ours), settings.seed)
   lengths = np.sum(ours > 0, axis=1)
   cut = np.all(ours != 1, axis=1)
@@ -269,7 +269,7 @@ def evaluate(
     'win_rate_low': low,
     'win_rate_high': high,
     'proxy_win_rate': float(np.mean(proxy_wins)),
-    'classification_accuracy': win_rate.classification_accuracy(margin),
+    'classification_accuracy': estimators.classification_accuracy(margin),
     'chosen_log_ratio': float(np.mean(chosen, dtype=np.float64)),
     'response_length': float(np.mean(lengths)),
     'truncated_fraction': float(np.mean(cut)),
@@ -295,5 +295,5 @@ def _interval(wins: np.ndarray, num_rows: int, seed: int):
   """Wilson's for one sample a prompt, else the bootstrap over prompts."""
   rng = np.random.default_rng([seed, 3])
   if num_rows == len(wins):
-    return win_rate.win_rate_interval(wins, rng)
-  return win_rate.bootstrap_interval(wins, rng)
+    return estimators.win_rate_interval(wins, rng)
+  return estimators.bootstrap_interval(wins, rng)

@@ -411,7 +411,8 @@ class Transformer(nn.Module):
       cross_mask,
       deterministic,
     )
-    return t5_layers.project(states.astype(jnp.float32), self.output_kernel())
+    states = states.astype(jnp.float32)
+    return t5_layers.project(states, self.output_kernel())
 
   def output_kernel(self) -> Float[Array, 'emb vocab']:
     """Float32 kernel from states to logits; the embedding's when tied."""

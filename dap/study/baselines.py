@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from dap.data.pairs import Pairs
-from dap.estimators import win_rate
+from dap import estimators
 
 _BUCKETS = 1 << 16
 _PENALTY = 1.0  # of the squared weights, chosen once, not tuned
@@ -13,7 +13,7 @@ _PENALTY = 1.0  # of the squared weights, chosen once, not tuned
 
 def proportion(wins: np.ndarray) -> dict[str, float]:
   """A mean of 0, 1/2 and 1 with Wilson's interval and the count."""
-  low, high = win_rate.wilson_interval(float(np.sum(wins)), len(wins))
+  low, high = estimators.wilson_interval(float(np.sum(wins)), len(wins))
   return {
     'value': float(np.mean(wins)),
     'low': low,

@@ -66,9 +66,11 @@ def is_library(value: Any) -> bool:
   module = sys.modules.get(getattr(value, '__module__', None) or '')
   if module is None:
     return not hasattr(value, '__code__')
+  if module is sys.modules['__main__']:  # a script or a notebook
+    return False
   file = getattr(module, '__file__', None)
-  if file is None:
-    return module.__name__ != '__main__'
+  if file is None:  # built in
+    return True
   return str(Path(file).resolve()).startswith(_library_folders())
 
 

@@ -17,7 +17,7 @@ from dap.data import datasets, sources
 from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.pairs import Pairs
-from dap.estimators import win_rate
+from dap import estimators
 from dap.evaluation import points
 from dap.study import baselines, values
 
@@ -193,7 +193,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       config.batch_size,
       partitioning.mesh((1, 1)),
     )
-    wins = win_rate.sign_rule_wins(p_ab, p_ba)
+    wins = estimators.sign_rule_wins(p_ab, p_ba)
     summary[split] = {
       'pairs': len(pairs),
       'ties': int(np.sum(wins == 0.5)),
@@ -213,7 +213,7 @@ def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
   """Held-out accuracy of a preference model on a data folder's test split."""
   params = load_params(config.model, inputs['model'])
   pairs = load_splits(inputs['data'], ('test',))
-  wins = win_rate.sign_rule_wins(
+  wins = estimators.sign_rule_wins(
     *points.preferences(
       points.Judge(config.model, params),
       pairs.prompts,

@@ -23,27 +23,10 @@ import numpy as np
 from dap.errors import InputError
 from dap.study import sources
 
-BindingsOf = Callable[[Callable], Mapping[str, Any]]
 
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-  """A function with arguments bound by name.
-
-  Unlike `functools.partial` it is equal to another of the same parts, so that
-  compiled programs cached by it are found again.
-  """
-
-  function: Callable
-  keywords: tuple[tuple[str, Any], ...]
-
-  def __call__(self, *args: Any, **kwargs: Any) -> Any:
-    return self.function(*args, **{**dict(self.keywords), **kwargs})
-
-
-def digest(value: Any, *, bindings_of: BindingsOf | None = None) -> str:
+def digest(value: Any) -> str:
   """16 hexadecimal characters of the SHA-256 of `describe(value)`."""
-  return sources.sha256(canonical(describe(value, bindings_of=bindings_of)))
+  return sources.sha256(canonical(describe(value)))
 
 
 def canonical(description: Any) -> str:
@@ -53,7 +36,7 @@ def canonical(description: Any) -> str:
   )
 
 
-def describe(value: Any, *, bindings_of: BindingsOf | None = None) -> Any:
+def describe(value: Any) -> Any:
   """What a value is, as JSON: its parts all the way down.
 
   A value with a `fingerprint()` method is described by that instead of by its
@@ -62,73 +45,11 @@ def describe(value: Any, *, bindings_of: BindingsOf | None = None) -> Any:
   (neither of this package nor of an installed one) also by the defaults and
   globals that it reads.
 
-  Args:
-    value: the configuration.
-    bindings_of: arguments bound to a function elsewhere, as gin does to one
-      passed by reference; {} for none. See `resolve`.
-
   Raises:
     InputError: for a path, whose content is not its name, and for an object
       that has no content to tell it by.
   """
-  if bindings_of is not None:
-    value = resolve(value, bindings_of)
   return _describe(value, '', frozenset())
-
-
-def resolve(value: Any, bindings_of: BindingsOf) -> Any:
-  """The same value with bound arguments written into it.
-
-  Each function that `bindings_of` has arguments for becomes `Bound`, each
-  wrapper the function beneath that a module holds under its own name: the
-  result means the same in a process that has no such bindings.
-  """
-  recur = functools.partial(resolve, bindings_of=bindings_of)
-  if isinstance(value, functools.partial):
-    function, args = recur(value.func), [recur(arg) for arg in value.args]
-    keywords = {name: recur(arg) for name, arg in value.keywords.items()}
-    return functools.partial(function, *args, **keywords)
-  if inspect.isroutine(value) or inspect.isclass(value):
-    bindings = bindings_of(value)
-    function = _importable(value)
-    if not bindings:
-      return function
-    return Bound(
-      function,
-      tuple((name, recur(bindings[name])) for name in sorted(bindings)),
-    )
-  if dataclasses.is_dataclass(value):
-    return _rebuilt(value, recur)
-  if isinstance(value, tuple) and hasattr(value, '_fields'):
-    return type(value)(*map(recur, value))
-  if type(value) in (tuple, list, set, frozenset):
-    return type(value)(map(recur, value))
-  if isinstance(value, Mapping):
-    return {recur(name): recur(item) for name, item in value.items()}
-  return value
-
-
-def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
-  """A dataclass with changed fields, without its constructor's checks."""
-  fields = [field.name for field in dataclasses.fields(value)]
-  old = {name: getattr(value, name) for name in fields}
-  new = {name: change(part) for name, part in old.items()}
-  if all(new[name] is old[name] for name in fields):
-    return value
-  if all(field.init for field in dataclasses.fields(value)):
-    return dataclasses.replace(value, **new)
-  return value
-
-
-def _importable(function: Any) -> Any:
-  """The function beneath wrappers that its module holds under its name."""
-  layer = function
-  while layer is not None:
-    if sources.lookup(layer) is layer:
-      return layer
-    bases = getattr(layer, '__bases__', (None,))
-    layer = getattr(layer, '__wrapped__', bases[0] if len(bases) == 1 else None)
-  return function
 
 
 def _describe(value: Any, where: str, seen: frozenset[str]) -> Any:
@@ -246,12 +167,6 @@ def _partial(value: Any, where: str, seen: frozenset[str]) -> Any:
   }
 
 
-def _bound(value: Bound, where: str, seen: frozenset[str]) -> Any:
-  return _partial(
-    functools.partial(value.function, **dict(value.keywords)), where, seen
-  )
-
-
 def _method(value: Any, where: str, seen: frozenset[str]) -> Any:
   owner = _describe(value.__self__, where, seen)
   return {'$method': value.__name__, 'of': owner}
@@ -304,7 +219,6 @@ _FORMS: tuple[tuple[Callable[[Any], bool], Callable], ...] = (
   (_is_dtype, _dtype),
   (inspect.isclass, _class),
   (lambda value: callable(getattr(value, 'fingerprint', None)), _fingerprinted),
-  (lambda value: isinstance(value, Bound), _bound),
   (lambda value: isinstance(value, functools.partial), _partial),
   (inspect.ismethod, _method),
   (sources.is_array, _array),

