@@ -10,7 +10,6 @@ rest of the run bit for bit, its metrics and its recorded stream included.
 """
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,8 +22,10 @@ from jaxtyping import PyTree
 from dap import errors, files, optimizers, partitioning, progress, steps, stream
 from dap.algorithms.algorithm import Algorithm
 from dap.checkpoints import state as checkpoints
+from dap.collectors import collector
 from dap.data.pairs import Pairs
-from dap.records import Pair, TrainState
+from dap.metrics import MetricsLog
+from dap.records import TrainState
 
 # (finished updates, parameters) -> None, after each checkpoint
 Hook = Callable[[int, PyTree], None]
@@ -137,7 +138,7 @@ def fit(
   digest: str = '',
   record_stream: bool = False,
   on_checkpoint: Hook | None = None,
-  log: 'MetricsLog | None' = None,
+  log: MetricsLog | None = None,
   label: str = 'train',
 ) -> TrainState:
   """Trains, or goes on with a training that was cut off.
@@ -168,7 +169,9 @@ def fit(
   check(run, pairs, mesh)
   placed = steps.state_sharding(run.model, run.optimizer, mesh)
   params = _place(params, placed, run, mesh)
-  collector = _collector(run, pairs, params, mesh)
+  collect = collector(
+    run, pairs, params.reference, params.annotator, mesh
+  )
   update = steps.update_program(
     run.objective, run.optimizer, mesh, run.num_microbatches
   )
@@ -184,7 +187,7 @@ def fit(
     for step in range(loop.step, run.num_steps):
       if run.algorithm.refresh(step):
         behaviour = _behaviour(run, state)
-      batch, rollout = collector(
+      batch, rollout = collect(
         step, state.params if behaviour is None else behaviour
       )
       if recorder is not None:
@@ -206,45 +209,6 @@ def fit(
   if recorder is not None:
     recorder.close()
   return state
-
-
-class MetricsLog:
-  """`metrics.jsonl`, and whoever else wants the same numbers.
-
-  Attributes:
-    path: of the file.
-    also: called with (step, numbers), TensorBoard for one.
-  """
-
-  def __init__(
-    self,
-    model_dir: pathlib.Path,
-    also: Callable[[int, dict[str, float]], None] | None = None,
-  ):
-    """Lines go to `model_dir/metrics.jsonl`."""
-    self.path = model_dir / 'metrics.jsonl'
-    self.also = also
-
-  def truncate(self, step: int) -> None:
-    """Drops lines of steps that will be trained again."""
-    files.truncate_json_lines(self.path, lambda line: line['step'] <= step)
-
-  def write(self, step: int, values: dict[str, Any]) -> None:
-    """One line.
-
-    Raises:
-      errors.InputError: the loss is not a finite number.
-    """
-    numbers = {name: float(value) for name, value in values.items()}
-    if not all(map(math.isfinite, numbers.values())):
-      wrong = sorted(k for k, v in numbers.items() if not math.isfinite(v))
-      raise errors.InputError(
-        f'Training needs finite numbers; at step {step} {", ".join(wrong)} is'
-        ' not. Lower LEARNING_RATE, or raise beta.'
-      )
-    files.append_json_lines(self.path, [{'step': step, **numbers}])
-    if self.also is not None:
-      self.also(step, numbers)
 
 
 class _Loop(NamedTuple):
@@ -334,75 +298,3 @@ def _save(
 def _recorder(run: Run, pairs: Pairs, model_dir: pathlib.Path) -> stream.Writer:
   dtype = stream.layout(pairs.prompts.shape[1], run.algorithm.sampler.length)
   return stream.Writer(model_dir / 'stream', run.batch_size, dtype)
-
-
-def _collector(
-  run: Run, pairs: Pairs, params: Params, mesh: jax.sharding.Mesh
-) -> Callable:
-  """(step, behaviour) -> (batch on the mesh, what a rollout remembers)."""
-  examples = partitioning.by_example(mesh)
-  order = run.algorithm.sampler.order
-
-  def rows(step):
-    return order(len(pairs), run.batch_size, run.seed, step)
-
-  if not run.algorithm.samples:
-    if run.algorithm.loss.reads_reference and pairs.reference_chosen is None:
-      pairs = with_reference(
-        run.model, pairs, params.reference, mesh, run.batch_size
-      )
-    return lambda step, _: (
-      jax.device_put(pairs.batch(rows(step)), examples),
-      None,
-    )
-  program = steps.rollout_program(
-    run.model,
-    run.algorithm.sampler,
-    run.algorithm.annotator,
-    run.algorithm.pairing,
-    mesh,
-  )
-  root = jax.device_put(
-    jax.random.key(run.seed), partitioning.replicated(mesh)
-  )
-
-  def collect(step, behaviour):
-    prompts = jax.device_put(pairs.batch(rows(step)).prompts, examples)
-    return program(
-      behaviour,
-      params.reference,
-      params.annotator,
-      prompts,
-      root,
-      np.int32(step),
-    )
-
-  return collect
-
-
-def with_reference(
-  policy: Any,
-  pairs: Pairs,
-  reference: PyTree,
-  mesh: jax.sharding.Mesh,
-  batch_size: int,
-) -> Pairs:
-  """The pairs with the reference's log-probs, computed once for all epochs.
-
-  Raises:
-    errors.InputError: there is no reference.
-  """
-  if reference is None:
-    raise errors.InputError(
-      'This loss needs a reference policy. Give its checkpoint as'
-      ' INITIAL_CHECKPOINT_PATH (and REFERENCE_CHECKPOINT_PATH if it differs).'
-    )
-  program = steps.reference_program(policy, mesh)
-  examples = partitioning.by_example(mesh)
-  parts = []
-  for start in range(0, len(pairs), batch_size):
-    batch = pairs.batch(np.arange(start, start + batch_size) % len(pairs))
-    placed = jax.device_put((batch.prompts.tokens, batch.responses), examples)
-    parts.append(jax.device_get(program(reference, *placed)))
-  columns = (np.concatenate(column)[: len(pairs)] for column in zip(*parts))
-  return pairs.with_reference(Pair(*columns))

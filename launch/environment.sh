@@ -42,17 +42,17 @@ prepare_environment() {
   fi
   stamp="$venv/dap-installed"
   # What was installed for another script stays, so extras only add up.
-  extras="$(printf '%s\n' "$@" $(sed -n 2p "$stamp" 2> /dev/null) | sort -u \
-    | tr '\n' ' ' | sed 's/^ *//; s/ *$//')"
+  extras="$(printf '%s\n' "$@" $(sed -n 's/^extras: //p' "$stamp" 2> /dev/null) \
+    | sort -u | tr '\n' ' ' | sed 's/^ *//; s/ *$//')"
   wanted="$(cd "$ROOT" && "$venv/bin/python" - setup.py pyproject.toml \
     requirements.lock << 'HASH'
 import hashlib, pathlib, sys
 files = b''.join(pathlib.Path(name).read_bytes() for name in sys.argv[1:])
 print(hashlib.sha256(files + sys.version.encode()).hexdigest(), pathlib.Path.cwd())
 HASH
-)"
-  if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted
-$extras" ]; then
+)
+extras: $extras"
+  if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
     echo "Installing dap${extras:+ with $extras} into $venv (1 to 3 minutes)."
     rm -f "$stamp"
     (cd "$ROOT" && "$venv/bin/python" -m pip install --quiet --quiet \
@@ -61,7 +61,7 @@ $extras" ]; then
       'The installation failed: the reason is above.' \
       'Without a network, point pip at a mirror (PIP_INDEX_URL or' \
       'PIP_FIND_LINKS); with a full disk, free 4 GB. Then start again.'
-    printf '%s\n%s\n' "$wanted" "$extras" > "$stamp"
+    echo "$wanted" > "$stamp"
   fi
   export PATH="$venv/bin:$PATH" VIRTUAL_ENV="$venv"
   unset PYTHONHOME

@@ -11,16 +11,16 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # pytest runs two processes
 
 failed=()
 check() {
-  echo "== $*"
-  "$@" || failed+=("$1${2:+ $2}")
+  echo "== $1"
+  "${@:2}" || failed+=("$1")
 }
 
-check ruff format --check .
-check ruff check .
-check pyright --pythonpath "$VIRTUAL_ENV/bin/python"
-check pytest -n 2 --dist worksteal -q --durations=5 "$@"
+check format ruff format --check .
+check lint ruff check .
+check types pyright --pythonpath "$VIRTUAL_ENV/bin/python"
+check tests pytest -n 2 --dist worksteal -q --durations=5 "$@"
 
 if [ "${#failed[@]}" -gt 0 ]; then
-  printf 'failed: %s\n' "${failed[@]}" >&2
+  echo "failed: ${failed[*]}" >&2
   exit 1
 fi

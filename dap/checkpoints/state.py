@@ -182,7 +182,11 @@ def restore_rest(folder: pathlib.Path, template: PyTree) -> PyTree:
 
 def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
   summary = metadata(folder)[part]
-  _match(folder, summary, template)
+  match(
+    folder,
+    {name: tuple(entry['shape']) for name, entry in summary.items()},
+    {name: tuple(leaf.shape) for name, leaf in names(template).items()},
+  )
   try:
     with _checkpointer() as checkpointer:
       tree = checkpointer.restore(folder.resolve() / part, template)
@@ -195,9 +199,14 @@ def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
   return tree
 
 
-def _match(folder: pathlib.Path, summary: dict, template: PyTree) -> None:
-  wanted = {name: tuple(leaf.shape) for name, leaf in names(template).items()}
-  found = {name: tuple(entry['shape']) for name, entry in summary.items()}
+def match(
+  folder: pathlib.Path, found: dict[str, tuple], wanted: dict[str, tuple]
+) -> None:
+  """Refuses arrays whose names or shapes are not those wanted.
+
+  Raises:
+    errors.InputError: names what is missing, unexpected and of other shape.
+  """
   if wanted == found:
     return
   missing = sorted(set(wanted) - set(found))

@@ -22,7 +22,7 @@ _STUDY = '--gin_file=configs/studies/gap.gin'
 
 COMMANDS = {
   'data': Command(
-    module='dap.data.command',
+    module='dap.commands.data',
     function='prepare_data',
     summary='read, check and tokenise preference pairs, once',
     description="""\
@@ -32,7 +32,7 @@ by content; training and studies make them too where they are missing.""",
     --gin.TRAIN_FILE='"train.jsonl"' --gin.TEST_FILE='"test.jsonl"'""",
   ),
   'train': Command(
-    module='dap.train',
+    module='dap.commands.train',
     function='train',
     summary='train a policy or a preference model, offline or online',
     description="""\
@@ -42,7 +42,7 @@ refresh. A run that was stopped continues from its last checkpoint.""",
     --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1""",
   ),
   'evaluate': Command(
-    module='dap.evaluation.evaluate',
+    module='dap.commands.evaluate',
     function='evaluate',
     summary='measure checkpoints: KL, win rate, accuracy as a classifier',
     description="""\
@@ -51,7 +51,7 @@ Appends a line for each checkpoint of a training run to runs.jsonl.""",
     --gin.MODEL_DIR='"out/ipo"'""",
   ),
   'sample': Command(
-    module='dap.evaluation.sample',
+    module='dap.commands.sample',
     function='sample',
     summary='write responses of a checkpoint as readable text',
     description="""\

@@ -110,6 +110,7 @@ def _report(
 
 
 def short_name(function: Callable[..., Any]) -> str:
+  """The name of a function, or what a value that is called looks like."""
   return getattr(function, '__name__', repr(function))
 
 

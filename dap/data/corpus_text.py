@@ -150,10 +150,12 @@ INSULTED = ('relation', 'topic')  # what a rude word may stand before
 
 
 def pick(options: Sequence[str], draw: Draw) -> str:
+  """One of the options, all equally likely."""
   return options[int(draw() * len(options))]
 
 
 def draw_facts(draw: Draw) -> dict[str, str]:
+  """One word of each kind."""
   return {kind: pick(words, draw) for kind, words in FACTS.items()}
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from dap.data import arrays
+from dap.data import arrays, corpus
 from dap.data.arrays import LongResponses, Prepared
 
 
@@ -58,3 +58,8 @@ class PairData:
       return self
     source = dataclasses.replace(self.source, seed=seed)
     return dataclasses.replace(self, source=source)
+
+
+def embedded_vocabulary() -> Any:
+  """The words of the embedded corpus, the same for every seed."""
+  return corpus.EmbeddedCorpus().vocabulary()

@@ -15,7 +15,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from dap.errors import InputError
 
@@ -161,7 +161,7 @@ def _read_objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         f' 0x{line[error.start]:02x}, is no UTF-8. Save the file as UTF-8.'
       ) from error
     try:
-      value = json.loads(text)
+      value = json.loads(text.rstrip())
     except (ValueError, RecursionError) as error:
       what = getattr(error, 'msg', 'too deep, or a number too long')
       column = getattr(error, 'colno', 1)
@@ -179,7 +179,9 @@ def _read_objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _read_lines(path: str) -> Iterator[bytes]:
   try:
-    with _open(path) as lines:
+    with open(path, 'rb') as file:
+      is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    with (gzip.open if is_gzip else open)(path, 'rb') as lines:
       yield from lines
   except FileNotFoundError as error:
     raise InputError(f'{path}: no such file. Give the path of one.') from error
@@ -190,12 +192,6 @@ def _read_lines(path: str) -> Iterator[bytes]:
     ) from error
   except OSError as error:
     raise InputError(f'{path}: cannot be read: {error.strerror}.') from error
-
-
-def _open(path: str) -> BinaryIO:
-  with open(path, 'rb') as file:
-    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-  return cast(BinaryIO, gzip.open(path) if is_gzip else open(path, 'rb'))
 
 
 def _checked(keys: tuple[str, ...]) -> _Convert:

@@ -9,8 +9,11 @@ called, and nothing is downloaded. A seqio Task gives the very token ids that
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dap.data import corpus
 from dap.data.sources import Row, Source, require_texts
@@ -92,8 +95,8 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> Any:
 def _wrap(vocabulary: Vocabulary) -> Any:
   seqio, tf = _import('seqio'), _import_tensorflow()
 
-  def encode(text: bytes) -> Any:
-    return tf.constant(vocabulary.encode(text.decode('utf-8')), tf.int32)
+  def encode(text: Any) -> Any:
+    return np.array(vocabulary.encode(tf.compat.as_str(text)), np.int32)
 
   class Wrapped(seqio.Vocabulary):
     """One of our vocabularies, called through Python."""
@@ -109,7 +112,7 @@ def _wrap(vocabulary: Vocabulary) -> Any:
       return vocabulary.decode(ids)
 
     def _encode_tf(self, s):
-      encoded = tf.numpy_function(lambda t: encode(t).numpy(), [s], tf.int32)
+      encoded = tf.numpy_function(encode, [s], tf.int32)
       encoded.set_shape([None])
       return encoded
 
@@ -139,7 +142,24 @@ def tfds_builder(
   `download_and_prepare()` writes it under `data_dir` (TFDS's own default when
   None) without a download; `tfds.load` can then read it from there.
   """
+  builder, config = _tfds_classes()
+  name = source.fingerprint()
+  return builder(
+    config=config(name=name, description=repr(source), source=source),
+    data_dir=data_dir,
+  )
+
+
+@cache
+def _tfds_classes() -> tuple[Any, Any]:
+  """Made once: TFDS registers a builder by its name."""
   tfds, tf = _import('tensorflow_datasets'), _import_tensorflow()
+
+  @dataclass(kw_only=True)
+  class Config(tfds.core.BuilderConfig):
+    """Which corpus."""
+
+    source: Any
 
   class EmbeddedCorpus(tfds.core.GeneratorBasedBuilder):
     """Posts and pairs of summaries with preferences, see dap/data/corpus.py."""
@@ -157,14 +177,12 @@ def tfds_builder(
 
     def _split_generators(self, dl_manager):
       del dl_manager
-      return {s: enumerate(source.load(s)) for s in corpus.SPLITS}
+      return {s: self._generate_examples(s) for s in corpus.SPLITS}
 
-    def _generate_examples(self):
-      raise AssertionError('Examples come from _split_generators.')
+    def _generate_examples(self, split):
+      return enumerate(self.builder_config.source.load(split))
 
-  name = source.fingerprint()
-  config = tfds.core.BuilderConfig(name=name, description=repr(source))
-  return EmbeddedCorpus(config=config, data_dir=data_dir)
+  return EmbeddedCorpus, Config
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ its `fingerprint` names its content, not where it is kept.
 import hashlib
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsInt, runtime_checkable
 
 from dap import files
 from dap.errors import InputError
@@ -30,12 +30,12 @@ class Vocabulary(Protocol):
 
   def encode(self, text: str) -> list[int]: ...
 
-  def decode(self, ids: Sequence[int]) -> str: ...
+  def decode(self, ids: Iterable[SupportsInt]) -> str: ...
 
   def fingerprint(self) -> str: ...
 
 
-def _until_end(ids: Iterable[int]) -> list[int]:
+def _until_end(ids: Iterable[SupportsInt]) -> list[int]:
   kept = []
   for token in map(int, ids):
     if token == EOS_ID:
@@ -56,7 +56,7 @@ class Bytes:
   def encode(self, text: str) -> list[int]:
     return [byte + NUM_SPECIAL for byte in text.encode('utf-8')]
 
-  def decode(self, ids: Sequence[int]) -> str:
+  def decode(self, ids: Iterable[SupportsInt]) -> str:
     """Bytes that are no UTF-8 become U+FFFD; ids that are no bytes go."""
     low, high = NUM_SPECIAL, self.size
     kept = bytes(i - low for i in _until_end(ids) if low <= i < high)
@@ -84,7 +84,7 @@ class Words:
     ids = self._ids
     return [ids.get(word, UNKNOWN_ID) for word in text.split()]
 
-  def decode(self, ids: Sequence[int]) -> str:
+  def decode(self, ids: Iterable[SupportsInt]) -> str:
     """Ids beyond the list read `<unk>`, as the unknown word itself does."""
     return ' '.join(
       self.words[i - NUM_SPECIAL] if NUM_SPECIAL <= i < self.size else '<unk>'
@@ -113,7 +113,7 @@ class SentencePiece:
   def encode(self, text: str) -> list[int]:
     return self._processor.encode(text)
 
-  def decode(self, ids: Sequence[int]) -> str:
+  def decode(self, ids: Iterable[SupportsInt]) -> str:
     size = self.size
     return self._processor.decode([i for i in _until_end(ids) if i < size])
 

@@ -46,9 +46,8 @@ def selection_half(
 
   Source: the mixing steps of SplitMix64, https://doi.org/10.1145/2714064.2660195.
   """
-  mixed = (prompt_ids.astype(np.uint64) + np.uint64(1)) * np.uint64(
-    0x9E3779B97F4A7C15
-  ) + np.uint64(salt)
+  golden = np.uint64(0x9E3779B97F4A7C15)
+  mixed = np.uint64(salt) + (prompt_ids.astype(np.uint64) + 1) * golden
   mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
   mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
   return (mixed ^ (mixed >> np.uint64(31))) % np.uint64(2) == 0

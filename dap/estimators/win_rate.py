@@ -87,7 +87,8 @@ def wilson_interval(
   variance = rate * (1 - rate) / trials + 0.25 * spread / trials
   half = z * math.sqrt(variance) / (1 + spread)
   # Rounding alone can put an end past the rate, at rates of 0 and 1.
-  return Interval(min(rate, centre - half), max(rate, centre + half))
+  low, high = min(rate, centre - half), max(rate, centre + half)
+  return Interval(max(0.0, low), min(1.0, high))
 
 
 def resampled_means(

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
-MASKED = -1e10
+from dap.models import attention
+
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 
@@ -192,17 +193,13 @@ class Attention(nn.Module):
     deterministic: bool = True,
   ) -> Float[Array, 'batch length emb']:
     """Softmax over the allowed memory, the weighted values, projected out."""
-    dtype = query.dtype
     if self.float32_logits:
       query, key = query.astype(jnp.float32), key.astype(jnp.float32)
-    logits = jnp.einsum('bhqd,bhkd->bhqk', query, key)
-    if bias is not None:
-      logits += jnp.broadcast_to(bias.astype(logits.dtype), logits.shape)
-    logits = jnp.where(jnp.broadcast_to(mask, logits.shape), logits, MASKED)
-    weights = jax.nn.softmax(logits).astype(dtype)
     if self.dropout_rate and not deterministic:
-      weights = drop(self, weights, self.dropout_rate, -2)
-    mixed = jnp.einsum('bhqk,bhkd->bhqd', weights, value)
+      weights = attention.weights(query, key, bias, mask).astype(value.dtype)
+      mixed = attention.mix(drop(self, weights, self.dropout_rate, -2), value)
+    else:
+      mixed = attention.attend(query, key, value, bias, mask)
     joined = mixed.transpose(0, 2, 1, 3).reshape(
       query.shape[0], query.shape[2], -1
     )

@@ -226,6 +226,20 @@ def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
   files.write_json(work / 'summary.json', baselines.proportion(wins))
 
 
+def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
+  """Nats per token of the held-out responses under a policy."""
+  mesh = partitioning.mesh((1, 1))
+  params = load_params(config.model, inputs['model'])
+  pairs = load_splits(inputs['data'], ('test',))
+  scored = collectors.with_reference(
+    config.model, pairs, params, mesh, config.batch_size
+  )
+  total = -np.sum(scored.reference_chosen) - np.sum(scored.reference_rejected)
+  tokens = np.sum(pairs.chosen > 0) + np.sum(pairs.rejected > 0)
+  summary = {'loss': float(total / tokens), 'tokens': int(tokens)}
+  files.write_json(work / 'summary.json', summary)
+
+
 def policy_run(config: Training, inputs: Folders, work: Path) -> None:
   """E, F, G: a policy from the SFT policy, which stays its reference.
 
@@ -291,7 +305,7 @@ def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
 
 
 def _referenced(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
-  return train.with_reference(
+  return collectors.with_reference(
     config.policy,
     pairs,
     reference,

@@ -92,11 +92,11 @@ def test_spoilt_responses_end_with_22_words_at_most():
 
 def test_a_run_on_has_no_place_for_its_end():
   numbers = draws(*(i / 101 for i in range(101)))
-  words = writers.run_on('argued about rent'.split(), FACTS, numbers)
+  words = writers.run_on(['argued', 'about', 'rent'], FACTS, numbers)
   assert len(words) > writers.MAX_WORDS
 
 
 def test_shuffling_keeps_the_words():
-  words = 'argued with boss about rent'.split()
+  words = ['argued', 'with', 'boss', 'about', 'rent']
   shuffled = writers.shuffle(words, FACTS, draws(0.9, 0.1, 0.5, 0.3, 0.2))
-  assert shuffled == 'with rent about boss argued'.split()
+  assert shuffled == ['with', 'rent', 'about', 'boss', 'argued']

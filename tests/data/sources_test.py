@@ -67,7 +67,7 @@ def test_each_split_reads_its_own_file(tmp_path):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (GOOD + b'{"prompt": "p", \n', 'line 2: not JSON at column 17'),
+    (GOOD + b'{"prompt": p}\n', 'line 2: not JSON at column 12'),
     (GOOD + b'["p"]\n', r'line 2: .* an object, got a list|JSON object, got a'),
     (GOOD + b'null\n', 'line 2: each line must be a JSON object, got null'),
     (

@@ -2,6 +2,7 @@ import dataclasses
 import os
 import pathlib
 import threading
+import time
 
 import pytest
 
@@ -35,6 +36,12 @@ def count_up(config, inputs, work_dir):
   files.write_atomically(path, str(count))
   if count < config.number:
     raise RuntimeError(f'killed at {count}')
+
+
+def write_when_released(config, inputs, work_dir):
+  while not (work_dir.parent / 'release').exists():
+    time.sleep(0.01)
+  write(config, inputs, work_dir)
 
 
 A = Stage('a', 1, write, Text('a'))
@@ -124,26 +131,19 @@ def test_a_changed_folder_is_not_taken_for_whole(tmp_path, damage, message):
 
 
 def test_two_starters_do_the_work_once(tmp_path, capsys):
-  runs, release = [], threading.Event()
-
-  def slow(config, inputs, work_dir):
-    runs.append(1)
-    release.wait(10)
-    write(config, inputs, work_dir)
-
-  stage = Stage('slow', 1, slow, Text('s'))
-  (job,) = artefacts.plan([stage], tmp_path, WHERE._replace(threads=1))
+  stage = Stage('slow', 1, write_when_released, Text('s'))
+  (job,) = artefacts.plan([stage], tmp_path, WHERE)
   starters = [
     threading.Thread(target=artefacts.run_job, args=(job,)) for _ in range(2)
   ]
   for starter in starters:
     starter.start()
-  while 'waiting' not in capsys.readouterr().out:
-    pass
-  release.set()
+  while 'waiting for process' not in capsys.readouterr().out:
+    time.sleep(0.01)
+  (tmp_path / 'stages' / 'release').touch()
   for starter in starters:
     starter.join()
-  assert runs == [1]
+  assert len(files.read_json_lines(tmp_path / 'costs.jsonl')) == 1
   assert artefacts.is_done(job)
 
 

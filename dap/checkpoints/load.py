@@ -1,0 +1,63 @@
+"""Layer 3. Parameters from a checkpoint of any layout that dap reads."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from dap import errors, partitioning
+from dap.checkpoints import state, t5x
+
+
+def load_params(
+  model: Any, path: str | Path, mesh: jax.sharding.Mesh
+) -> PyTree:
+  """The parameters of `model` from `path`, placed on the mesh.
+
+  Args:
+    model: a value with `init` and `logical_axes`.
+    path: a dap checkpoint, the folder of a run (its newest checkpoint is
+      taken), or a native T5X checkpoint.
+    mesh: of devices.
+
+  Raises:
+    errors.InputError: nothing is there, or it does not fit the model.
+  """
+  folder = Path(path)
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  placed = partitioning.param_sharding(model.logical_axes(), mesh)
+  if t5x.is_native(folder):
+    params = t5x.read_native(folder)
+    _match(folder, params, shapes)
+    return jax.device_put(params, placed)
+  template = jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    shapes,
+    placed,
+  )
+  return state.restore_params(state.find(folder), template)
+
+
+def _match(folder: Path, params: PyTree, shapes: PyTree) -> None:
+  state.match(
+    folder,
+    {name: tuple(leaf.shape) for name, leaf in state.names(params).items()},
+    {name: tuple(leaf.shape) for name, leaf in state.names(shapes).items()},
+  )
+
+
+def require(path: str, what: str, macro: str) -> str:
+  """`path`, or an error that says which checkpoint is needed and how to give it.
+
+  Raises:
+    errors.InputError: the path is empty.
+  """
+  if not path:
+    raise errors.InputError(
+      f'This run needs {what}. Give its checkpoint:'
+      f" --gin.{macro}='\"path\"'."
+    )
+  return path

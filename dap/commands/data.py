@@ -1,0 +1,39 @@
+"""Layer 6. `dap data`: read, check and tokenise a data set, and show it."""
+
+from pathlib import Path
+from typing import Any
+
+from dap import progress
+from dap.data import sources
+from dap.data.datasets import PairData
+
+
+def prepare_data(
+  *, data: PairData, cache_dir: str = 'out/data', num_shown: int = 3
+) -> None:
+  """Prepares all splits under `cache_dir` and prints what is in them.
+
+  Args:
+    data: source, vocabulary and lengths.
+    cache_dir: folder for vocabulary and arrays.
+    num_shown: examples to print of each split, decoded from their ids.
+  """
+  root = Path(cache_dir)
+  vocabulary = data.trained_vocabulary(root)
+  progress.say(f'vocabulary: {vocabulary.size} ids')
+  for split in sources.SPLITS:
+    prepared = data.prepare(split, vocabulary, root)
+    if not len(prepared):
+      continue
+    progress.say(f'\n{split}: {prepared.report}\n  {prepared.folder}')
+    for index in range(min(num_shown, len(prepared))):
+      progress.say(f'  prompt:   {vocabulary.decode(prepared.prompts[index])}')
+      for key, column in prepared.responses.items():
+        progress.say(f'  {key + ":":9} {vocabulary.decode(column[index])}')
+
+
+def dry_run(*, data: PairData, **others: Any) -> None:
+  """Reads and checks every row, writes nothing."""
+  del others
+  for split in sources.SPLITS:
+    print(f'{split}: {len(data.source.load(split))} rows')

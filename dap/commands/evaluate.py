@@ -1,0 +1,117 @@
+"""Layer 6. `dap evaluate`: the points of a training run's checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dap import collectors, files, partitioning, progress
+from dap import train as loop
+from dap.checkpoints import load, state
+from dap.commands.train import prepared
+from dap.data.datasets import PairData
+from dap.evaluation import points
+from dap.study import runs
+
+_TEST_PROMPTS = 10_000_000  # held-out prompts are numbered apart from training
+
+
+def evaluate(
+  *,
+  model_dir: str,
+  run: loop.Run,
+  data: PairData,
+  golden: Any,
+  proxy: Any,
+  reference_checkpoint_path: str,
+  golden_checkpoint_path: str,
+  proxy_checkpoint_path: str,
+  opponent_checkpoint_path: str,
+  evaluation: points.Evaluation = points.Evaluation(),
+  name: str = 'online_ipo',
+  mesh: tuple[int, int] = (1, 1),
+) -> None:
+  """Writes `runs.jsonl` and per-prompt arrays into the run's folder.
+
+  Pairs of the classification are the held-out ones under the golden model's
+  labels, as in a study.
+
+  Args:
+    model_dir: folder of the run whose checkpoints are evaluated.
+    run: as it was trained.
+    data: prompts of the KL are its training ones, all else is held out.
+    golden: the preference model that judges.
+    proxy: the preference model that labelled the run's samples.
+    reference_checkpoint_path: policy that KL is measured from.
+    golden_checkpoint_path: parameters of `golden`.
+    proxy_checkpoint_path: parameters of `proxy`.
+    opponent_checkpoint_path: policy whose responses are the opponent.
+    evaluation: how many prompts, and the seed.
+    name: of the algorithm in runs.jsonl; begins with online or offline.
+    mesh: devices along (data, model).
+  """
+  folder = Path(model_dir)
+  devices = partitioning.mesh(mesh)
+  run, vocabulary = prepared(run, data, folder)
+  policy = run.model
+  load.require(golden_checkpoint_path, 'a judge', 'GOLDEN_CHECKPOINT_PATH')
+  judges = [
+    points.Judge(model, load.load_params(model, path, devices))
+    for model, path in (
+      (golden, golden_checkpoint_path),
+      (proxy, proxy_checkpoint_path or golden_checkpoint_path),
+    )
+  ]
+  reference, opponent = (
+    load.load_params(policy, path, devices)
+    for path in (reference_checkpoint_path, opponent_checkpoint_path)
+  )
+  cache = folder / 'cache'
+  train_pairs = data.prepare('train', vocabulary, cache).pairs()
+  held_out = data.prepare('test', vocabulary, cache).pairs(_TEST_PROMPTS)
+  asked = points.questions(held_out, evaluation.num_prompts, evaluation.seed)
+  length = data.response_length
+  size = evaluation.batch_size
+  wins = points.preferences(
+    judges[0], held_out.prompts, held_out.chosen, held_out.rejected,
+    size, devices,
+  )  # fmt: skip
+  labelled = held_out.relabelled(wins[0] > wins[1], wins[0] != wins[1])
+  labelled = labelled.take(slice(0, evaluation.num_pairs))
+  fixed = points.Fixed(
+    asked,
+    points.questions(train_pairs, evaluation.num_kl_prompts, evaluation.seed),
+    points.answers(
+      policy, opponent, asked, length, evaluation, devices, slot=2
+    ),
+    collectors.with_reference(policy, labelled, reference, devices, size),
+    *judges,
+    reference,
+  )
+  root = folder / 'checkpoints'
+  lines = []
+  with progress.track('evaluate', len(state.steps(root))) as tick:
+    for done, step in enumerate(state.steps(root), start=1):
+      params = load.load_params(policy, root / f'checkpoint_{step}', devices)
+      point, arrays = points.evaluate(
+        policy, params, fixed, evaluation, devices
+      )
+      arrays_name = f'points/step_{step}.npz'
+      with files.atomic_file(folder / arrays_name) as file:
+        np.savez(file, **arrays)
+      lines.append(
+        runs.line(
+          run=folder.name, algorithm=name, training=run, step=step,
+          point=point, per_prompt=arrays_name,
+        )
+      )  # fmt: skip
+      tick(done, f'win rate {point["win_rate"]:.3f}')
+  runs.write(folder / 'runs.jsonl', lines)
+  progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def dry_run(*, model_dir: str, **others: Any) -> None:
+  """Prints which checkpoints would be evaluated."""
+  del others
+  steps = state.steps(Path(model_dir) / 'checkpoints')
+  print(f'would evaluate {len(steps)} checkpoints of {model_dir}: {steps}')

@@ -1,0 +1,44 @@
+"""Layer 6. `dap sample`: a checkpoint's responses to read."""
+
+from pathlib import Path
+from typing import Any
+
+from dap import partitioning
+from dap import train as loop
+from dap.checkpoints import load
+from dap.commands.train import prepared
+from dap.data.datasets import PairData
+from dap.evaluation import sample as sampling
+
+
+def sample(
+  *,
+  model_dir: str,
+  run: loop.Run,
+  data: PairData,
+  num_samples: int = 10,
+  seed: int = 0,
+  mesh: tuple[int, int] = (1, 1),
+) -> None:
+  """Prints prompts and responses of the newest checkpoint of a run.
+
+  Args:
+    model_dir: folder of a run, or of one checkpoint.
+    run: as it was trained.
+    data: whose held-out prompts are answered.
+    num_samples: prompts, one response each.
+    seed: of the choice of prompts and of the samples.
+    mesh: devices along (data, model).
+  """
+  folder = Path(model_dir)
+  devices = partitioning.mesh(mesh)
+  run, vocabulary = prepared(run, data, folder)
+  params = load.load_params(run.model, folder, devices)
+  shown = sampling.Shown(data, vocabulary, folder / 'cache', num_samples, seed)
+  print(sampling.text(run.model, params, shown, devices))
+
+
+def dry_run(*, model_dir: str, num_samples: int = 10, **others: Any) -> None:
+  """Prints what would be sampled."""
+  del others
+  print(f'would write {num_samples} samples of {model_dir}')

@@ -1,0 +1,187 @@
+"""Layer 6. `dap train`: one training from gin files, readable as it goes."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dap import costs, errors, files, metrics, partitioning, progress, stream
+from dap import train as loop
+from dap.checkpoints import load
+from dap.data import sources
+from dap.data import vocabulary as vocabulary_lib
+from dap.data.datasets import PairData
+from dap.data.pairs import Pairs
+from dap.evaluation import sample as sampling
+from dap.models.policy import Policy
+from dap.study import values
+
+
+def train(
+  *,
+  model_dir: str,
+  run: loop.Run,
+  data: PairData,
+  split: str = 'train',
+  initial_checkpoint_path: str = '',
+  reference_checkpoint_path: str = '',
+  annotator_checkpoint_path: str = '',
+  stream_path: str = '',
+  record_stream: bool = False,
+  mesh: tuple[int, int] = (1, 1),
+  num_shown: int = 4,
+) -> None:
+  """Trains, or goes on with a training that was stopped.
+
+  Writes checkpoints, metrics.jsonl, TensorBoard events, readable samples at
+  each checkpoint and, if asked, the recorded stream under `model_dir`.
+
+  Args:
+    model_dir: folder of this run.
+    run: model, algorithm, optimizer and sizes.
+    data: pairs to train on, or whose prompts are answered.
+    split: of the data.
+    initial_checkpoint_path: where parameters start; drawn anew when empty.
+    reference_checkpoint_path: what anchors the loss; the start when empty.
+    annotator_checkpoint_path: preference model that labels samples.
+    stream_path: recorded stream to train on in place of the data.
+    record_stream: keep every on-policy batch.
+    mesh: devices along (data, model).
+    num_shown: held-out prompts whose samples are written at each checkpoint.
+  """
+  folder = Path(model_dir)
+  devices = partitioning.mesh(mesh)
+  run, vocabulary = prepared(run, data, folder)
+  pairs = (
+    stream.read(Path(stream_path))
+    if stream_path
+    else _pairs(data, split, vocabulary, folder)
+  )
+  loop.check(run, pairs, devices)
+  params = _params(
+    run,
+    devices,
+    initial_checkpoint_path,
+    reference_checkpoint_path,
+    annotator_checkpoint_path,
+  )
+  digest = values.digest((run, data, split, record_stream))
+  shown = sampling.Shown(data, vocabulary, folder / 'cache', num_shown)
+  files.write_json(folder / 'configuration.json', values.describe(run))
+  loop.fit(
+    run,
+    pairs,
+    params,
+    folder,
+    mesh=devices,
+    digest=digest,
+    record_stream=record_stream,
+    on_checkpoint=_sample_writer(run, shown, folder, devices),
+    log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
+    label=folder.name,
+  )
+  progress.say(f'The checkpoints are in {folder / "checkpoints"}')
+
+
+def dry_run(
+  *,
+  model_dir: str,
+  run: loop.Run,
+  data: PairData,
+  mesh: tuple[int, int] = (1, 1),
+  **others: Any,
+) -> None:
+  """Prints parameters, memory and time; reads no data and trains nothing."""
+  del others
+  devices = partitioning.mesh(mesh)
+  lengths = data.prompt_length, data.response_length
+  print(cost_lines(run, devices, *lengths))
+  print(f'would write to: {model_dir}')
+
+
+def cost_lines(
+  run: loop.Run, mesh: Any, prompt_length: int, response_length: int
+) -> str:
+  """Parameters, memory and expected time of a run, a line each."""
+  compiled = costs.compiled_update(run, mesh, prompt_length, response_length)
+  needed = costs.memory(compiled)
+  rate = costs.matmul_rate()
+  expected = costs.seconds(run, prompt_length, response_length, rate)
+  memory = 'not told' if needed is None else files.readable_size(needed)
+  return '\n'.join(
+    [
+      f'parameters: {costs.num_parameters(run.model):,}',
+      f'memory of the update: {memory} on each of {mesh.size} devices'
+      " (XLA's analysis)",
+      f'time: about {progress.duration(expected)} for {run.num_steps} steps'
+      f' (at half of the {rate / 1e9:.0f} GFLOP/s measured here)',
+    ]
+  )
+
+
+def prepared(run: loop.Run, data: PairData, folder: Path) -> tuple[Any, Any]:
+  """The run with its policy's vocabulary filled in, and the vocabulary.
+
+  Raises:
+    errors.InputError: the vocabulary does not fit the model.
+  """
+  vocabulary = data.trained_vocabulary(folder / 'cache')
+  vocabulary_lib.fits(vocabulary, run.model.config.vocab_size)
+  if isinstance(run.model, Policy) and run.model.vocabulary_size is None:
+    model = dataclasses.replace(run.model, vocabulary_size=vocabulary.size)
+    run = dataclasses.replace(run, model=model)
+  return run, vocabulary
+
+
+def _pairs(
+  data: PairData, split: str, vocabulary: Any, folder: Path
+) -> Pairs:
+  if split not in sources.SPLITS:
+    raise errors.InputError(
+      f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
+    )
+  found = data.prepare(split, vocabulary, folder / 'cache')
+  progress.say(found.report)
+  return found.pairs()
+
+
+def _params(
+  run: loop.Run, mesh: Any, initial: str, reference: str, annotator: str
+) -> loop.Params:
+  model = run.model
+  reads_reference = run.algorithm.loss.reads_reference
+  if reads_reference:
+    load.require(
+      initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH'
+    )
+  start = (
+    load.load_params(model, initial, mesh)
+    if initial
+    else model.init(jax.random.key(run.seed))
+  )
+  anchor = None
+  if reads_reference:
+    anchor = (
+      load.load_params(model, reference, mesh) if reference else start
+    )
+  judge = None
+  if run.algorithm.samples:
+    load.require(
+      annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH'
+    )
+    judge = load.load_params(run.algorithm.annotator.model, annotator, mesh)
+  return loop.Params(start, anchor, judge)
+
+
+def _sample_writer(
+  run: loop.Run, shown: sampling.Shown, folder: Path, mesh: Any
+) -> loop.Hook | None:
+  if not isinstance(run.model, Policy) or shown.count < 1:
+    return None
+
+  def write(step: int, params: Any) -> None:
+    text = sampling.text(run.model, params, shown, mesh)
+    files.write_atomically(folder / 'samples' / f'step_{step}.txt', text)
+
+  return write
