@@ -8,13 +8,14 @@ compilation serves a whole grid of rates.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import optax
 
 from dap import errors
 
 
+@runtime_checkable
 class Optimizer(Protocol):
   """A value with a gradient transformation that knows no learning rate."""
 

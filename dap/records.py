@@ -4,18 +4,33 @@ Token ids are int32 and right-padded with 0; a mask is 1 on the tokens of a
 response, its end-of-sequence token included, and 0 on padding.
 """
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from jaxtyping import Array, Float, Int, PyTree
 
 T = TypeVar('T')
 
 
-class Pair(NamedTuple, Generic[T]):
-  """One thing for the chosen response and the same for the rejected one."""
+if TYPE_CHECKING:
 
-  chosen: T
-  rejected: T
+  class Pair(NamedTuple, Generic[T]):
+    """One thing for the chosen response and the same for the rejected one."""
+
+    chosen: T
+    rejected: T
+
+else:
+  # beartype, which checks annotations in tests, takes no generic NamedTuple.
+  class Pair(NamedTuple):
+    """One thing for the chosen response and the same for the rejected one."""
+
+    chosen: Any
+    rejected: Any
+
+    @classmethod
+    def __class_getitem__(cls, item):
+      """`Pair[Array]` is `Pair` at run time."""
+      return cls
 
 
 class Prompts(NamedTuple):

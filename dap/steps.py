@@ -8,7 +8,7 @@ state placed otherwise would cost a second compilation.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class Losses(NamedTuple):
   metrics: dict[str, Float[Array, ' batch']]
 
 
+@runtime_checkable
 class Objective(Protocol):
   """What an update minimises; a hashable value with no scalar in it."""
 

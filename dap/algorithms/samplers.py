@@ -19,14 +19,6 @@ from dap.sampling.choose import InverseCdf
 Order = Callable[[int, int, int, int], np.ndarray]
 
 
-def in_order(
-  num_examples: int, batch_size: int, seed: int, step: int
-) -> np.ndarray:
-  """Rows as they lie, over and over: the order of a recorded stream."""
-  del seed
-  return np.arange(step * batch_size, (step + 1) * batch_size) % num_examples
-
-
 @dataclasses.dataclass(frozen=True)
 class ShuffledWindows:
   """Examples permuted within consecutive windows of `batches` batches.
@@ -40,15 +32,21 @@ class ShuffledWindows:
   def __call__(
     self, num_examples: int, batch_size: int, seed: int, step: int
   ) -> np.ndarray:
-    """Rows of the batch; the last window may be shorter."""
+    """Rows of the batch; epochs follow each other, the last window of one may
+    be shorter."""
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, offsets = np.divmod(positions, num_examples)
     size = self.batches * batch_size
-    epoch, start = divmod(step * batch_size, num_examples)
-    window = start // size
-    begin, end = window * size, min((window + 1) * size, num_examples)
-    generator = np.random.default_rng([seed, epoch, window])
-    permuted = begin + generator.permutation(end - begin)
-    offset = start - begin
-    return permuted[offset : offset + batch_size]
+    windows = offsets // size
+    rows = np.empty(batch_size, np.int64)
+    for epoch, window in sorted(set(zip(epochs.tolist(), windows.tolist()))):
+      begin = window * size
+      length = min(size, num_examples - begin)
+      generator = np.random.default_rng([seed, epoch, window])
+      permuted = begin + generator.permutation(length)
+      here = (epochs == epoch) & (windows == window)
+      rows[here] = permuted[offsets[here] - begin]
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dap.checkpoints import load, state
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.evaluation import points
-from dap.study import runs
+from dap.study import points as runs
 
 _TEST_PROMPTS = 10_000_000  # held-out prompts are numbered apart from training
 
@@ -100,11 +100,17 @@ def evaluate(
       with files.atomic_file(folder / arrays_name) as file:
         np.savez(file, **arrays)
       lines.append(
-        runs.line(
-          run=folder.name, algorithm=name, training=run, step=step,
-          point=point, per_prompt=arrays_name,
+        runs.Point(
+          run=folder.name,
+          algorithm=name,
+          seed=run.seed,
+          step=step,
+          lr=run.learning_rate,
+          beta=dict(run.algorithm.loss.scalars).get('beta'),
+          per_prompt=arrays_name,
+          **point,
         )
-      )  # fmt: skip
+      )
       tick(done, f'win rate {point["win_rate"]:.3f}')
   runs.write(folder / 'runs.jsonl', lines)
   progress.say(f'Points are in {folder / "runs.jsonl"}')

@@ -134,9 +134,7 @@ def prepared(run: loop.Run, data: PairData, folder: Path) -> tuple[Any, Any]:
   return run, vocabulary
 
 
-def _pairs(
-  data: PairData, split: str, vocabulary: Any, folder: Path
-) -> Pairs:
+def _pairs(data: PairData, split: str, vocabulary: Any, folder: Path) -> Pairs:
   if split not in sources.SPLITS:
     raise errors.InputError(
       f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
@@ -152,9 +150,7 @@ def _params(
   model = run.model
   reads_reference = run.algorithm.loss.reads_reference
   if reads_reference:
-    load.require(
-      initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH'
-    )
+    load.require(initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH')
   start = (
     load.load_params(model, initial, mesh)
     if initial
@@ -162,14 +158,10 @@ def _params(
   )
   anchor = None
   if reads_reference:
-    anchor = (
-      load.load_params(model, reference, mesh) if reference else start
-    )
+    anchor = load.load_params(model, reference, mesh) if reference else start
   judge = None
   if run.algorithm.samples:
-    load.require(
-      annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH'
-    )
+    load.require(annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH')
     judge = load.load_params(run.algorithm.annotator.model, annotator, mesh)
   return loop.Params(start, anchor, judge)
 

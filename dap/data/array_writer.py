@@ -93,13 +93,14 @@ def _report(
     percent = 100 * counts[part] / max(counts[whole], 1)
     return f'{counts[part]} of {counts[whole]} {{}} ({percent:.1f} %)'
 
+  name = getattr(rule, '__name__', repr(rule))
   outcome = 'were cut'
   if counts['left_out']:
     outcome = share('left_out', 'rows').format('examples') + ' were left out'
   report = (
     f'{counts["examples"]} examples.'
     f' {share("long_responses", "responses").format("responses")} were longer'
-    f' than {lengths[1]} tokens and {outcome} (rule: {short_name(rule)}).'
+    f' than {lengths[1]} tokens and {outcome} (rule: {name}).'
     f' {share("cut_prompts", "examples").format("prompts")} were longer than'
     f' {lengths[0]} tokens and lost their beginning.'
   )
@@ -109,9 +110,9 @@ def _report(
   return report
 
 
-def short_name(function: Callable[..., Any]) -> str:
-  """The name of a function, or what a value that is called looks like."""
-  return getattr(function, '__name__', repr(function))
+def qualified_name(rule: LongResponses) -> str:
+  """The name of a function in its module, or what a value looks like."""
+  return getattr(rule, '__qualname__', repr(rule))
 
 
 class _Column:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
 from dap import files
-from dap.data.array_writer import LongResponses, short_name, write_rows
+from dap.data.array_writer import LongResponses, qualified_name, write_rows
 from dap.data.pairs import Pairs
 from dap.data.sources import Row, Source
 from dap.data.vocabulary import Vocabulary
@@ -124,7 +124,7 @@ def prepare(
       f' prompt_length {prompt_length}, response_length {response_length}.'
     )
   lengths = prompt_length, response_length
-  rule = f'{long_responses.__module__}.{short_name(long_responses)}'
+  rule = f'{long_responses.__module__}.{qualified_name(long_responses)}'
   content = [VERSION, source.fingerprint(), split, vocabulary.fingerprint()]
   key = json.dumps([*content, *lengths, rule])
   name = f'{split}-{hashlib.sha256(key.encode()).hexdigest()[:24]}'
@@ -145,7 +145,7 @@ def prepare(
 def _publish(aside: Path, folder: Path) -> None:
   try:
     files.publish_folder(aside, folder)
-  except OSError:
+  except (OSError, InputError):
     if not folder.exists():
       raise  # otherwise another process was first, with the same content
 

@@ -183,6 +183,15 @@ class EmbeddedCorpus:
   def utility(self, post: str, response: str, finished: bool) -> float:
     return utility(post, response, finished)
 
+  def utilities(
+    self,
+    posts: Sequence[str],
+    responses: Sequence[str],
+    finished: Sequence[bool],
+  ) -> Float[np.ndarray, ' batch']:
+    """The module's `utilities`: the hidden truth of sampled responses."""
+    return utilities(posts, responses, finished)
+
   def fingerprint(self) -> str:
     sizes = f'{self.num_train}-{self.num_stress}-{self.num_test}'
     return f'embedded-v{VERSION}-{self.seed}-{sizes}'

@@ -1,4 +1,4 @@
-"""Layer 3. Our sources for seqio and TFDS, and TFDS data sets as our source.
+"""Layer 3. Our sources for seqio and TFDS.
 
 Everything here needs the extra `[seqio]`; nothing is imported before it is
 called, and nothing is downloaded. A seqio Task gives the very token ids that
@@ -6,17 +6,16 @@ called, and nothing is downloaded. A seqio Task gives the very token ids that
 (chosen) and `rejected`, each with an end unless it is cut.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dap.data import corpus
-from dap.data.sources import Row, Source, require_texts
+from dap.data.hub import optional
+from dap.data.sources import Source
 from dap.data.vocabulary import (
   EOS_ID,
   UNKNOWN_ID,
@@ -24,7 +23,6 @@ from dap.data.vocabulary import (
   SentencePiece,
   Vocabulary,
 )
-from dap.errors import InputError
 
 _COLUMNS = {'inputs': 'prompt', 'targets': 'chosen', 'rejected': 'rejected'}
 _PAIR_KEYS = ('prompt', 'chosen', 'rejected')
@@ -41,7 +39,7 @@ def add_task(
   Sequence lengths are those that the Task is asked with; a response is trimmed
   after its end was appended, as `arrays.trim` does.
   """
-  seqio, tf = _import('seqio'), _import_tensorflow()
+  seqio, tf = optional('seqio'), _import_tensorflow()
   features = {
     key: seqio.Feature(seqio_vocabulary(vocabulary), add_eos=key != 'inputs')
     for key in _COLUMNS
@@ -84,7 +82,7 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> Any:
   Between two equally likely ways to cut a text ('****' in T5's vocabulary)
   TensorFlow's SentencePiece and ours may choose differently.
   """
-  seqio = _import('seqio')
+  seqio = optional('seqio')
   if isinstance(vocabulary, SentencePiece):
     return seqio.SentencePieceVocabulary(vocabulary.path, extra_ids=0)
   if isinstance(vocabulary, Bytes):
@@ -93,10 +91,11 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> Any:
 
 
 def _wrap(vocabulary: Vocabulary) -> Any:
-  seqio, tf = _import('seqio'), _import_tensorflow()
+  seqio, tf = optional('seqio'), _import_tensorflow()
 
   def encode(text: Any) -> Any:
-    return np.array(vocabulary.encode(tf.compat.as_str(text)), np.int32)
+    text = tf.compat.as_str(np.asarray(text, object).item())
+    return np.array(vocabulary.encode(text), np.int32)
 
   class Wrapped(seqio.Vocabulary):
     """One of our vocabularies, called through Python."""
@@ -112,7 +111,8 @@ def _wrap(vocabulary: Vocabulary) -> Any:
       return vocabulary.decode(ids)
 
     def _encode_tf(self, s):
-      encoded = tf.numpy_function(encode, [s], tf.int32)
+      text = tf.convert_to_tensor(s, tf.string)
+      encoded = tf.numpy_function(encode, [text], tf.int32)
       encoded.set_shape([None])
       return encoded
 
@@ -153,7 +153,7 @@ def tfds_builder(
 @cache
 def _tfds_classes() -> tuple[Any, Any]:
   """Made once: TFDS registers a builder by its name."""
-  tfds, tf = _import('tensorflow_datasets'), _import_tensorflow()
+  tfds, tf = optional('tensorflow_datasets'), _import_tensorflow()
 
   @dataclass(kw_only=True)
   class Config(tfds.core.BuilderConfig):
@@ -185,82 +185,8 @@ def _tfds_classes() -> tuple[Any, Any]:
   return EmbeddedCorpus, Config
 
 
-@dataclass(frozen=True)
-class TfdsPairs:
-  """Pairs from a TFDS data set that was prepared before.
-
-  Attributes:
-    folder: of one version, where its dataset_info.json lies.
-    prompt: feature of the prompts, a text.
-    chosen: likewise.
-    rejected: likewise.
-  """
-
-  folder: str
-  prompt: str = 'prompt'
-  chosen: str = 'chosen'
-  rejected: str = 'rejected'
-
-  def load(self, split: str) -> list[Row]:
-    """The rows of a split, in the order of its files."""
-    tfds = _import('tensorflow_datasets')
-    _import_tensorflow()
-    try:
-      builder = tfds.builder_from_directory(self.folder)
-    except Exception as error:  # TFDS has no error of its own for this
-      raise InputError(
-        f'{self.folder} is no prepared TFDS data set: {error}. Give the folder'
-        ' of a version, where dataset_info.json lies.'
-      ) from error
-    if split not in builder.info.splits:
-      if split == 'stress':
-        return []
-      raise InputError(
-        f'{self.folder} has the splits {", ".join(builder.info.splits)}; the'
-        f' {split} split is needed.'
-      )
-    config = tfds.ReadConfig(interleave_cycle_length=1)
-    dataset = builder.as_dataset(split=split, read_config=config)
-    examples = enumerate(tfds.as_numpy(dataset), start=1)
-    return [
-      self._row(example, f'{self.folder}, {split} example {number}')
-      for number, example in examples
-    ]
-
-  def _row(self, example: dict[str, Any], where: str) -> Row:
-    names = zip(_PAIR_KEYS, (self.prompt, self.chosen, self.rejected))
-    row = {
-      key: example[name].decode('utf-8')
-      for key, name in names
-      if isinstance(example.get(name), bytes)
-    }
-    require_texts(row, _PAIR_KEYS, where)
-    return row
-
-  def fingerprint(self) -> str:
-    """Names the records of all splits, and the features read from them."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(self.folder).glob('*-*-of-*')):
-      digest.update(path.name.encode() + b'\n')
-      digest.update(hashlib.sha256(path.read_bytes()).digest())
-    names = '/'.join((self.prompt, self.chosen, self.rejected))
-    return f'tfds-{digest.hexdigest()}-{names}'
-
-
-def _import(name: str) -> Any:
-  import importlib
-
-  try:
-    return importlib.import_module(name)
-  except ModuleNotFoundError as error:
-    raise InputError(
-      f'{name} is needed for seqio Tasks and TFDS, and is not installed:'
-      " pip install 'dap[seqio]'."
-    ) from error
-
-
 def _import_tensorflow() -> Any:
   """TensorFlow, kept off the accelerators, which are JAX's."""
-  tf = _import('tensorflow')
+  tf = optional('tensorflow')
   tf.config.set_visible_devices([], 'GPU')
   return tf

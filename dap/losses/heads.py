@@ -77,8 +77,9 @@ def _scores(hidden, kernel, targets, allowed):
   return picked - normalizer, (logits, normalizer)
 
 
-def _gradients(logits, normalizer, hidden, kernel, targets, allowed, cotangent):
+def _gradients(kept, hidden, kernel, targets, allowed, cotangent):
   """Cotangents of hidden and kernel: onehot - softmax, through the matmul."""
+  logits, normalizer = kept
   column = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
   hit = (column == targets[:, None]) & jnp.broadcast_to(allowed, logits.shape)
   weight = jnp.broadcast_to(cotangent[:, None], logits.shape)
@@ -95,11 +96,13 @@ def _kept(hidden, kernel, targets, allowed):
 
 def _kept_forward(hidden, kernel, targets, allowed):
   log_probs, kept = _scores(hidden, kernel, targets, allowed)
-  return log_probs, (*kept, hidden, kernel, targets, allowed)
+  return log_probs, (kept, hidden, kernel, targets, allowed)
 
 
 def _kept_backward(residuals, cotangent):
-  return *_gradients(*residuals, cotangent), None, None
+  kept, hidden, kernel, targets, allowed = residuals
+  bars = _gradients(kept, hidden, kernel, targets, allowed, cotangent)
+  return *bars, None, None
 
 
 _kept.defvjp(_kept_forward, _kept_backward)
@@ -124,7 +127,7 @@ def _recomputed_backward(residuals, cotangent):
     hidden, targets, cotangent = rows
     _, kept = _scores(hidden, kernel, targets, allowed)
     hidden_bar, partial = _gradients(
-      *kept, hidden, kernel, targets, allowed, cotangent
+      kept, hidden, kernel, targets, allowed, cotangent
     )
     return kernel_bar + partial, hidden_bar
 

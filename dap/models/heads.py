@@ -6,7 +6,7 @@ and proxy models are this code with other parameters.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from dap.models import t5
 
 
+@runtime_checkable
 class ScoreHead(Protocol):
   """Decoder states of a response to one number."""
 

@@ -44,7 +44,7 @@ class Policy:
     self, params: PyTree, prompts: Int[Array, 'batch prompt'], **arguments
   ) -> Float[Array, 'batch prompt emb']:
     """States of the prompts; to be shared by all that needs them."""
-    return self._apply(params, 'encode', prompts, **arguments)
+    return t5.apply(self.config, params, 'encode', prompts, **arguments)
 
   def log_probs(
     self,
@@ -114,7 +114,8 @@ class Policy:
   ) -> Responses:
     """Responses to each prompt, drawn as `choose` does, one key a prompt."""
     encoded = self.encode(params, prompts)
-    cache = self._apply(
+    cache = t5.apply(
+      self.config,
       params,
       'prefill',
       encoded,
@@ -125,7 +126,9 @@ class Policy:
     kernel = self._kernel(params)
 
     def step(cache, tokens, index):
-      hidden, cache = self._apply(params, 'decode_step', cache, tokens, index)
+      hidden, cache = t5.apply(
+        self.config, params, 'decode_step', cache, tokens, index
+      )
       rows = hidden.reshape(-1, hidden.shape[-1])
       logits = heads.head_logits(rows, kernel, self.allowed)
       return logits.reshape(*tokens.shape, -1), cache
@@ -143,13 +146,15 @@ class Policy:
     keys = {} if dropout_key is None else {'dropout': dropout_key}
     arguments = {'rngs': keys, 'deterministic': dropout_key is None}
     encoded = self.encode(params, prompts, **arguments)
-    return self._apply(
-      params, 'decode_hidden', encoded, prompts, responses, **arguments
+    return t5.apply(
+      self.config,
+      params,
+      'decode_hidden',
+      encoded,
+      prompts,
+      responses,
+      **arguments,
     )
 
   def _kernel(self, params):
-    return self._apply(params, 'output_kernel')
-
-  def _apply(self, params, method, *args, **arguments):
-    model = t5.Transformer(self.config)
-    return model.apply({'params': params}, *args, method=method, **arguments)
+    return t5.apply(self.config, params, 'output_kernel')

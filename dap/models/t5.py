@@ -6,62 +6,28 @@ cross-attention keys and values serve all `n` of its responses without copies.
 Decoding carries an explicit cache, a pytree of arrays.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
-from jax.nn import initializers
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from dap.models import t5_layers
+from dap.models import t5_initial, t5_layers
+from dap.models.t5_initial import own_query, query_from_key
+from dap.models.t5_stacks import Decoder, Encoder, T5Config
 
-
-def own_query(
-  query: Float[Array, 'emb joined'], key: Float[Array, 'emb joined']
-) -> Float[Array, 'emb joined']:
-  """T5X's initial cross-attention queries: independent of the keys."""
-  del key
-  return query
-
-
-def query_from_key(
-  query: Float[Array, 'emb joined'], key: Float[Array, 'emb joined']
-) -> Float[Array, 'emb joined']:
-  """Starts cross-attention at Wq proportional to Wk: like attends to like.
-
-  The spread of T5X's query kernel is kept, so logits keep their scale. Learns
-  preference models from scratch several times faster; not T5X's initialiser.
-  """
-  return key * (jnp.std(query) / jnp.std(key))
-
-
-@dataclasses.dataclass(frozen=True)
-class T5Config:
-  """Sizes and choices of one T5; equal values share compiled programs.
-
-  `dtype` is the compute dtype by name; parameters are always float32.
-  `cross_query_init` maps the initial (query, key) kernels of each
-  cross-attention to its query kernel.
-  """
-
-  vocab_size: int
-  emb_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  num_encoder_layers: int
-  num_decoder_layers: int
-  mlp_activations: tuple[str, ...] = ('gelu', 'linear')
-  dropout_rate: float = 0.0
-  logits_via_embedding: bool = False
-  float32_attention_logits: bool = False
-  dtype: str = 'float32'
-  cross_query_init: Callable[[Array, Array], Array] = own_query
+__all__ = [
+  'DecodeCache',
+  'T5Config',
+  'Transformer',
+  'apply',
+  'init_params',
+  'logical_axes',
+  'own_query',
+  'query_from_key',
+]
 
 
 class DecodeCache(NamedTuple):
@@ -106,156 +72,6 @@ def shift_right(
   return jnp.concatenate([zero, tokens[..., :-1]], axis=-1)
 
 
-def _attention(config: T5Config) -> t5_layers.Attention:
-  return t5_layers.Attention(
-    config.emb_dim,
-    config.num_heads,
-    config.head_dim,
-    config.float32_attention_logits,
-    config.dropout_rate,
-  )
-
-
-def _mlp(config: T5Config) -> t5_layers.MLP:
-  return t5_layers.MLP(
-    config.emb_dim, config.mlp_dim, config.mlp_activations, config.dropout_rate
-  )
-
-
-def _norm(config: T5Config) -> t5_layers.RMSNorm:
-  return t5_layers.RMSNorm(config.emb_dim, config.dtype)
-
-
-def _dropout(module, x, deterministic: bool, shared_axis: int | None = -2):
-  rate = module.config.dropout_rate
-  if deterministic or not rate:
-    return x
-  return t5_layers.drop(module, x, rate, shared_axis)
-
-
-class EncoderLayer(nn.Module):
-  """Pre-norm self-attention and feed-forward block."""
-
-  config: T5Config
-
-  def setup(self):
-    self.pre_attention_layer_norm = _norm(self.config)
-    self.attention = _attention(self.config)
-    self.pre_mlp_layer_norm = _norm(self.config)
-    self.mlp = _mlp(self.config)
-
-  def __call__(self, x, bias, mask, deterministic):
-    normed = self.pre_attention_layer_norm(x)
-    query, key, value = self.attention.queries_keys_values(normed)
-    attended = self.attention.attend(
-      query, key, value, bias, mask, deterministic=deterministic
-    )
-    x += _dropout(self, attended, deterministic)
-    normed = self.pre_mlp_layer_norm(x)
-    forward = self.mlp(normed, deterministic=deterministic)
-    return x + _dropout(self, forward, deterministic)
-
-
-class DecoderLayer(nn.Module):
-  """Pre-norm self-attention, cross-attention and feed-forward block."""
-
-  config: T5Config
-
-  def setup(self):
-    self.pre_self_attention_layer_norm = _norm(self.config)
-    self.self_attention = _attention(self.config)
-    self.pre_cross_attention_layer_norm = _norm(self.config)
-    self.encoder_decoder_attention = _attention(self.config)
-    self.pre_mlp_layer_norm = _norm(self.config)
-    self.mlp = _mlp(self.config)
-
-  def __call__(self, x, encoded, bias, self_mask, cross_mask, deterministic):
-    """All positions at once; `encoded` has one row for each n rows of `x`."""
-    normed = self.pre_self_attention_layer_norm(x)
-    query, key, value = self.self_attention.queries_keys_values(normed)
-    attended = self.self_attention.attend(
-      query, key, value, bias, self_mask, deterministic=deterministic
-    )
-    x += _dropout(self, attended, deterministic)
-    key, value = self.encoder_decoder_attention.keys_values(encoded)
-    return self.after_self_attention(x, key, value, cross_mask, deterministic)
-
-  def after_self_attention(self, x, key, value, mask, deterministic):
-    normed = self.pre_cross_attention_layer_norm(x)
-    attended = self.encoder_decoder_attention.cross(
-      normed, key, value, mask, deterministic=deterministic
-    )
-    x += _dropout(self, attended, deterministic)
-    normed = self.pre_mlp_layer_norm(x)
-    forward = self.mlp(normed, deterministic=deterministic)
-    return x + _dropout(self, forward, deterministic)
-
-  def cross_keys_values(self, encoded):
-    return self.encoder_decoder_attention.keys_values(encoded)
-
-  def step(self, x, cross, self_key, self_value, bias, mask, cross_mask, index):
-    """One position: `x [sequences, 1, emb]`; also the two updated caches."""
-    normed = self.pre_self_attention_layer_norm(x)
-    query, key, value = self.self_attention.queries_keys_values(normed)
-    start = (0, 0, index, 0)
-    self_key = jax.lax.dynamic_update_slice(self_key, key, start)
-    self_value = jax.lax.dynamic_update_slice(self_value, value, start)
-    x += self.self_attention.attend(query, self_key, self_value, bias, mask)
-    x = self.after_self_attention(x, *cross, cross_mask, True)
-    return x, self_key, self_value
-
-
-class Encoder(nn.Module):
-  """Embedded prompts to normed states."""
-
-  config: T5Config
-
-  def setup(self):
-    config = self.config
-    self.relpos_bias = t5_layers.RelativeBias(
-      config.num_heads, bidirectional=True, dtype=config.dtype
-    )
-    self.layers = [
-      EncoderLayer(config) for _ in range(config.num_encoder_layers)
-    ]
-    self.encoder_norm = _norm(config)
-
-  def __call__(self, x, mask, deterministic):
-    bias = self.relpos_bias(x.shape[1])
-    x = _dropout(self, x, deterministic)
-    for layer in self.layers:
-      x = layer(x, bias, mask, deterministic)
-    return _dropout(self, self.encoder_norm(x), deterministic, None)
-
-
-class Decoder(nn.Module):
-  """Embedded decoder inputs to normed states, and T5X's output kernel."""
-
-  config: T5Config
-
-  def setup(self):
-    config = self.config
-    self.relpos_bias = t5_layers.RelativeBias(
-      config.num_heads, bidirectional=False, dtype=config.dtype
-    )
-    self.layers = [
-      DecoderLayer(config) for _ in range(config.num_decoder_layers)
-    ]
-    self.decoder_norm = _norm(config)
-    if not config.logits_via_embedding:
-      self.logits_dense = t5_layers.Weight(
-        (config.emb_dim, config.vocab_size),
-        initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal'),
-      )
-
-  def __call__(self, x, encoded, self_mask, cross_mask, deterministic):
-    bias = self.relpos_bias(x.shape[1])
-    x = _dropout(self, x, deterministic)
-    for layer in self.layers:
-      x = layer(x, encoded, bias, self_mask, cross_mask, deterministic)
-    return _dropout(self, self.decoder_norm(x), deterministic)
-
-
 class Transformer(nn.Module):
   """T5 1.1; each public method is pure in (params, arrays)."""
 
@@ -264,7 +80,7 @@ class Transformer(nn.Module):
   def setup(self):
     config = self.config
     self.token_embedder = t5_layers.Weight(
-      (config.vocab_size, config.emb_dim), initializers.normal(1.0), 'embedding'
+      (config.vocab_size, config.emb_dim), 'embedding'
     )
     self.encoder = Encoder(config)
     self.decoder = Decoder(config)
@@ -357,24 +173,21 @@ class Transformer(nn.Module):
     bias = jax.lax.dynamic_slice_in_dim(cache.bias, index, 1, axis=2)
     mask = (jnp.arange(length) <= index)[None, None, None, :]
     x = self._embed(tokens.reshape(-1, 1))
-    keys, values = [], []
+    caches = []
     for number, layer in enumerate(self.decoder.layers):
-      x, key, value = layer.step(
+      x, cache_of_layer = layer.step(
         x,
         (cache.cross_key[number], cache.cross_value[number]),
-        cache.self_key[number],
-        cache.self_value[number],
+        cache.cross_mask,
+        (cache.self_key[number], cache.self_value[number]),
         bias,
         mask,
-        cache.cross_mask,
         index,
       )
-      keys.append(key)
-      values.append(value)
+      caches.append(cache_of_layer)
+    keys, values = zip(*caches, strict=True)
     states = self.decoder.decoder_norm(x).reshape(*tokens.shape, -1)
-    return states, cache._replace(
-      self_key=tuple(keys), self_value=tuple(values)
-    )
+    return states, cache._replace(self_key=keys, self_value=values)
 
   def __call__(
     self,
@@ -421,48 +234,32 @@ class Transformer(nn.Module):
     return self.token_embedder().T / jnp.sqrt(self.config.emb_dim)
 
 
+def apply(
+  config: T5Config, params: PyTree, method: str, *args, **kwargs
+) -> Any:
+  """Calls a method of `Transformer(config)` by name with these parameters."""
+  model = Transformer(config)
+  return model.apply({'params': params}, *args, method=method, **kwargs)
+
+
 def init_params(config: T5Config, key: Key[Array, '']) -> dict[str, Any]:
   """Initial parameters, float32, under T5X's names and distributions."""
-  return _init(config)(key)
-
-
-@functools.cache
-def _init(config: T5Config):
-  def init(key):
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    params = Transformer(config).init(key, tokens, tokens, tokens)['params']
-    for number in range(config.num_decoder_layers):
-      cross = params['decoder'][f'layers_{number}']['encoder_decoder_attention']
-      query, key = cross['query']['kernel'], cross['key']['kernel']
-      cross['query']['kernel'] = config.cross_query_init(query, key)
-    return params
-
-  return jax.jit(init)
-
-
-_AXES = {
-  'embedding': ('vocab', 'embed'),
-  'rel_embedding': ('heads', 'relpos_buckets'),
-  'scale': ('embed',),
-  'query': ('embed', 'joined_kv'),
-  'key': ('embed', 'joined_kv'),
-  'value': ('embed', 'joined_kv'),
-  'out': ('joined_kv', 'embed'),
-  'wi': ('embed', 'mlp'),
-  'wi_0': ('embed', 'mlp'),
-  'wi_1': ('embed', 'mlp'),
-  'wo': ('mlp', 'embed'),
-  'logits_dense': ('embed', 'vocab'),
-}
+  params = t5_initial.draw(_shapes(config), key, config.head_dim)
+  for number in range(config.num_decoder_layers):
+    cross = params['decoder'][f'layers_{number}']['encoder_decoder_attention']
+    cross['query']['kernel'] = config.cross_query_init(
+      cross['query']['kernel'], cross['key']['kernel']
+    )
+  return params
 
 
 def logical_axes(config: T5Config) -> dict[str, Any]:
   """The tree of parameters with T5X's logical axis names for leaves."""
-  shapes = jax.eval_shape(_init(config), jax.random.key(0))
-  flat = traverse_util.flatten_dict(shapes)
-  return traverse_util.unflatten_dict(
-    {
-      path: _AXES[path[-2] if path[-1] == 'kernel' else path[-1]]
-      for path in flat
-    }
-  )
+  return t5_initial.logical_axes(_shapes(config))
+
+
+@functools.cache
+def _shapes(config: T5Config) -> dict[str, Any]:
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  init = lambda key: Transformer(config).init(key, tokens, tokens, tokens)
+  return jax.eval_shape(init, jax.random.key(0))['params']

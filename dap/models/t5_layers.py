@@ -64,15 +64,17 @@ def relative_position_bucket(
 
 
 class Weight(nn.Module):
-  """One parameter under T5X's name, e.g. `query/kernel`; called, it is read."""
+  """One parameter under T5X's name, e.g. `query/kernel`; called, it is read.
+
+  Modules declare shapes only: `t5_initial.draw` makes initial values.
+  """
 
   shape: tuple[int, ...]
-  init: Callable
   leaf: str = 'kernel'
 
   @nn.compact
   def __call__(self) -> Array:
-    return self.param(self.leaf, self.init, self.shape)
+    return self.param(self.leaf, initializers.zeros, self.shape)
 
 
 class RMSNorm(nn.Module):
@@ -99,9 +101,9 @@ class RelativeBias(nn.Module):
 
   @nn.compact
   def __call__(self, length: int) -> Float[Array, '1 heads length length']:
-    init = initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
     shape = (self.num_heads, NUM_BUCKETS)
-    table = self.param('rel_embedding', init, shape).astype(self.dtype)
+    table = self.param('rel_embedding', initializers.zeros, shape)
+    table = table.astype(self.dtype)
     position = jnp.arange(length)
     buckets = relative_position_bucket(
       position[None, :] - position[:, None], bidirectional=self.bidirectional
@@ -137,15 +139,10 @@ class Attention(nn.Module):
 
   def setup(self):
     joined = self.num_heads * self.head_dim
-    init = initializers.variance_scaling(1.0, 'fan_in', 'normal')
-
-    def query_init(*args):
-      return init(*args) / math.sqrt(self.head_dim)
-
-    self.query = Weight((self.emb_dim, joined), query_init)
-    self.key = Weight((self.emb_dim, joined), init)
-    self.value = Weight((self.emb_dim, joined), init)
-    self.out = Weight((joined, self.emb_dim), init)
+    self.query = Weight((self.emb_dim, joined))
+    self.key = Weight((self.emb_dim, joined))
+    self.value = Weight((self.emb_dim, joined))
+    self.out = Weight((joined, self.emb_dim))
 
   def heads(
     self, x: Float[Array, 'batch length joined']
@@ -215,14 +212,13 @@ class MLP(nn.Module):
   dropout_rate: float
 
   def setup(self):
-    init = initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
     shape = (self.emb_dim, self.mlp_dim)
     if len(self.activations) == 1:
-      self.wi = Weight(shape, init)
+      self.wi = Weight(shape)
     else:
       for index in range(len(self.activations)):
-        setattr(self, f'wi_{index}', Weight(shape, init))
-    self.wo = Weight((self.mlp_dim, self.emb_dim), init)
+        setattr(self, f'wi_{index}', Weight(shape))
+    self.wo = Weight((self.mlp_dim, self.emb_dim))
 
   def __call__(
     self, x: Float[Array, 'batch length emb'], *, deterministic: bool = True

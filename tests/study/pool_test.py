@@ -15,7 +15,7 @@ from dap.errors import InputError
 from dap.study import pool
 from dap.study.artefacts import Stage
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # for workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +149,9 @@ def test_what_cannot_be_sent_to_a_worker_is_refused(tmp_path):
     pool.run_stages([stage], root=tmp_path, num_workers=1)
 
 
-PROGRAM = """
+PROGRAM = f"""
 import sys
-import pool_test
+import {__name__} as pool_test
 from dap.study import pool
 if __name__ == '__main__':
   pool.run_stages(pool_test.study(0.3), root=sys.argv[1], num_workers=2)

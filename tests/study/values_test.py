@@ -18,6 +18,8 @@ from dap import losses
 from dap.errors import InputError
 from dap.study import values
 
+ROOT = str(pathlib.Path(__file__).parents[2])
+
 
 class Colour(enum.Enum):
   RED = 1
@@ -116,14 +118,16 @@ def test_different_values_have_different_names():
 
 
 def test_names_are_the_same_in_processes_with_other_hash_seeds():
-  program = 'import json, values_test; print(json.dumps(values_test.digests()))'
+  program = (
+    f'import json, {__name__} as test; print(json.dumps(test.digests()))'
+  )
   printed = [
     subprocess.run(
       [sys.executable, '-c', program],
       env={
         **os.environ,
         'PYTHONHASHSEED': seed,
-        'PYTHONPATH': os.pathsep.join(sys.path),
+        'PYTHONPATH': os.pathsep.join([ROOT, *sys.path]),
       },
       check=True,
       capture_output=True,

@@ -1,0 +1,59 @@
+"""One tiny model and data set that many tests share, so programs compile once."""
+
+import numpy as np
+
+from dap import optimizers, train
+from dap.algorithms import algorithm, objectives, samplers
+from dap.annotators import models as annotators
+from dap.data.pairs import Pairs
+from dap.models import heads, t5
+from dap.models.policy import Policy
+
+VOCAB, PROMPT, LENGTH = 24, 6, 5
+CONFIG = t5.T5Config(
+  vocab_size=VOCAB,
+  emb_dim=16,
+  num_heads=2,
+  head_dim=8,
+  mlp_dim=32,
+  num_encoder_layers=1,
+  num_decoder_layers=1,
+)
+POLICY = Policy(CONFIG, VOCAB)
+JUDGE = heads.PointwisePreferenceModel(CONFIG, heads.PooledScore(width=8))
+ADAM = optimizers.AdamW()
+OFFLINE = algorithm.Algorithm(objectives.ipo(0.1))
+ONLINE = algorithm.Algorithm(
+  objectives.ipo(0.1),
+  samplers.FromPolicy(LENGTH),
+  annotators.PreferenceAnnotator(JUDGE),
+)
+
+
+def pairs(count: int = 64, seed: int = 0) -> Pairs:
+  """Random pairs of varied length; most responses end, some are cut."""
+  rng = np.random.default_rng(seed)
+
+  def side():
+    tokens = rng.integers(3, VOCAB, (count, LENGTH)).astype(np.int32)
+    ends = rng.integers(1, LENGTH + 1, count)
+    position = np.arange(LENGTH)[None]
+    tokens = np.where(position < ends[:, None], tokens, 0)
+    return np.where(position == ends[:, None], 1, tokens).astype(np.int32)
+
+  prompts = rng.integers(3, VOCAB, (count, PROMPT)).astype(np.int32)
+  return Pairs(np.arange(count), prompts, side(), side())
+
+
+def run(which=OFFLINE, model=POLICY, **changes) -> train.Run:
+  """A run of a few small steps."""
+  settings = {
+    'learning_rate': 1e-2,
+    'num_steps': 12,
+    'batch_size': 8,
+    'log_every': 2,
+    **changes,
+  }
+  return train.Run(model, which, ADAM, **settings)
+
+
