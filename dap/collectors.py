@@ -11,9 +11,10 @@ from dap import errors, partitioning, steps
 from dap.data.pairs import Pairs
 from dap.records import Pair, PreferenceBatch
 
-
 # (step, behaviour policy) -> (batch on the mesh, what a rollout remembers)
-Collector = Callable[[int, PyTree], tuple[PreferenceBatch, steps.Rollout | None]]
+Collector = Callable[
+  [int, PyTree], tuple[PreferenceBatch, steps.Rollout | None]
+]
 
 
 def collector(
@@ -40,9 +41,7 @@ def collector(
 
   if not run.algorithm.samples:
     if run.algorithm.loss.reads_reference and pairs.reference_chosen is None:
-      pairs = with_reference(
-        run.model, pairs, reference, mesh, run.batch_size
-      )
+      pairs = with_reference(run.model, pairs, reference, mesh, run.batch_size)
     return lambda step, _: (
       jax.device_put(pairs.batch(rows(step)), examples),
       None,
@@ -54,9 +53,7 @@ def collector(
     run.algorithm.pairing,
     mesh,
   )
-  root = jax.device_put(
-    jax.random.key(run.seed), partitioning.replicated(mesh)
-  )
+  root = jax.device_put(jax.random.key(run.seed), partitioning.replicated(mesh))
 
   def collect(step, behaviour):
     prompts = jax.device_put(pairs.batch(rows(step)).prompts, examples)

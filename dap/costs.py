@@ -51,7 +51,9 @@ def operations(
   )
 
 
-def step_operations(run: Any, prompt_length: int, response_length: int) -> float:
+def step_operations(
+  run: Any, prompt_length: int, response_length: int
+) -> float:
   """Matmul operations of one step of a `train.Run`, its rollout included."""
   model = run.model
   one = operations(model.config, prompt_length, response_length)

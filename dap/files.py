@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +71,14 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
       sync_folder(path.parent)
     finally:
       aside.unlink(missing_ok=True)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+  """Writes named arrays as one .npz, atomically."""
+  import numpy as np
+
+  with atomic_file(path) as file:
+    np.savez(file, **dict(arrays))  # type: ignore[arg-type]
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -6,9 +6,13 @@ response, its end-of-sequence token included, and 0 on padding.
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Float, Int, PyTree
 
 T = TypeVar('T')
+
+# A record holds arrays of jax or of numpy; its shapes and shardings are trees
+# of the same structure.
+Array = Any
 
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap import optimizers, partitioning
-from dap.records import Pair, PreferenceBatch, Prompts, TrainState
+from dap.records import Pair, PreferenceBatch, TrainState
 
 Scalars = Mapping[str, Any]
 

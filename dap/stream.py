@@ -147,8 +147,8 @@ def read_rows(folder: pathlib.Path) -> np.ndarray:
     data = (folder / 'records.bin').read_bytes()
   except FileNotFoundError as error:
     raise errors.InputError(
-      f'A recorded stream is a folder with stream.json and records.bin; {folder}'
-      ' is none. Record one with RECORD_STREAM = True in an online run.'
+      'A recorded stream is a folder with stream.json and records.bin;'
+      f' {folder} is none. Bind RECORD_STREAM = True in an online run.'
     ) from error
   fields = [
     (name, kind, tuple(shape[0]) if shape else ())
@@ -180,5 +180,3 @@ def _broken(folder: pathlib.Path, batch: int) -> errors.InputError:
     ' changed, missing or cut short. Training on it would repeat another run.'
     ' Record it again.'
   )
-
-

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors, files, optimizers, partitioning, progress, steps, stream
+from dap import errors, optimizers, partitioning, progress, steps, stream
 from dap.algorithms.algorithm import Algorithm
 from dap.checkpoints import state as checkpoints
 from dap.collectors import collector
@@ -112,8 +112,9 @@ def check(run: Run, pairs: Pairs, mesh: jax.sharding.Mesh) -> None:
   part = run.batch_size // run.num_microbatches
   if part % data:
     raise errors.InputError(
-      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches needs'
-      f' to be divisible by the {data} devices of the data axis, got {part} rows.'
+      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches'
+      f' needs to be divisible by the {data} devices of the data axis, got'
+      f' {part} rows.'
       ' Change BATCH_SIZE or the mesh.'
     )
   if len(pairs) < run.batch_size:
@@ -169,9 +170,7 @@ def fit(
   check(run, pairs, mesh)
   placed = steps.state_sharding(run.model, run.optimizer, mesh)
   params = _place(params, placed, run, mesh)
-  collect = collector(
-    run, pairs, params.reference, params.annotator, mesh
-  )
+  collect = collector(run, pairs, params.reference, params.annotator, mesh)
   update = steps.update_program(
     run.objective, run.optimizer, mesh, run.num_microbatches
   )
@@ -191,9 +190,7 @@ def fit(
         step, state.params if behaviour is None else behaviour
       )
       if recorder is not None:
-        recorder.append(
-          step, step, run.seed, *jax.device_get((batch, rollout))
-        )
+        recorder.append(step, step, run.seed, *jax.device_get((batch, rollout)))
       scalars = run.scalars(step)
       state, values = update(state, batch, scalars)
       done = step + 1

@@ -1,4 +1,4 @@
-"""One tiny model and data set that many tests share, so programs compile once."""
+"""A tiny model and data set for many tests, so that programs compile once."""
 
 import numpy as np
 
@@ -55,5 +55,3 @@ def run(which=OFFLINE, model=POLICY, **changes) -> train.Run:
     **changes,
   }
   return train.Run(model, which, ADAM, **settings)
-
-

@@ -4,8 +4,8 @@ import json
 import jax
 import numpy as np
 import pytest
-
 import tiny
+
 from dap import errors, partitioning, steps, stream, train
 from dap.algorithms import algorithm, objectives, refresh, samplers
 from dap.checkpoints import state as checkpoints
@@ -75,9 +75,7 @@ def test_offline_training_on_the_unshuffled_stream_repeats_the_online_run(
   tmp_path,
 ):
   online = tiny.run(tiny.ONLINE, log_every=1)
-  first = train.fit(
-    online, PAIRS, PARAMS, tmp_path / 'on', record_stream=True
-  )
+  first = train.fit(online, PAIRS, PARAMS, tmp_path / 'on', record_stream=True)
   recorded = stream.read(tmp_path / 'on' / 'stream')
   replay = dataclasses.replace(
     tiny.OFFLINE, sampler=samplers.FromDataset(arrays.in_order)
@@ -168,9 +166,7 @@ def test_training_starts_from_the_loss_at_the_reference(tmp_path):
 
 def test_microbatches_change_rounding_alone(tmp_path):
   one = train.fit(tiny.run(), PAIRS, PARAMS, tmp_path / '1')
-  four = train.fit(
-    tiny.run(num_microbatches=4), PAIRS, PARAMS, tmp_path / '4'
-  )
+  four = train.fit(tiny.run(num_microbatches=4), PAIRS, PARAMS, tmp_path / '4')
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), one, four
   )
@@ -232,9 +228,7 @@ def test_the_first_rollout_does_not_depend_on_the_mesh(tmp_path, shape):
 def test_a_batch_that_the_mesh_cannot_split_is_refused(tmp_path):
   run = tiny.run(batch_size=6)
   with pytest.raises(errors.InputError, match='divisible by the 4 devices'):
-    train.fit(
-      run, PAIRS, PARAMS, tmp_path, mesh=partitioning.mesh((4, 1))
-    )
+    train.fit(run, PAIRS, PARAMS, tmp_path, mesh=partitioning.mesh((4, 1)))
   assert not list(tmp_path.iterdir())
 
 
@@ -301,7 +295,9 @@ def test_a_preference_model_learns_a_token_that_decides(tmp_path):
   marked = PAIRS.chosen.copy()
   marked[:, 0] = 4
   pairs = dataclasses.replace(
-    PAIRS, chosen=marked, rejected=np.where(PAIRS.rejected == 4, 5, PAIRS.rejected)
+    PAIRS,
+    chosen=marked,
+    rejected=np.where(PAIRS.rejected == 4, 5, PAIRS.rejected),
   )
   which = algorithm.Algorithm(objectives.preference_model())
   run = tiny.run(which, tiny.JUDGE, num_steps=150, log_every=150)

@@ -12,7 +12,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from dap import errors, losses
-
 from dap.steps import Losses
 
 
@@ -67,7 +66,7 @@ class SupervisedObjective:
     policy = self.model.pair_log_probs(
       params, batch.prompts.tokens, batch.responses
     )
-    total = sum(
+    total: Any = sum(
       self.function(*side) for side in zip(policy, batch.mask, strict=True)
     )
     tokens = sum(jnp.sum(mask, axis=1) for mask in batch.mask)
@@ -184,5 +183,3 @@ def preference_model() -> Loss:
   return Loss(
     losses.pairwise_preference_loss, (), PreferenceModelObjective, False
   )
-
-

@@ -50,14 +50,13 @@ def _match(folder: Path, params: PyTree, shapes: PyTree) -> None:
 
 
 def require(path: str, what: str, macro: str) -> str:
-  """`path`, or an error that says which checkpoint is needed and how to give it.
+  """`path`, or an error that says how to give the checkpoint that is needed.
 
   Raises:
     errors.InputError: the path is empty.
   """
   if not path:
     raise errors.InputError(
-      f'This run needs {what}. Give its checkpoint:'
-      f" --gin.{macro}='\"path\"'."
+      f'This run needs {what}. Give its checkpoint: --gin.{macro}=\'"path"\'.'
     )
   return path

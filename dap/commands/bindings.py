@@ -45,7 +45,8 @@ REQUIRED = Macro('gin.REQUIRED')
 class Binding:
   """`scope/target.argument = value`; a macro is a target that is a string.
 
-  `origin` is `file:line` or the override as it was typed.
+  `origin` is `file:line` or the override as it was typed. A binding of a part
+  is a default: an experiment that includes the part may leave it unread.
   """
 
   scope: tuple[str, ...]
@@ -54,6 +55,7 @@ class Binding:
   value: Any
   origin: str
   is_override: bool = False
+  is_part: bool = False
 
   @property
   def name(self) -> str:
@@ -159,7 +161,9 @@ def _read_file(
       case config_parser.BlockDeclaration():
         _look_up(statement.selector, [symbols], origin)
       case config_parser.BindingStatement():
-        bindings.append(_binding(statement, [symbols], origin))
+        bound = _binding(statement, [symbols], origin)
+        part = places.is_part(path)
+        bindings.append(dataclasses.replace(bound, is_part=part))
   return bindings
 
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dap import collectors, files, partitioning, progress
 from dap import train as loop
 from dap.checkpoints import load, state
@@ -27,7 +25,7 @@ def evaluate(
   golden_checkpoint_path: str,
   proxy_checkpoint_path: str,
   opponent_checkpoint_path: str,
-  evaluation: points.Evaluation = points.Evaluation(),
+  evaluation: points.Evaluation = points.DEFAULT,
   name: str = 'online_ipo',
   mesh: tuple[int, int] = (1, 1),
 ) -> None:
@@ -85,7 +83,8 @@ def evaluate(
       policy, opponent, asked, length, evaluation, devices, slot=2
     ),
     collectors.with_reference(policy, labelled, reference, devices, size),
-    *judges,
+    judges[0],
+    judges[1],
     reference,
   )
   root = folder / 'checkpoints'
@@ -97,8 +96,7 @@ def evaluate(
         policy, params, fixed, evaluation, devices
       )
       arrays_name = f'points/step_{step}.npz'
-      with files.atomic_file(folder / arrays_name) as file:
-        np.savez(file, **arrays)
+      files.write_arrays(folder / arrays_name, arrays)
       lines.append(
         runs.Point(
           run=folder.name,

@@ -22,6 +22,11 @@ def root() -> pathlib.Path:
   return repository if has_parts else PACKAGE
 
 
+def is_part(path: pathlib.Path) -> bool:
+  """Whether a gin file is one of the project's parts."""
+  return (root() / 'gin').resolve() in path.resolve().parents
+
+
 def find(name: str) -> pathlib.Path:
   """A gin file as the caller typed it.
 

@@ -90,8 +90,9 @@ def refuse_unread(
   """Refuse what nobody reads: a misspelt name runs the wrong experiment.
 
   An override must be read by `function` as things are configured. A binding in
-  a file must be one that some run function reads, or would read had a later
-  file not replaced a choice: then it is idle, not misspelt.
+  an experiment must be one that some run function reads, or would read had a
+  later file not replaced a choice: then it is idle, not misspelt. The parts of
+  the project are defaults, which an experiment may leave unread.
 
   Raises:
     InputError: naming each such binding and the nearest that is read.
@@ -107,7 +108,7 @@ def refuse_unread(
       and binding not in read
       and binding is last[binding.scope, binding.target, binding.argument]
     )
-    or (not binding.is_override and binding not in ever_read)
+    or not (binding.is_override or binding.is_part or binding in ever_read)
   ]
   if complaints:
     raise InputError('\n'.join(complaints))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -57,12 +58,23 @@ class Pairs:
 
   def take(self, rows: np.ndarray | slice) -> 'Pairs':
     """A data set of these rows."""
-    return Pairs(
-      *(
-        None if column is None else column[rows]
-        for column in (getattr(self, f.name) for f in dataclasses.fields(self))
+    columns = (getattr(self, field.name) for field in dataclasses.fields(self))
+    taken: Any = (None if c is None else c[rows] for c in columns)
+    return Pairs(*taken)
+
+  @property
+  def reference(self) -> Pair[np.ndarray]:
+    """The reference's log-probs.
+
+    Raises:
+      ValueError: they are not known yet.
+    """
+    if self.reference_chosen is None or self.reference_rejected is None:
+      raise ValueError(
+        'These pairs need reference log-probs, they have none. Call'
+        ' collectors.with_reference first.'
       )
-    )
+    return Pair(self.reference_chosen, self.reference_rejected)
 
   def with_reference(self, reference: Pair[np.ndarray]) -> 'Pairs':
     """The same pairs with the reference's log-probs."""
@@ -93,8 +105,7 @@ class Pairs:
       for field in dataclasses.fields(self)
       if getattr(self, field.name) is not None
     }
-    with files.atomic_file(path) as file:
-      np.savez(file, **columns)
+    files.write_arrays(path, columns)
 
 
 def concatenate(*parts: Pairs) -> Pairs:

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors, partitioning, steps
+from dap import errors, estimators, partitioning, steps
 from dap.data.pairs import Pairs
-from dap import estimators
 from dap.sampling.choose import InverseCdf
 
 
@@ -48,6 +47,9 @@ class Evaluation:
         raise errors.InputError(
           f'An evaluation needs {name} >= 1, got {getattr(self, name)}.'
         )
+
+
+DEFAULT = Evaluation()
 
 
 class Questions(NamedTuple):
@@ -217,8 +219,8 @@ def margins(
   both = pairs.batch(np.arange(1)).responses
   rows = (pairs.prompts, pairs.chosen, pairs.rejected)
   log_probs = in_batches(call, (), rows, batch_size)
-  chosen = np.sum(log_probs.chosen - pairs.reference_chosen, axis=1)
-  rejected = np.sum(log_probs.rejected - pairs.reference_rejected, axis=1)
+  chosen = np.sum(log_probs.chosen - pairs.reference.chosen, axis=1)
+  rejected = np.sum(log_probs.rejected - pairs.reference.rejected, axis=1)
   return chosen - rejected, chosen
 
 

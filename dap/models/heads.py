@@ -140,7 +140,7 @@ class PointwisePreferenceModel:
     encoded = transformer.apply(variables, prompts, method='encode')
     # The decoder reads the response itself, not its right shift: a scorer must
     # have read the last token, which tells a finished response from a cut one.
-    hidden = transformer.apply(
+    hidden: Any = transformer.apply(
       variables, encoded, prompts, responses, method='read'
     )
     mask = (responses > 0).astype(jnp.float32)
@@ -243,7 +243,7 @@ class JointPreferenceModel:
       ]
     )
     start = jnp.zeros((2 * rows, 1), jnp.int32)
-    logits = t5.Transformer(self.config).apply(
+    logits: Any = t5.Transformer(self.config).apply(
       {'params': params}, both, start, jnp.ones_like(start)
     )
     odds = logits[:, 0, self.first_id] - logits[:, 0, self.second_id]

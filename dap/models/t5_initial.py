@@ -85,6 +85,10 @@ PARAMETERS: dict[str, Parameter] = {
 }
 
 
+_SOURCES: tuple[Draw, ...] = (_ones, _normal, _truncated, _uniform)
+_MOST = 1 << 30  # numbers of one draw: positions in it are int32
+
+
 def parameter(path: tuple[str, ...]) -> Parameter:
   """What is known of the parameter at `path` of T5X's tree."""
   return PARAMETERS[path[-2] if path[-1] == 'kernel' else path[-1]]
@@ -104,17 +108,34 @@ def draw(
   """Float32 parameters of the given tree of shapes."""
   flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(shapes)
   values = {}
-  for number, source in enumerate((_ones, _normal, _truncated, _uniform)):
+  for number, source in enumerate(_SOURCES):
     paths = [path for path in flat if parameter(path).draw is source]
-    total = sum(flat[path].size for path in paths)
-    numbers = _source(source, jax.random.fold_in(key, number), total)
-    start = 0
-    for path in paths:
-      shape = flat[path].shape
-      scale = parameter(path).deviation(shape, head_dim)
-      values[path] = _cut(numbers, start, scale, shape)
-      start += flat[path].size
+    for part, group in enumerate(_groups(paths, flat)):
+      total = sum(flat[path].size for path in group)
+      own_key = jax.random.fold_in(key, number + len(_SOURCES) * part)
+      numbers = _source(source, own_key, total)
+      start = 0
+      for path in group:
+        shape = flat[path].shape
+        scale = parameter(path).deviation(shape, head_dim)
+        values[path] = _cut(numbers, start, scale, shape)
+        start += flat[path].size
   return traverse_util.unflatten_dict({path: values[path] for path in flat})
+
+
+def _groups(
+  paths: list[tuple[str, ...]], flat: dict[tuple[str, ...], Any]
+) -> list[list[tuple[str, ...]]]:
+  """The paths in order, cut so that no group has more than `_MOST` numbers."""
+  groups: list[list[tuple[str, ...]]] = []
+  total = _MOST
+  for path in paths:
+    total += flat[path].size
+    if total > _MOST:
+      groups.append([])
+      total = flat[path].size
+    groups[-1].append(path)
+  return groups
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from dap.data.pairs import Pairs
 from dap import estimators
+from dap.data.pairs import Pairs
 
 _BUCKETS = 1 << 16
 _PENALTY = 1.0  # of the squared weights, chosen once, not tuned
@@ -42,7 +42,9 @@ def bigram_wins(train: Pairs, test: Pairs) -> np.ndarray:
 
   def objective(weights):
     margin = features @ weights
-    value = np.sum(np.logaddexp(0, -margin)) + 0.5 * _PENALTY * weights @ weights
+    value = (
+      np.sum(np.logaddexp(0, -margin)) + 0.5 * _PENALTY * weights @ weights
+    )
     gradient = features.T @ (-1 / (1 + np.exp(margin))) + _PENALTY * weights
     return value, gradient
 
@@ -61,12 +63,12 @@ def _difference(pairs: Pairs) -> Any:
   for side, sign in ((pairs.chosen, 1.0), (pairs.rejected, -1.0)):
     tokens = np.asarray(side, np.int64)
     words = (tokens * 0x9E3779B1) % _BUCKETS
-    bigrams = (tokens[:, :-1] * 0x85EBCA6B + tokens[:, 1:] * 0xC2B2AE35) % _BUCKETS
+    bigrams = (
+      tokens[:, :-1] * 0x85EBCA6B + tokens[:, 1:] * 0xC2B2AE35
+    ) % _BUCKETS
     rows = np.broadcast_to(np.arange(len(tokens))[:, None], tokens.shape)
     both = np.concatenate([words[tokens > 0], bigrams[tokens[:, 1:] > 0]])
-    where = np.concatenate(
-      [rows[tokens > 0], rows[:, 1:][tokens[:, 1:] > 0]]
-    )
+    where = np.concatenate([rows[tokens > 0], rows[:, 1:][tokens[:, 1:] > 0]])
     parts.append((np.full(len(both), sign), where, both))
   value, row, column = (np.concatenate(column) for column in zip(*parts))
   shape = (len(pairs), _BUCKETS)

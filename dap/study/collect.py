@@ -1,4 +1,4 @@
-"""Layer 6. From the folders of a study's stages to runs.jsonl and study.json."""
+"""Layer 6. From the folders of stages to runs.jsonl and study.json."""
 
 from pathlib import Path
 from typing import Any

@@ -77,6 +77,22 @@ def gap(
   return statistics.matched_kl_gap(online, offline, windows, rng)
 
 
+def mean_envelope(of_arms: Curves, arm: str, window: np.ndarray) -> float:
+  """Win rate of an arm's best checkpoint in a window, mean over seeds.
+
+  Over the seeds where both arms have a checkpoint in the window, as the gap is.
+  """
+  rates = [
+    [
+      np.mean(statistics.envelope(of_arms[each][seed], window)[0])
+      for each in ARMS
+    ]
+    for seed in shared_seeds(of_arms)
+  ]
+  both = np.array([pair for pair in rates if not np.isnan(pair).any()])
+  return float(np.mean(both[:, ARMS.index(arm)])) if len(both) else np.nan
+
+
 def shared_seeds(of_arms: Curves) -> list[int]:
   """Seeds that both arms have."""
   if set(of_arms) != set(ARMS):

@@ -23,14 +23,14 @@ class Arm:
   record_stream: bool = False
 
   def __post_init__(self):
-    settings = tuple(tuple(pair) for pair in self.settings)
+    settings = tuple((rate, beta) for rate, beta in self.settings)
     object.__setattr__(self, 'settings', settings)
     if not settings:
       raise errors.InputError(
         'An arm needs at least one setting (learning rate, beta), got none.'
       )
     for rate, beta in settings:
-      if not rate > 0 or not (beta is None or beta > 0):
+      if not rate > 0 or (beta is not None and not beta > 0):
         raise errors.InputError(
           'Settings of an arm need a learning rate and a beta > 0, got'
           f' {(rate, beta)}.'

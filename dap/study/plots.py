@@ -6,6 +6,7 @@ Equal points give equal bytes: no dates, no random names inside the SVG.
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ from dap.study.frontiers import ARMS, Band
 from dap.study.points import Point
 
 # Okabe and Ito's blue and vermilion: told apart with any colour vision.
-COLOURS = {'online': '#0072B2', 'offline': '#D55E00'}
+COLOURS = {'online': '#0072b2', 'offline': '#d55e00'}
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', '*')  # by seed
-_INK, _FAINT = '#1a1a1a', '#8a8a8a'
+INK, FAINT = '#1a1a1a', '#8a8a8a'
 _PALEST = 0.30  # share of the arm's colour in the shade of the smallest beta
 
 
@@ -95,24 +96,28 @@ def png_bytes(figure: Any, dpi: int = 200) -> bytes:
   return file.getvalue()
 
 
-def svg_text(figure: Any, *, ink: str = _INK, faint: str = _FAINT) -> str:
+def svg_text(
+  figure: Any, colours: Mapping[str, str] = MappingProxyType({})
+) -> str:
   """The figure without a background.
 
   Args:
     figure: from `frontier`.
-    ink: colour of text and axes; `currentColor` takes it from the page.
-    faint: colour of the grid and of lines that only guide the eye.
+    colours: what to write for INK, FAINT and COLOURS, which a page gives its
+      own: `currentColor` takes the colour of its text.
   """
   import matplotlib
 
   file = io.StringIO()
-  settings = {'svg.hashsalt': 'dap', 'svg.fonttype': 'path'}
+  settings: Any = {'svg.hashsalt': 'dap', 'svg.fonttype': 'path'}
   with matplotlib.rc_context(settings):
     figure.savefig(
       file, format='svg', transparent=True, metadata={'Date': None}
     )
   text = file.getvalue()
-  return text.replace(_INK, ink).replace(_FAINT, faint)
+  for own, other in colours.items():
+    text = text.replace(own, other)
+  return text
 
 
 def shade(colour: str, share: float) -> str:
@@ -163,7 +168,7 @@ def _levels(axes: Any, points: Sequence[Point]) -> None:
   """The SFT policy, which stands at a KL of 0, as a level."""
   rates = [point.win_rate for point in points if point.arm == 'sft']
   if rates:
-    axes.axhline(np.mean(rates), color=_FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
+    axes.axhline(np.mean(rates), color=FAINT, lw=1, ls=(0, (4, 3)), zorder=1)
     below = np.mean(rates) > 0.04
     axes.annotate(
       f'SFT policy, KL 0: {np.mean(rates):.2f}',
@@ -174,7 +179,7 @@ def _levels(axes: Any, points: Sequence[Point]) -> None:
       ha='right',
       va='top' if below else 'bottom',
       fontsize=8,
-      color=_FAINT,
+      color=FAINT,
     )
 
 
@@ -187,7 +192,7 @@ def _golden(axes: Any, points: Sequence[Point], seeds: Sequence[int]) -> None:
         s=34,
         marker=_MARKERS[seeds.index(point.seed) % len(_MARKERS)],
         facecolor='none',
-        edgecolor=_INK,
+        edgecolor=INK,
         linewidth=1.1,
         zorder=5,
       )
@@ -204,16 +209,16 @@ def _dress(axes: Any, title: str) -> None:
                   '\N{SUBSCRIPT ZERO} scale')  # fmt: skip
   axes.set_ylabel('Win rate against the golden policy')
   axes.set_ylim(bottom=0)
-  axes.set_title(title, loc='left', fontsize=10.5, color=_INK)
-  axes.grid(True, color=_FAINT, alpha=0.25, linewidth=0.6)
+  axes.set_title(title, loc='left', fontsize=10.5, color=INK)
+  axes.grid(True, color=FAINT, alpha=0.25, linewidth=0.6)
   axes.set_axisbelow(True)
   for side in ('top', 'right'):
     axes.spines[side].set_visible(False)
   for side in ('left', 'bottom'):
-    axes.spines[side].set_color(_INK)
-  axes.tick_params(colors=_INK, labelsize=9, which='both')
-  axes.xaxis.label.set_color(_INK)
-  axes.yaxis.label.set_color(_INK)
+    axes.spines[side].set_color(INK)
+  axes.tick_params(colors=INK, labelsize=9, which='both')
+  axes.xaxis.label.set_color(INK)
+  axes.yaxis.label.set_color(INK)
 
 
 def _legends(
@@ -232,7 +237,7 @@ def _legends(
   if not shape.legend_beside:  # each column to one height
     longest = max(map(len, columns))
     for column in columns:
-      column += [_dots('', '', _INK, _INK)] * (longest - len(column))
+      column += [_dots('', '', INK, INK)] * (longest - len(column))
   legend = figure.legend(
     handles=sum(columns, []),
     loc='outside right center' if shape.legend_beside else 'outside lower left',
@@ -241,7 +246,7 @@ def _legends(
     fontsize=8.5,
   )
   for text in legend.get_texts():
-    text.set_color(_INK)
+    text.set_color(INK)
 
 
 def _arm_handles(points: Sequence[Point], has_band: bool) -> list[Any]:
@@ -265,10 +270,10 @@ def _arm_handles(points: Sequence[Point], has_band: bool) -> list[Any]:
 def _other_handles(points: Sequence[Point], seeds: Sequence[int]) -> list[Any]:
   handles = []
   if any(point.arm == 'golden' for point in points):
-    handles.append(_dots('golden policy', 'o', 'none', _INK))
+    handles.append(_dots('golden policy', 'o', 'none', INK))
   if len(seeds) > 1:
     handles += [
-      _dots(f'seed {seed}', _MARKERS[i % len(_MARKERS)], 'none', _FAINT)
+      _dots(f'seed {seed}', _MARKERS[i % len(_MARKERS)], 'none', FAINT)
       for i, seed in enumerate(seeds)
     ]
   return handles

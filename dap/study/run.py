@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dap import errors, files, progress
+from dap import errors, progress
 from dap.data.datasets import PairData
-from dap.evaluation.points import Evaluation
+from dap.evaluation.points import DEFAULT, Evaluation
 from dap.study import collect, pool, report, stages
 from dap.study.artefacts import Stage
 from dap.study.grid import Arm
@@ -59,7 +59,7 @@ def run(
   title: str = 'Online against offline',
   seeds: tuple[int, ...] = (0,),
   num_golden_pairs: int = 3000,
-  evaluation: Evaluation = Evaluation(),
+  evaluation: Evaluation = DEFAULT,
   kl_range: tuple[float, float] = (2.25, 6.0),
   num_workers: int | None = None,
 ) -> None:
@@ -96,7 +96,7 @@ def run(
   found = {
     seed: {name: next(places) for name in tree} for seed, tree in built.items()
   }
-  collect.write(study, found, root, title, tuple(kl_range))
+  collect.write(study, found, root, title, kl_range)
   report.report(study_dir=study_dir)
   progress.say(f'The report is {root / "report.html"}')
 

@@ -1,4 +1,4 @@
-"""Layer 6. The stages A to G of the controlled study (spec 4.1), one function each.
+"""Layer 6. The stages A to G of the study (spec 4.1), one function each.
 
 A stage function takes its configuration, the folders of the stages it reads,
 and a folder to work in; it leaves files there and nothing anywhere else.
@@ -11,13 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from dap import errors, files, partitioning, train
+from dap import collectors, errors, estimators, files, partitioning, train
 from dap.checkpoints import state as checkpoints
 from dap.data import datasets, sources
 from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.pairs import Pairs
-from dap import estimators
 from dap.evaluation import points
 from dap.study import baselines, values
 
@@ -234,7 +233,7 @@ def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
   scored = collectors.with_reference(
     config.model, pairs, params, mesh, config.batch_size
   )
-  total = -np.sum(scored.reference_chosen) - np.sum(scored.reference_rejected)
+  total = -sum(np.sum(side) for side in scored.reference)
   tokens = np.sum(pairs.chosen > 0) + np.sum(pairs.rejected > 0)
   summary = {'loss': float(total / tokens), 'tokens': int(tokens)}
   files.write_json(work / 'summary.json', summary)
@@ -277,8 +276,7 @@ def opponent(config: Judging, inputs: Folders, work: Path) -> None:
     slot=2,
   )
   columns = {**asked._asdict(), 'tokens': tokens}
-  with files.atomic_file(work / 'responses.npz') as file:
-    np.savez(file, **columns)
+  files.write_arrays(work / 'responses.npz', columns)
 
 
 def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
@@ -332,8 +330,7 @@ def evaluate(config: Point, inputs: Folders, work: Path) -> None:
         policy, params, fixed, config.judging.evaluation
       )
       point['hidden_utility'] = _utility(config, inputs, arrays)
-      with files.atomic_file(work / f'{name}.npz') as file:
-        np.savez(file, **arrays)
+      files.write_arrays(work / f'{name}.npz', arrays)
       files.write_json(path, point)
     lines.append(
       {'step': step, 'arrays': f'{name}.npz', **files.read_json(path)}
@@ -351,5 +348,5 @@ def _utility(config: Point, inputs: Folders, arrays: dict) -> float | None:
     prompts = [vocabulary.decode(row) for row in stored['prompts']]
   tokens = arrays['tokens']
   texts = [vocabulary.decode(row) for row in tokens]
-  each = score(prompts, texts, np.any(tokens == 1, axis=1))
+  each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())
   return float(np.mean(each))

@@ -87,7 +87,7 @@ def work(connection: Connection, parent: int, where: artefacts.Runtime) -> None:
   with (
     progress.redirected(sender),
     contextlib.redirect_stdout(_Output(sender)),
-    contextlib.suppress(EOFError),  # the parent is gone
+    contextlib.suppress(EOFError, ConnectionError),  # the parent is gone
   ):
     while (packed := connection.recv_bytes()) != b'':
       sender.send(_outcome(packed, where))

@@ -1,0 +1,109 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dap.models import t5
+from dap.models.policy import Policy
+from dap.records import Pair
+from dap.sampling.choose import Greedy, InverseCdf
+
+CONFIG = t5.T5Config(32, 16, 2, 8, 24, 1, 1)
+POLICY = Policy(CONFIG, 30)
+PARAMS = POLICY.init(jax.random.key(0))
+REFERENCE = POLICY.init(jax.random.key(1))
+PROMPTS = jnp.array([[5, 6, 7, 0], [8, 9, 10, 11]])
+RESPONSES = jnp.array(
+  [[[3, 4, 1, 0], [5, 6, 7, 8]], [[1, 0, 0, 0], [9, 9, 1, 0]]]
+)
+KEYS = jax.random.split(jax.random.key(2), 2)
+
+
+def plain_logits(params, prompts, responses):
+  """Logits by T5X's own path, one response a row."""
+  rows = prompts.repeat(responses.shape[1], axis=0)
+  targets = responses.reshape(-1, responses.shape[-1])
+  inputs = t5.shift_right(targets)
+  model = t5.Transformer(CONFIG)
+  logits = model.apply({'params': params}, rows, inputs, jnp.ones_like(inputs))
+  logits = logits.reshape(*responses.shape, -1)
+  return logits.at[..., 0].set(-jnp.inf).at[..., 30:].set(-jnp.inf)
+
+
+def test_log_probs_are_those_of_the_allowed_tokens_and_zero_on_padding():
+  log_probs = POLICY.log_probs(PARAMS, PROMPTS, RESPONSES)
+  expected = jax.nn.log_softmax(plain_logits(PARAMS, PROMPTS, RESPONSES))
+  expected = jnp.take_along_axis(expected, RESPONSES[..., None], -1)[..., 0]
+  expected = jnp.where(RESPONSES > 0, expected, 0)
+  np.testing.assert_allclose(log_probs, expected, atol=1e-5)
+  assert log_probs.dtype == jnp.float32
+
+
+def test_pair_log_probs_are_the_two_rows():
+  pair = Pair(RESPONSES[:, 0], RESPONSES[:, 1])
+  both = POLICY.log_probs(PARAMS, PROMPTS, RESPONSES)
+  ours = POLICY.pair_log_probs(PARAMS, PROMPTS, pair)
+  np.testing.assert_array_equal(ours.chosen, both[:, 0])
+  np.testing.assert_array_equal(ours.rejected, both[:, 1])
+
+
+def test_kl_is_the_exact_sum_over_allowed_tokens():
+  kl = POLICY.kl(PARAMS, REFERENCE, PROMPTS, RESPONSES)
+  p, q = (
+    np.asarray(jax.nn.log_softmax(plain_logits(x, PROMPTS, RESPONSES)))
+    for x in (PARAMS, REFERENCE)
+  )
+  expected = (np.exp(p) * (p - q))[..., 1:30].sum(-1)
+  expected = np.where(RESPONSES > 0, expected, 0)
+  np.testing.assert_allclose(kl, expected, atol=1e-5)
+  assert (kl >= 0).all()
+
+
+def test_kl_to_itself_is_zero():
+  kl = POLICY.kl(PARAMS, PARAMS, PROMPTS, RESPONSES)
+  np.testing.assert_array_equal(kl, jnp.zeros_like(kl))
+
+
+@pytest.mark.parametrize('choose', [InverseCdf(), Greedy()], ids=str)
+@pytest.mark.parametrize('tied', [False, True])
+def test_log_probs_of_samples_are_those_of_teacher_forcing(choose, tied):
+  policy = dataclasses.replace(
+    POLICY, config=dataclasses.replace(CONFIG, logits_via_embedding=tied)
+  )
+  responses = policy.sample(
+    PARAMS, PROMPTS, KEYS, num_samples=3, length=6, choose=choose
+  )
+  assert (
+    (responses.tokens < 30) & (responses.mask == (responses.tokens > 0))
+  ).all()
+  log_probs = policy.log_probs(PARAMS, PROMPTS, responses.tokens)
+  np.testing.assert_allclose(responses.log_probs, log_probs, atol=1e-5)
+
+
+def test_tokens_that_are_not_allowed_have_no_gradient():
+  def total(params):
+    return POLICY.log_probs(params, PROMPTS, RESPONSES).sum()
+
+  gradient = jax.grad(total)(PARAMS)['decoder']['logits_dense']['kernel']
+  assert (gradient[:, 30:] == 0).all()
+  assert (gradient[:, 0] == 0).all()
+  assert (gradient[:, 1:30] != 0).any()
+
+
+def test_none_allows_every_token():
+  assert Policy(CONFIG).allowed is None
+  free = Policy(CONFIG).log_probs(PARAMS, PROMPTS, RESPONSES)
+  assert (free <= POLICY.log_probs(PARAMS, PROMPTS, RESPONSES)).all()
+
+
+def test_dropout_needs_a_key():
+  config = dataclasses.replace(CONFIG, dropout_rate=0.3)
+  policy = Policy(config, 30)
+  plain = POLICY.log_probs(PARAMS, PROMPTS, RESPONSES)
+  same = policy.log_probs(PARAMS, PROMPTS, RESPONSES)
+  np.testing.assert_array_equal(plain, same)
+  key = jax.random.key(0)
+  other = policy.log_probs(PARAMS, PROMPTS, RESPONSES, dropout_key=key)
+  assert (other != plain)[RESPONSES > 0].all()

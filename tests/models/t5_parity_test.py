@@ -1,0 +1,160 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import t5x_parity as parity
+from flax import traverse_util
+
+from dap.models import t5
+from dap.models.policy import Policy
+from dap.records import Pair
+from dap.sampling.choose import Greedy
+
+POLICY = Policy(parity.CONFIG)
+REAL = parity.outputs()['batch/decoder_target_tokens'] > 0
+
+
+def close(name, ours, tolerance=1e-4):
+  theirs = parity.outputs()[name]
+  assert np.abs(theirs).max() > 0.1
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+def test_encoder_states_are_t5x_s():
+  encode = jax.jit(lambda p, x: t5.apply(parity.CONFIG, p, 'encode', x))
+  close('encoded', encode(parity.params(), parity.batch()[0]))
+
+
+def test_logits_are_t5x_s_on_padding_too():
+  close(
+    'logits', parity.logits(parity.CONFIG, parity.params(), *parity.batch())
+  )
+
+
+def test_logits_of_packed_rows_are_t5x_s():
+  packed = parity.batch('packed')
+  close('packed/logits', parity.logits(parity.CONFIG, parity.params(), *packed))
+
+
+def test_tied_logits_are_t5x_s():
+  config = dataclasses.replace(parity.CONFIG, logits_via_embedding=True)
+  params = {**parity.params(), 'decoder': dict(parity.params()['decoder'])}
+  del params['decoder']['logits_dense']
+  close('variant/tied/logits', parity.logits(config, params, *parity.batch()))
+
+
+@pytest.mark.parametrize(
+  ('name', 'float32_attention'), [('bf16', False), ('bf16_f32attn', True)]
+)
+def test_bfloat16_logits_are_t5x_s_within_a_step_of_rounding(
+  name, float32_attention
+):
+  config = dataclasses.replace(
+    parity.CONFIG,
+    dtype='bfloat16',
+    float32_attention_logits=float32_attention,
+  )
+  logits = parity.logits(config, parity.params(), *parity.batch())
+  assert logits.dtype == jnp.float32
+  # bfloat16 has 8 bits: numbers near 3, as the logits are, lie 1/64 apart.
+  close(f'variant/{name}/logits', logits, 4 / 64)
+
+
+def test_scores_are_t5x_s():
+  prompts, _, targets = parity.batch()
+  scores = jax.jit(POLICY.log_probs)(
+    parity.params(), prompts, targets[:, None]
+  )[:, 0]
+  close('score/token_logprob', scores)
+  close('score/sequence', scores.sum(1))
+
+
+@pytest.mark.parametrize(
+  ('variant', 'z_loss', 'smoothing'),
+  [
+    ('sum_z0', 0.0, 0.0),
+    ('sum_z1e-4', 1e-4, 0.0),
+    ('sum_z1e-2', 1e-2, 0.0),
+    ('sum_z1e-4_ls0.1', 1e-4, 0.1),
+  ],
+)
+def test_losses_are_t5x_s(variant, z_loss, smoothing):
+  outputs = parity.outputs()
+  total = parity.loss(
+    parity.logits(parity.CONFIG, parity.params(), *parity.batch()),
+    outputs['batch/decoder_target_tokens'],
+    outputs['batch/decoder_loss_weights'],
+    z_loss=z_loss,
+    label_smoothing=smoothing,
+  )
+  close(f'loss/{variant}/total', total, 1e-4 * 23)  # a sum over 23 tokens
+
+
+def test_gradients_are_t5x_s():
+  weights = parity.outputs()['batch/decoder_loss_weights']
+
+  def total(params):
+    logits = parity.logits(parity.CONFIG, params, *parity.batch())
+    return parity.loss(logits, parity.batch()[2], weights, z_loss=1e-4)
+
+  ours = traverse_util.flatten_dict(jax.grad(total)(parity.params()), sep='/')
+  assert ours.keys() == parity.gradients().keys()
+  for name, theirs in parity.gradients().items():
+    np.testing.assert_allclose(
+      ours[name], theirs, rtol=1e-4, atol=1e-4, err_msg=name
+    )
+  squares = sum(np.sum(np.square(x)) for x in ours.values())
+  close('grad_global_norm', np.sqrt(squares))
+
+
+def stepwise_logits(inputs, prompts):
+  encoded = t5.apply(parity.CONFIG, parity.params(), 'encode', prompts)
+  cache = t5.apply(
+    parity.CONFIG,
+    parity.params(),
+    'prefill',
+    encoded,
+    prompts,
+    num_samples=1,
+    length=inputs.shape[1],
+  )
+  kernel = parity.params()['decoder']['logits_dense']['kernel']
+
+  def step(cache, column):
+    hidden, cache = t5.apply(
+      parity.CONFIG, parity.params(), 'decode_step', cache, *column
+    )
+    return cache, hidden[:, 0] @ kernel
+
+  columns = (inputs.T[:, :, None], jnp.arange(inputs.shape[1]))
+  return jnp.moveaxis(jax.lax.scan(step, cache, columns)[1], 0, 1)
+
+
+def test_cached_decoding_gives_t5x_s_logits_and_those_of_teacher_forcing():
+  prompts, inputs, _ = parity.batch()
+  logits = stepwise_logits(inputs, prompts)
+  close('decode/stepwise_cached_logits', logits)
+  taught = parity.logits(parity.CONFIG, parity.params(), *parity.batch())
+  np.testing.assert_allclose(logits[REAL], taught[REAL], rtol=0, atol=1e-5)
+
+
+def test_greedy_decoding_gives_t5x_s_tokens_and_scores():
+  prompts = parity.batch()[0]
+  keys = jax.random.split(jax.random.key(0), len(prompts))
+  responses = POLICY.sample(
+    parity.params(), prompts, keys, num_samples=1, length=10, choose=Greedy()
+  )
+  np.testing.assert_array_equal(
+    responses.tokens, parity.outputs()['decode/greedy/tokens']
+  )
+  close('decode/greedy/scores', responses.log_probs.sum(-1))
+
+
+def test_pair_and_single_scores_agree():
+  prompts, _, targets = parity.batch()
+  pair = POLICY.pair_log_probs(
+    parity.params(), prompts, Pair(targets, targets[::-1])
+  )
+  close('score/token_logprob', pair.chosen)
