@@ -2,8 +2,8 @@ import dataclasses
 
 import jax
 import pytest
-
 import tiny
+
 from dap import costs, partitioning
 from dap.commands import bindings, resolve
 from dap.models.policy import Policy

@@ -29,7 +29,7 @@ def load_params(
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
   if t5x.is_native(folder):
     params = t5x.read_native(folder)
-    _match(folder, params, shapes)
+    t5x.check_params(params, shapes)
     return jax.device_put(params, placed)
   template = jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
@@ -39,14 +39,6 @@ def load_params(
     placed,
   )
   return state.restore_params(state.find(folder), template)
-
-
-def _match(folder: Path, params: PyTree, shapes: PyTree) -> None:
-  state.match(
-    folder,
-    {name: tuple(leaf.shape) for name, leaf in state.names(params).items()},
-    {name: tuple(leaf.shape) for name, leaf in state.names(shapes).items()},
-  )
 
 
 def require(path: str, what: str, macro: str) -> str:

@@ -5,8 +5,8 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
 - `params/`: the parameters alone; what evaluation and later stages read;
 - `rest/`: all else that a restart needs (optimizer, behaviour policy), kept
   for the newest checkpoint only;
-- `metadata.json`: the step, names, shapes, dtypes and CRC-32 of every array,
-  and the digest of the configuration that wrote it.
+- `metadata.json`: the step, the digest of the configuration that wrote it,
+  name, shape and dtype of every array, CRC-32 of every file and of itself.
 """
 
 import json
@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from dap import errors, files
@@ -46,22 +45,32 @@ def names(tree: PyTree) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _crc(leaf: Any) -> int | None:
-  if not getattr(leaf, 'is_fully_addressable', True):
-    return None  # each process holds a part; Orbax's own checks remain
-  data = np.ascontiguousarray(jax.device_get(leaf))
-  return zlib.crc32(data.reshape(-1).view(np.uint8).data)
-
-
 def _summary(tree: PyTree) -> dict[str, Any]:
   return {
-    name: {
-      'shape': list(leaf.shape),
-      'dtype': str(leaf.dtype),
-      'crc32': _crc(leaf),
-    }
+    name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
     for name, leaf in names(tree).items()
   }
+
+
+def _crc_of_files(folder: pathlib.Path) -> dict[str, int]:
+  """CRC-32 of all files in a folder, by their names in it."""
+  return {
+    path.relative_to(folder).as_posix(): _crc_of_file(path)
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+def _crc_of_file(path: pathlib.Path) -> int:
+  crc = 0
+  with open(path, 'rb') as file:
+    while part := file.read(1 << 20):
+      crc = zlib.crc32(part, crc)
+  return crc
+
+
+def _crc_of_json(value: Any) -> int:
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def save(
@@ -93,16 +102,17 @@ def save(
       checkpointer.save(partial.resolve() / 'params', params)
       if rest:
         checkpointer.save(partial.resolve() / 'rest', dict(rest))
-    summary = {
+    written = {
       'version': VERSION,
       'step': step,
       'digest': digest,
       'params': _summary(params),
       'rest': _summary(dict(rest)),
+      'files': _crc_of_files(partial),
     }
-    files.write_json(partial / 'metadata.json', summary)
-    if final.exists():
-      shutil.rmtree(final)
+    written['crc32'] = _crc_of_json(written)
+    files.write_json(partial / 'metadata.json', written)
+    _drop(final)
     files.publish_folder(partial, final)
     for older in steps(root):
       if older != step:
@@ -111,8 +121,10 @@ def save(
 
 
 def _drop(folder: pathlib.Path) -> None:
+  """Removes a folder; no kill leaves half of it under its name."""
+  doomed = folder.with_name(f'{folder.name}.dropped')
+  shutil.rmtree(doomed, ignore_errors=True)
   if folder.exists():
-    doomed = folder.with_name('rest.partial')
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
@@ -137,19 +149,23 @@ def metadata(folder: pathlib.Path) -> dict[str, Any]:
   """What a checkpoint says of itself.
 
   Raises:
-    errors.InputError: there is no whole checkpoint at `folder`.
+    errors.InputError: there is no checkpoint at `folder`, or it is damaged.
   """
   path = folder / 'metadata.json'
   try:
-    return json.loads(path.read_text())
-  except FileNotFoundError:
+    found = json.loads(path.read_text())
+    crc = found.pop('crc32')
+  except (FileNotFoundError, NotADirectoryError):
     raise errors.InputError(
       f'A checkpoint is a folder with metadata.json, params and rest; {folder}'
       ' is none. Give the folder checkpoint_<step> of a finished or running'
       ' training, or its parent to take the newest.'
     ) from None
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+  except (ValueError, KeyError, AttributeError, TypeError) as error:
     raise _damaged(folder, f'metadata.json cannot be read ({error})') from None
+  if crc != _crc_of_json(found):
+    raise _damaged(folder, 'metadata.json fails its CRC-32')
+  return found
 
 
 def find(path: str | pathlib.Path) -> pathlib.Path:
@@ -181,32 +197,27 @@ def restore_rest(folder: pathlib.Path, template: PyTree) -> PyTree:
 
 
 def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
-  summary = metadata(folder)[part]
-  match(
+  written = metadata(folder)
+  _match(
     folder,
-    {name: tuple(entry['shape']) for name, entry in summary.items()},
+    {name: tuple(e['shape']) for name, e in written[part].items()},
     {name: tuple(leaf.shape) for name, leaf in names(template).items()},
   )
-  try:
-    with _checkpointer() as checkpointer:
-      tree = checkpointer.restore(folder.resolve() / part, template)
-  except Exception as error:  # Orbax raises many kinds for damaged files
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    raise _damaged(folder, reason[0][:200]) from error
-  for name, leaf in names(tree).items():
-    if summary[name]['crc32'] not in (None, _crc(leaf)):
-      raise _damaged(folder, f'{part}/{name} fails its CRC-32')
-  return tree
+  # Before Orbax reads them: it reports damage by many kinds of exceptions.
+  for name, crc in written['files'].items():
+    if not name.startswith(f'{part}/'):
+      continue
+    if not (folder / name).is_file():
+      raise _damaged(folder, f'{name} is missing')
+    if _crc_of_file(folder / name) != crc:
+      raise _damaged(folder, f'{name} fails its CRC-32')
+  with _checkpointer() as checkpointer:
+    return checkpointer.restore(folder.resolve() / part, template)
 
 
-def match(
+def _match(
   folder: pathlib.Path, found: dict[str, tuple], wanted: dict[str, tuple]
 ) -> None:
-  """Refuses arrays whose names or shapes are not those wanted.
-
-  Raises:
-    errors.InputError: names what is missing, unexpected and of other shape.
-  """
   if wanted == found:
     return
   missing = sorted(set(wanted) - set(found))

@@ -19,6 +19,11 @@ from dap.errors import InputError
 OLDEST_VERSION = 2
 
 
+def is_native(directory: str | pathlib.Path) -> bool:
+  """Whether a folder has the index of a native T5X checkpoint."""
+  return pathlib.Path(directory, 'checkpoint').is_file()
+
+
 def read_native(directory: str | pathlib.Path) -> dict[str, Any]:
   """Parameters, as nested dicts of float32 numpy arrays.
 

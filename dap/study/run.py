@@ -4,47 +4,18 @@ Every stage is named by what determines it, so a second start does only what is
 missing and two studies in one folder share what they have in common.
 """
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dap import errors, progress
+from dap import costs, errors, files, partitioning, progress
 from dap.data.datasets import PairData
 from dap.evaluation.points import DEFAULT, Evaluation
-from dap.study import collect, pool, report, stages
-from dap.study.artefacts import Stage
+from dap.study import artefacts, build, collect, pool, report, stages
+from dap.study.build import Study
 from dap.study.grid import Arm
 from dap.train import Run
-
-VERSION = 1  # of every stage; raised when results of the same config change
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-  """The choices of a study that all its seeds share.
-
-  Attributes:
-    data: pairs; drawn again for each seed where the source can be drawn.
-    golden: training of the golden preference model, on the human labels.
-    sft: supervised training; its policy starts and anchors everything.
-    proxy: training of the proxy preference model, on golden labels.
-    golden_policy: online training against the golden model itself; its stored
-      responses are the opponent of every win rate.
-    arms: training runs by name, which begins with `online` or `offline`.
-    num_golden_pairs: pairs of D_golden, the first of the training split.
-    evaluation: of every checkpoint.
-  """
-
-  data: PairData
-  golden: Run
-  sft: Run
-  proxy: Run
-  golden_policy: Run
-  arms: tuple[tuple[str, Arm], ...]
-  num_golden_pairs: int
-  evaluation: Evaluation
 
 
 def run(
@@ -84,12 +55,12 @@ def run(
   Raises:
     errors.InputError: the configuration or the data cannot work.
   """
-  study = make(
+  study = build.make(
     data, golden, sft, proxy, golden_policy, arms, num_golden_pairs, evaluation
   )
   root = Path(study_dir)
   workers = _workers(num_workers)
-  built = {seed: build(study, seed) for seed in check_seeds(seeds)}
+  built = {seed: build.build(study, seed) for seed in build.check_seeds(seeds)}
   targets = [stage for tree in built.values() for stage in tree.values()]
   folders = pool.run_stages(targets, root=root, num_workers=workers)
   places = iter(folders)
@@ -98,64 +69,6 @@ def run(
   }
   collect.write(study, found, root, title, kl_range)
   report.report(study_dir=study_dir)
-  progress.say(f'The report is {root / "report.html"}')
-
-
-def make(
-  data: PairData,
-  golden: Run,
-  sft: Run,
-  proxy: Run,
-  golden_policy: Run,
-  arms: Mapping[str, Arm],
-  num_golden_pairs: int,
-  evaluation: Evaluation,
-) -> Study:
-  """Checks that the parts of a study fit together."""
-  if not arms:
-    raise errors.InputError('A study needs at least one arm, got none.')
-  for name in arms:
-    if not name.startswith(('online', 'offline')):
-      raise errors.InputError(
-        'The name of an arm begins with "online" or "offline", so that reports'
-        f' know its side; got {name!r}.'
-      )
-  sizes = {
-    r.model.config.vocab_size for r in (golden, sft, proxy, golden_policy)
-  }
-  if len(sizes) > 1:
-    raise errors.InputError(
-      'All models of a study read the same token ids and need one vocab_size,'
-      f' got {sorted(sizes)}. Bind VOCABULARY_SIZE for all.'
-    )
-  for name, other in (('golden_policy', golden_policy), *(
-    (name, arm.run) for name, arm in arms.items()
-  )):  # fmt: skip
-    if other.model != sft.model:
-      raise errors.InputError(
-        f'{name} starts from the SFT policy and needs its model, got'
-        f' {other.model} where the SFT run has {sft.model}.'
-      )
-  return Study(
-    data,
-    golden,
-    sft,
-    proxy,
-    golden_policy,
-    tuple(sorted(arms.items())),
-    num_golden_pairs,
-    evaluation,
-  )
-
-
-def check_seeds(seeds: Any) -> tuple[int, ...]:
-  """Seeds as a tuple without repetition."""
-  given = tuple(seeds) if isinstance(seeds, tuple | list) else (seeds,)
-  if not given or len(set(given)) != len(given):
-    raise errors.InputError(
-      f'A study needs seeds that differ, at least one, got {given}.'
-    )
-  return given
 
 
 def _workers(num_workers: int | None) -> int:
@@ -166,133 +79,81 @@ def _workers(num_workers: int | None) -> int:
   return num_workers
 
 
-def build(study: Study, seed: int) -> dict[str, Stage]:
-  """The stages of one seed, by the names that `collect` reads them by."""
-
-  def stage(name, function, config, weight=1.0, group=None, **inputs):
-    return Stage(
-      name, VERSION, function, config, inputs, group=group, weight=weight
+def dry_run(
+  *,
+  study_dir: str,
+  data: PairData,
+  golden: Run,
+  sft: Run,
+  proxy: Run,
+  golden_policy: Run,
+  arms: Mapping[str, Arm],
+  seeds: tuple[int, ...] = (0,),
+  num_golden_pairs: int = 3000,
+  evaluation: Evaluation = DEFAULT,
+  num_workers: int | None = None,
+  **others: Any,
+) -> None:
+  """Prints the stages, which are done, and what models and time they cost."""
+  del others
+  study = build.make(
+    data, golden, sft, proxy, golden_policy, arms, num_golden_pairs, evaluation
+  )
+  workers = _workers(num_workers)
+  lengths = data.prompt_length, data.response_length
+  mesh = partitioning.mesh((1, 1))
+  named = {
+    'golden': golden, 'sft': sft, 'proxy': proxy,
+    'golden_policy': golden_policy,
+    **{name: arm.run for name, arm in study.arms},
+  }  # fmt: skip
+  rate = costs.matmul_rate()
+  for name, training in named.items():
+    compiled = costs.compiled_update(training, mesh, *lengths)
+    needed = costs.memory(compiled) or 0
+    seconds = costs.seconds(training, *lengths, rate)
+    print(
+      f'{name}: {costs.num_parameters(training.model):,} parameters;'
+      f' update {files.readable_size(needed)}; {training.num_steps} steps of'
+      f' {training.batch_size}, about {progress.duration(seconds)} each'
     )
-
-  def seeded(training: Run) -> Run:
-    return dataclasses.replace(training, seed=seed)
-
-  source = study.data.with_seed(seed)
-  golden, proxy, policy = study.golden.model, study.proxy.model, study.sft.model
-  data = stage(
-    'data', stages.prepare, stages.Preparing(source, policy.config.vocab_size)
+  jobs = planned(study, build.check_seeds(seeds), Path(study_dir), workers)
+  done = {job.key for job in jobs if artefacts.is_done(job)}
+  for job in jobs:
+    print(f'{"done   " if job.key in done else "to run "} {job.folder.name}')
+  total = sum(
+    _expected(job, lengths, rate) for job in jobs if job.key not in done
   )
-  golden_stage = stage(
-    'golden',
-    stages.supervised,
-    stages.Training(seeded(study.golden), ('train', 'stress')),
-    weight=20,
-    data=data,
+  print(
+    f'{len(jobs) - len(done)} of {len(jobs)} stages to run on'
+    f' {max(1, workers)} processes, about'
+    f' {progress.duration(total / max(1, workers))}'
   )
-  relabelled = stage(
-    'relabel',
-    stages.relabel,
-    stages.Relabelling(golden, study.num_golden_pairs),
-    data=data,
-    golden=golden_stage,
-  )
-  sft = stage(
-    'sft',
-    stages.supervised,
-    stages.Training(seeded(study.sft)),
-    weight=8,
-    data=data,
-  )
-  proxy_stage = stage(
-    'proxy',
-    stages.supervised,
-    stages.Training(seeded(study.proxy)),
-    weight=6,
-    data=relabelled,
-  )
-  proxy_accuracy = stage(
-    'proxy_accuracy',
-    stages.preference_accuracy,
-    stages.Relabelling(proxy, 0),
-    data=relabelled,
-    model=proxy_stage,
-  )
-  sft_loss = stage(
-    'sft_loss',
-    stages.held_out_loss,
-    stages.Relabelling(policy, 0),
-    data=data,
-    model=sft,
-  )
-  golden_policy = stage(
-    'golden_policy',
-    stages.policy_run,
-    stages.Training(seeded(study.golden_policy)),
-    weight=8,
-    group='golden_policy',
-    sft=sft,
-    annotator=golden_stage,
-    pairs=relabelled,
-  )
-  judging = stages.Judging(
-    study.evaluation, policy, golden, proxy, study.data.response_length
-  )
-  opponent = stage(
-    'opponent',
-    stages.opponent,
-    judging,
-    data=data,
-    golden_policy=golden_policy,
-  )
-  shared = {
-    'opponent': opponent,
-    'pairs': relabelled,
-    'sft': sft,
-    'golden': golden_stage,
-    'proxy': proxy_stage,
-    'data': data,
-  }
-
-  def evaluated(name, trained, save_steps=()):
-    return stage(
-      f'evaluate_{name}',
-      stages.evaluate,
-      stages.Point(judging, source, save_steps),
-      weight=0.4 * max(1, len(save_steps)),
-      group='evaluate',
-      run=trained,
-      **shared,
-    )
-
-  tree = {
-    'data': data,
-    'relabel': relabelled,
-    'proxy_accuracy': proxy_accuracy,
-    'sft': sft,
-    'sft_loss': sft_loss,
-    'opponent': opponent,
-    'evaluate/sft': evaluated('sft', sft),
-    'evaluate/golden_policy': evaluated('golden_policy', golden_policy),
-  }
-  for arm_name, arm in study.arms:
-    for index, (_, _, arm_run) in enumerate(arm.runs(seed)):
-      name = f'{arm_name}_{index}'
-      trained = stage(
-        name,
-        stages.policy_run,
-        stages.Training(arm_run, record_stream=arm.record_stream),
-        weight=12 if arm_run.algorithm.samples else 6,
-        group=arm_name,
-        sft=sft,
-        annotator=proxy_stage,
-        pairs=relabelled,
-      )
-      tree[f'run/{name}'] = trained
-      tree[f'evaluate/{name}'] = evaluated(
-        name, trained, _evaluated_steps(arm_run)
-      )
-  return tree
 
 
-def _evaluated_steps(training: Run) -> tuple[int, ...]:
-  return tuple(sorted({*training.save_steps, training.num_steps}))
+def planned(
+  study: Study, seeds: tuple[int, ...], root: Path, workers: int
+) -> list[artefacts.Job]:
+  """The jobs of all seeds, inputs first."""
+  where = artefacts.runtime(threads=1 if workers else None)
+  targets = [
+    stage for seed in seeds for stage in build.build(study, seed).values()
+  ]
+  return artefacts.plan(targets, root.absolute(), where)
+
+
+# Seconds of a stage beside its steps, measured on one core: imports of data,
+# compilation, and the evaluation of one checkpoint.
+_STAGE, _CHECKPOINT = 3.0, 0.8
+
+
+def _expected(
+  job: artefacts.Job, lengths: tuple[int, int], rate: float
+) -> float:
+  """Seconds of one stage, an estimate."""
+  config = job.stage.config
+  if isinstance(config, stages.Training):
+    return _STAGE + costs.seconds(config.run, *lengths, rate)
+  if isinstance(config, stages.Point):
+    return _STAGE + _CHECKPOINT * max(1, len(config.save_steps))
+  return _STAGE

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import tiny
+
 from dap import errors, losses
 from dap.algorithms import objectives
 from dap.records import Pair
+
 
 class Fixed:
   """A policy whose parameters are the log-probs themselves."""

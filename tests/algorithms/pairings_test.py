@@ -12,7 +12,9 @@ KEYS = jax.random.split(jax.random.key(0), 4)
 
 def test_the_one_that_does_better_when_shown_first_is_chosen():
   first, weight = pairings.Two()(P_AB, P_BA, KEYS)
-  np.testing.assert_array_equal(first[np.array([0, 1, 3])], [True, False, False])
+  np.testing.assert_array_equal(
+    first[np.array([0, 1, 3])], [True, False, False]
+  )
   np.testing.assert_array_equal(weight, 1)
 
 

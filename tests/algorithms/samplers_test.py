@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import tiny
+
 from dap import errors, steps
 from dap.algorithms import algorithm, objectives, samplers
 from dap.sampling.choose import InverseCdf

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import tiny
+
 from dap import estimators
 from dap.annotators import labels, models
 from dap.models import heads
@@ -156,7 +156,10 @@ def test_a_context_without_room_loses_only_the_left_of_its_prompt():
     words = [t for t in real(OTHER[row]) if t != 1]
     room = 16 - 4 - 5 - len(words)
     kept = real(PROMPTS[row])[-room:]
-    ends = [[*FIRST, *[7] * 5, *SECOND, *words], [*FIRST, *words, *SECOND, *[7] * 5]]
+    ends = [
+      [*FIRST, *[7] * 5, *SECOND, *words],
+      [*FIRST, *words, *SECOND, *[7] * 5],
+    ]
     for context, end in zip(contexts, ends):
       assert real(context[row]) == [*PREFIX, *kept, *end]
 
@@ -167,10 +170,11 @@ def test_a_context_that_cannot_hold_two_responses_is_refused():
     small.context(PROMPTS, ONE, OTHER)
 
 
-def test_the_context_of_the_swapped_pair_is_that_of_the_other_order():
+def test_padding_of_responses_changes_no_context():
+  wide = dataclasses.replace(JOINT, context_length=22)
   np.testing.assert_array_equal(
-    JOINT.context(PROMPTS, padded(ONE, 1), OTHER),
-    JOINT.context(PROMPTS, ONE, padded(OTHER, 1)),
+    wide.context(PROMPTS, padded(ONE, 4), padded(OTHER, 4)),
+    wide.context(PROMPTS, ONE, OTHER),
   )
 
 
@@ -188,7 +192,9 @@ class LikesFirst:
 
 def test_a_pure_position_bias_is_a_tie_and_never_a_preference():
   both = jnp.stack([ONE, OTHER], axis=1)
-  responses = Responses(both, (both > 0).astype(jnp.float32), jnp.zeros(both.shape))
+  responses = Responses(
+    both, (both > 0).astype(jnp.float32), jnp.zeros(both.shape)
+  )
   p_ab, p_ba = models.PreferenceAnnotator(LikesFirst())({}, PROMPTS, responses)
   np.testing.assert_allclose(p_ab, 0.9, rtol=1e-6)
   wins = estimators.sign_rule_wins(np.asarray(p_ab), np.asarray(p_ba))

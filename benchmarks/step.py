@@ -1,0 +1,337 @@
+"""What a step costs: offline update, sampling, online step, start-up.
+
+    python benchmarks/step.py                               # one CPU core
+    python benchmarks/step.py --workload base --device gpu  # bfloat16
+
+On a CPU the process pins itself to one core and figures are CPU seconds, so
+that other processes change them little; on a GPU they are wall seconds. Each
+figure is also a share of what the same device reaches in plain matmuls, on the
+fewest matmul operations that the step needs (`least_operations`). Prints JSON
+lines, then a table; exits 1 when a share misses its target.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import time
+
+TARGETS = {'offline': 0.50, 'sample': 0.30, 'online': 0.43}
+STARTUP_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """Sizes of a model and of its batches of random tokens."""
+
+  vocab: int
+  emb: int
+  heads: int
+  head_dim: int
+  mlp: int
+  layers: int
+  batch: int
+  prompt: tuple[int, int]  # shortest and longest, tokens
+  response: tuple[int, int]
+
+
+WORKLOADS = {
+  'mini': Workload(1024, 128, 4, 32, 256, 4, 32, (24, 64), (8, 32)),
+  'base': Workload(32128, 768, 12, 64, 2048, 12, 32, (192, 512), (32, 128)),
+  'tiny': Workload(64, 16, 2, 8, 32, 1, 4, (6, 16), (2, 8)),
+}
+
+
+def least_operations(w: Workload) -> dict[str, float]:
+  """Matmul operations (2 a multiply-add) of one step over the whole batch.
+
+  Padded lengths. A prompt is encoded once for all that a model does with it; a
+  gradient costs two forwards. Offline reads reference log-probs from a cache;
+  online counts the policy's encoder once for sampling and training together.
+  """
+  prompt, response = w.prompt[1], w.response[1]
+  joined = w.heads * w.head_dim
+  gated = 3 * w.emb * w.mlp
+  encoder = w.layers * (
+    2 * prompt * (4 * w.emb * joined + gated) + 4 * prompt * prompt * joined
+  )
+  cross = w.layers * 2 * prompt * 2 * w.emb * joined
+  decoder = w.layers * (
+    2 * response * (6 * w.emb * joined + gated)
+    + 4 * response * (response + prompt) * joined
+  )
+  head = 2 * response * w.emb * w.vocab
+  forward = encoder + cross + 2 * (decoder + head)
+  preference = encoder + cross + 2 * decoder
+  online = forward + preference + 4 * forward - encoder - cross
+  return {
+    'offline': w.batch * 3 * forward,
+    'sample': w.batch * forward,
+    'online': w.batch * online,
+  }
+
+
+def restart_on_one_core(core: int | None) -> None:
+  """Pins this process, and starts it anew with large pages for its heap.
+
+  The C library reads its tunables before Python runs; without large pages, a
+  third of a step goes into page faults.
+  """
+  cores = sorted(os.sched_getaffinity(0))
+  os.sched_setaffinity(0, {cores[0] if core is None else core})
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  tunables = 'glibc.malloc.hugetlb=1'
+  if os.environ.get('GLIBC_TUNABLES') != tunables:
+    os.environ['GLIBC_TUNABLES'] = tunables
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def cpu_seconds() -> float:
+  """CPU seconds of this process and its children since it began."""
+  times = os.times()
+  return times.user + times.system + times.children_user + times.children_system
+
+
+class Bench:
+  """The library's own programs on one workload, and a clock."""
+
+  def __init__(self, workload: Workload, device: str, repetitions: int):
+    import jax
+
+    from dap import optimizers, partitioning
+    from dap.algorithms import objectives
+    from dap.models import heads, policy, t5
+
+    self.w, self.on_cpu = workload, device == 'cpu'
+    self.clock = time.process_time if self.on_cpu else time.perf_counter
+    self.repetitions = repetitions
+    self.dtype = 'float32' if self.on_cpu else 'bfloat16'
+    config = t5.T5Config(
+      workload.vocab,
+      workload.emb,
+      workload.heads,
+      workload.head_dim,
+      workload.mlp,
+      workload.layers,
+      workload.layers,
+      dtype=self.dtype,
+    )
+    self.policy = policy.Policy(config)
+    self.judge = heads.PointwisePreferenceModel(config, heads.PooledScore())
+    self.optimizer = optimizers.AdamW(weight_decay=0.01)
+    loss = objectives.ipo(0.1)
+    self.objective = loss.objective(self.policy, loss.function)
+    self.scalars = {'learning_rate': 1e-4, **dict(loss.scalars)}
+    self.mesh = partitioning.mesh((1, 1))
+    self.params = self.policy.init(jax.random.key(0))
+
+  def state(self):
+    import jax
+    import jax.numpy as jnp
+
+    from dap import steps
+
+    state = steps.new_state(jax.tree.map(jnp.copy, self.params), self.optimizer)
+    sharding = steps.state_sharding(self.policy, self.optimizer, self.mesh)
+    return jax.device_put(state, sharding)
+
+  def batch(self, seed: int = 0):
+    """Random pairs whose reference log-probs have been cached before."""
+    import numpy as np
+
+    from dap.records import Pair, PreferenceBatch, Prompts
+
+    random, rows = np.random.default_rng(seed), self.w.batch
+
+    def tokens(shortest, longest):
+      lengths = random.integers(shortest, longest + 1, rows)
+      lengths[0] = longest
+      ids = random.integers(3, self.w.vocab, (rows, longest))
+      ids = np.where(np.arange(longest)[None] < lengths[:, None], ids, 0)
+      ids[np.arange(rows), lengths - 1] = 1
+      return ids.astype(np.int32)
+
+    prompts = Prompts(np.arange(rows), tokens(*self.w.prompt))
+    responses = Pair(*(tokens(*self.w.response) for _ in range(2)))
+    mask = Pair(*((x > 0).astype(np.float32) for x in responses))
+    reference = Pair(
+      *(-np.log(self.w.vocab).astype(np.float32) * x for x in mask)
+    )
+    weight = np.ones(rows, np.float32)
+    return PreferenceBatch(prompts, responses, mask, reference, weight)
+
+  def offline(self):
+    """A function that makes one update on a pair."""
+    from dap import steps
+
+    update = steps.update_program(self.objective, self.optimizer, self.mesh)
+    batch, box = self.batch(), [self.state()]
+
+    def run():
+      box[0], metrics = update(box[0], batch, self.scalars)
+      return metrics
+
+    return run
+
+  def sample(self):
+    """A function that samples 2 full-length responses to each prompt."""
+    import jax
+    import jax.numpy as jnp
+
+    from dap.sampling import choose
+
+    prompts = jnp.asarray(self.batch().prompts.tokens)
+    keys = jax.random.split(jax.random.key(1), self.w.batch)
+    program = jax.jit(
+      lambda params, prompts, keys: self.policy.sample(
+        params,
+        prompts,
+        keys,
+        num_samples=2,
+        length=self.w.response[1],
+        choose=choose.InverseCdf((without_end,)),
+      )
+    )
+    return lambda: program(self.params, prompts, keys)
+
+  def online(self):
+    """A function that makes one online step: rollout, then update."""
+    import jax
+    import jax.numpy as jnp
+
+    from dap import steps
+    from dap.algorithms import pairings, samplers
+    from dap.annotators import models
+    from dap.sampling import choose
+
+    sampler = samplers.FromPolicy(
+      self.w.response[1], choose=choose.InverseCdf((without_end,))
+    )
+    rollout = steps.rollout_program(
+      self.policy,
+      sampler,
+      models.PreferenceAnnotator(self.judge),
+      pairings.Two(),
+      self.mesh,
+    )
+    update = steps.update_program(self.objective, self.optimizer, self.mesh)
+    prompts = jax.tree.map(jnp.asarray, self.batch().prompts)
+    judge, root = self.judge.init(jax.random.key(2)), jax.random.key(3)
+    box = [self.state()]
+
+    def run():
+      state = box[0]
+      batch, _ = rollout(
+        state.params, self.params, judge, prompts, root, state.step
+      )
+      box[0], metrics = update(state, batch, self.scalars)
+      return metrics
+
+    return run
+
+  def time(self, run) -> float:
+    """Seconds of one call."""
+    import jax
+
+    start = self.clock()
+    jax.block_until_ready(run())
+    return self.clock() - start
+
+  def matmul_rate(self) -> float:
+    """Operations a second of the best of a few square matmuls."""
+    import jax
+    import jax.numpy as jnp
+
+    multiply, best = jax.jit(jnp.matmul), 0.0
+    for size in (512, 1024, 2048) if self.on_cpu else (4096, 8192):
+      x = jnp.ones((size, size), self.dtype)
+      self.time(lambda x=x: multiply(x, x))
+      seconds = min(self.time(lambda x=x: multiply(x, x)) for _ in range(8))
+      best = max(best, 2 * size**3 / seconds)
+    return best
+
+  def median(self, run) -> float:
+    """Median seconds of a step, after two that do not count."""
+    for _ in range(2):
+      self.time(run)
+    return statistics.median(self.time(run) for _ in range(self.repetitions))
+
+
+def without_end(logits):
+  """Logits with the end-of-sequence token forbidden: all rows work equally."""
+  import jax
+  import jax.numpy as jnp
+
+  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+  return jnp.where(ids == 1, -jnp.inf, logits)
+
+
+def measure(name: str, device: str, repetitions: int) -> list[dict]:
+  """One record a metric."""
+  workload = WORKLOADS[name]
+  bench = Bench(workload, device, repetitions)
+  offline = bench.offline()
+  bench.time(offline)
+  startup = cpu_seconds() if bench.on_cpu else time.perf_counter() - STARTED
+  rates = [bench.matmul_rate()]
+  seconds = {'offline': bench.median(offline)}
+  for step in ('sample', 'online'):
+    rates.append(bench.matmul_rate())
+    seconds[step] = bench.median(getattr(bench, step)())
+  rates.append(bench.matmul_rate())
+  rate, operations = max(rates), least_operations(workload)
+  records = [
+    {'metric': 'matmul_rate', 'value': rate / 1e9, 'unit': 'GFLOP/s'},
+    {
+      'metric': 'startup',
+      'value': startup,
+      'unit': 's',
+      'target': STARTUP_SECONDS,
+      'met': startup <= STARTUP_SECONDS,
+    },
+  ]
+  for step, value in seconds.items():
+    share = operations[step] / value / rate
+    records.append(
+      {
+        'metric': step,
+        'value': value,
+        'unit': 's',
+        'share': share,
+        'target': TARGETS[step],
+        'met': share >= TARGETS[step],
+      }
+    )
+  return [{'workload': name, 'device': device, **record} for record in records]
+
+
+def main() -> None:
+  """Measures and prints."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--workload', choices=WORKLOADS, default='mini')
+  parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu')
+  parser.add_argument('--repetitions', type=int, default=15)
+  parser.add_argument('--core', type=int, help='the core to use; the first')
+  arguments = parser.parse_args()
+  if arguments.device == 'cpu':
+    restart_on_one_core(arguments.core)
+  records = measure(arguments.workload, arguments.device, arguments.repetitions)
+  for record in records:
+    print(json.dumps(record))
+  for record in records:
+    share = f'{record["share"]:6.1%}' if 'share' in record else ' ' * 6
+    target = f'target {record["target"]:g}' if 'target' in record else ''
+    print(
+      f'{record["metric"]:12}{record["value"]:10.4g} {record["unit"]:8}'
+      f'{share}  {target}'
+    )
+  if arguments.device == 'cpu' and arguments.workload == 'mini':
+    sys.exit(0 if all(record.get('met', True) for record in records) else 1)
+
+
+STARTED = time.perf_counter()
+
+if __name__ == '__main__':
+  main()
