@@ -40,14 +40,21 @@ setup(
     'optax>=0.2.6,<0.3',
     'orbax-checkpoint>=0.12,<0.13',
     'rich>=13.7',
+    'scipy>=1.14',
     'sentencepiece>=0.2',
+    'tensorstore>=0.1.71',
     'tensorboardX>=2.6.2',
   ],
   extras_require={
     'gpu': ['jax[cuda12]'],
     'tpu': ['jax[tpu]; sys_platform == "linux"'],
     # The only way to tensorflow (2 GB): seqio Tasks and TFDS builders.
-    'seqio': ['seqio>=0.0.19', 'tensorflow-datasets>=4.9.7'],
+    'seqio': [
+      'seqio>=0.0.19',
+      'tensorflow-datasets>=4.9.7',
+      'importlib_resources>=6',  # TFDS imports it and does not ask for it
+    ],
+    'huggingface': ['datasets>=4'],
     'test': [
       'beartype>=0.19',
       'hypothesis>=6.100',

@@ -264,9 +264,10 @@ def evaluate(
   low, high = _interval(wins, len(ours), settings.seed)
   lengths = np.sum(ours > 0, axis=1)
   cut = np.all(ours != 1, axis=1)
+  nats = by_prompt(kl_asked.prompt_ids, kl)
   point = {
-    'kl_nats': float(np.mean(kl, dtype=np.float64)),
-    'kl_sem': float(np.std(kl, ddof=1, dtype=np.float64) / np.sqrt(len(kl))),
+    'kl_nats': float(np.mean(nats)),
+    'kl_sem': _standard_error(nats),
     'win_rate': float(np.mean(wins)),
     'win_rate_low': low,
     'win_rate_high': high,
@@ -291,6 +292,13 @@ def evaluate(
     'chosen_log_ratio': chosen,
   }
   return point, arrays
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+  """Of the mean over prompts; None where one prompt tells nothing of it."""
+  if len(values) < 2:
+    return None
+  return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _interval(wins: np.ndarray, num_rows: int, seed: int):

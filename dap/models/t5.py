@@ -34,10 +34,10 @@ class DecodeCache(NamedTuple):
   """What decoding remembers: prompts once, `n` growing responses each.
 
   Tuples have one entry a decoder layer. `bias` is the relative-position bias
-  of every (query, memory) position.
+  of every (query, memory) position. The keys of the prompts lie transposed.
   """
 
-  cross_key: tuple[Float[Array, 'batch heads prompt head_dim'], ...]
+  cross_key: tuple[Float[Array, 'batch heads head_dim prompt'], ...]
   cross_value: tuple[Float[Array, 'batch heads prompt head_dim'], ...]
   cross_mask: Bool[Array, 'batch 1 1 prompt']
   bias: Float[Array, '1 heads length length']
@@ -154,7 +154,7 @@ class Transformer(nn.Module):
     shape = (encoded.shape[0] * num_samples, config.num_heads, length)
     empty = jnp.zeros((*shape, config.head_dim), config.dtype)
     return DecodeCache(
-      cross_key=keys,
+      cross_key=tuple(jnp.swapaxes(key, 2, 3) for key in keys),
       cross_value=values,
       cross_mask=(prompt_tokens > 0)[:, None, None, :],
       bias=self.decoder.relpos_bias(length),
@@ -225,7 +225,8 @@ class Transformer(nn.Module):
       deterministic,
     )
     states = states.astype(jnp.float32)
-    return t5_layers.project(states, self.output_kernel())
+    (logits,) = t5_layers.project(states, self.output_kernel())
+    return logits
 
   def output_kernel(self) -> Float[Array, 'emb vocab']:
     """Float32 kernel from states to logits; the embedding's when tied."""

@@ -106,13 +106,9 @@ class DecoderLayer(nn.Module):
     )
     x += _dropout(self, attended, deterministic)
     key, value = self.encoder_decoder_attention.keys_values(encoded)
-    return self.after_self_attention(x, key, value, cross_mask, deterministic)
-
-  def after_self_attention(self, x, key, value, mask, deterministic):
-    """Cross-attention to given keys and values, and the feed-forward block."""
     normed = self.pre_cross_attention_layer_norm(x)
     attended = self.encoder_decoder_attention.cross(
-      normed, key, value, mask, deterministic=deterministic
+      normed, key, value, cross_mask, deterministic=deterministic
     )
     x += _dropout(self, attended, deterministic)
     normed = self.pre_mlp_layer_norm(x)
@@ -126,8 +122,8 @@ class DecoderLayer(nn.Module):
   def step(self, x, cross, cross_mask, cache, bias, mask, index):
     """One position: `x [sequences, 1, emb]`, and the updated cache.
 
-    `cross` and `cache` are (keys, values): of the prompts, and of the responses
-    up to here.
+    `cross` and `cache` are (keys, values): of the prompts, whose keys lie
+    transposed, and of the responses up to here.
     """
     normed = self.pre_self_attention_layer_norm(x)
     query, key, value = self.self_attention.queries_keys_values(normed)
@@ -135,8 +131,11 @@ class DecoderLayer(nn.Module):
     keys = jax.lax.dynamic_update_slice(cache[0], key, start)
     values = jax.lax.dynamic_update_slice(cache[1], value, start)
     x += self.self_attention.attend(query, keys, values, bias, mask)
-    x = self.after_self_attention(x, cross[0], cross[1], cross_mask, True)
-    return x, (keys, values)
+    normed = self.pre_cross_attention_layer_norm(x)
+    x += self.encoder_decoder_attention.cross_step(
+      normed, cross[0], cross[1], cross_mask
+    )
+    return x + self.mlp(self.pre_mlp_layer_norm(x)), (keys, values)
 
 
 class Encoder(nn.Module):

@@ -101,7 +101,7 @@ def _measured(places: dict[str, Path]) -> dict[str, Any]:
     'golden': golden,
     'proxy': files.read_json(places['proxy_accuracy'] / 'summary.json'),
     'sft': {
-      **files.read_json(places['sft_loss'] / 'summary.json'),
+      'loss': files.read_json(places['sft_loss'] / 'summary.json')['loss'],
       'unigram_loss': baselines['unigram_loss'],
     },
     'baselines': {k: v for k, v in baselines.items() if k != 'unigram_loss'},

@@ -1,0 +1,58 @@
+"""The study of configs/studies/gap.gin at a size that tests can afford."""
+
+from dap import files
+
+ARMS = 2  # runs of each arm
+SIZES = {
+  'corpus.EmbeddedCorpus.num_train': 80,
+  'corpus.EmbeddedCorpus.num_stress': 16,
+  'corpus.EmbeddedCorpus.num_test': 24,
+  'study.run.num_golden_pairs': 48,
+  'SEEDS': (3,),
+  'PROMPT_LENGTH': 10,
+  'RESPONSE_LENGTH': 6,
+  'BATCH_SIZE': 8,
+  't5.T5Config.emb_dim': 16,
+  't5.T5Config.num_heads': 2,
+  't5.T5Config.head_dim': 8,
+  't5.T5Config.mlp_dim': 32,
+  # The golden model has the proxy's size, so that they share programs.
+  'golden/t5.T5Config.emb_dim': 16,
+  'golden/t5.T5Config.num_heads': 2,
+  'golden/t5.T5Config.mlp_dim': 32,
+  'golden/optimizers.AdamW.weight_decay': 0.1,
+  'golden/optimizers.Cosine.warmup_steps': 2,
+  'proxy/optimizers.Cosine.warmup_steps': 2,
+  'GOLDEN_STEPS': 12,
+  'PROXY_STEPS': 8,
+  'SFT_STEPS': 10,
+  'golden_policy/train.Run.num_steps': 4,
+  'ONLINE_STEPS': 6,
+  'ONLINE_SAVE_STEPS': (3,),
+  'ONLINE_SETTINGS': ((1e-2, 0.1), (1e-2, 0.03)),
+  'OFFLINE_STEPS': 6,
+  'OFFLINE_SAVE_STEPS': (2, 4),
+  'OFFLINE_SETTINGS': ((1e-2, 0.1), (5e-3, 0.1)),
+  'points.Evaluation.num_prompts': 32,
+  'points.Evaluation.num_kl_prompts': 16,
+  'points.Evaluation.num_pairs': 16,
+  'points.Evaluation.batch_size': 16,
+  'study.run.num_workers': 0,
+}
+
+
+def argv(study_dir, *others, command='study', without=(), **changes):
+  """The words of the command; a change replaces a size by its macro's name."""
+  sizes = {k: v for k, v in {**SIZES, **changes}.items() if k not in without}
+  return [
+    command,
+    '--gin_file=configs/studies/gap.gin',
+    f'--gin.STUDY_DIR={str(study_dir)!r}',
+    *(f'--gin.{name}={value!r}' for name, value in sizes.items()),
+    *others,
+  ]
+
+
+def lines(study_dir):
+  """The records of runs.jsonl."""
+  return files.read_json_lines(study_dir / 'runs.jsonl')
