@@ -76,6 +76,11 @@ class Run:
         f'batch_size {self.batch_size} must be divisible by num_microbatches'
         f' {self.num_microbatches}.'
       )
+    if late := [s for s in self.save_steps if not 0 < s <= self.num_steps]:
+      raise errors.InputError(
+        f'save_steps must be in 1..{self.num_steps}, got {late}. Lower them,'
+        ' or train for more steps.'
+      )
 
   @property
   def objective(self) -> steps.Objective:
@@ -102,8 +107,8 @@ class Params(NamedTuple):
   annotator: PyTree = None
 
 
-def check(run: Run, pairs: Pairs, mesh: jax.sharding.Mesh) -> None:
-  """Refuses a run that cannot work, before any work.
+def check_mesh(run: Run, mesh: jax.sharding.Mesh) -> None:
+  """Refuses a batch that the mesh cannot split evenly.
 
   Raises:
     errors.InputError: says what does not fit and what to change.
@@ -112,20 +117,23 @@ def check(run: Run, pairs: Pairs, mesh: jax.sharding.Mesh) -> None:
   part = run.batch_size // run.num_microbatches
   if part % data:
     raise errors.InputError(
-      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches'
-      f' needs to be divisible by the {data} devices of the data axis, got'
-      f' {part} rows.'
+      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches needs'
+      f' to be divisible by the {data} devices of the data axis, got {part} rows.'
       ' Change BATCH_SIZE or the mesh.'
     )
+
+
+def check(run: Run, pairs: Pairs, mesh: jax.sharding.Mesh) -> None:
+  """Refuses a run that cannot work, before any work.
+
+  Raises:
+    errors.InputError: says what does not fit and what to change.
+  """
+  check_mesh(run, mesh)
   if len(pairs) < run.batch_size:
     raise errors.InputError(
       f'A batch of {run.batch_size} needs as many examples, the data set has'
       f' {len(pairs)}. Lower BATCH_SIZE or give more data.'
-    )
-  late = [step for step in run.save_steps if not 0 < step <= run.num_steps]
-  if late:
-    raise errors.InputError(
-      f'save_steps must be in 1..{run.num_steps}, got {late}.'
     )
 
 

@@ -297,6 +297,9 @@ def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> Any:
       f'{origin}: {modules[0].__name__} has no `{wanted}`.'
       f'{nearest.hint(wanted, dir(modules[0]))}'
     )
+  # `study.run` is a function to a file that imports `dap.study.run as study`,
+  # and a module to one that imports `dap.study`.
+  found = [value for value in found if callable(value)] or found
   if len(found) > 1:
     names = ', '.join(sorted(name_of(value) for value in found))
     raise InputError(

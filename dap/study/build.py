@@ -76,6 +76,9 @@ def make(
         f'{name} starts from the SFT policy and needs its model, got'
         f' {other.model} where the SFT run has {sft.model}.'
       )
+  _check_annotator('golden_policy', golden_policy, 'golden', golden)
+  for name, arm in arms.items():
+    _check_annotator(name, arm.run, 'proxy', proxy)
   return Study(
     data,
     golden,
@@ -86,6 +89,19 @@ def make(
     num_golden_pairs,
     evaluation,
   )
+
+
+def _check_annotator(
+  name: str, training: Run, judge_name: str, judge: Run
+) -> None:
+  """Refuses samples that another model labels than the study trains for it."""
+  algorithm = training.algorithm
+  if algorithm.samples and algorithm.annotator.model != judge.model:
+    raise errors.InputError(
+      f'{name} is labelled by the {judge_name} preference model and needs its'
+      f' model, got {algorithm.annotator.model} where the {judge_name} run has'
+      f' {judge.model}.'
+    )
 
 
 def check_seeds(seeds: Any) -> tuple[int, ...]:
@@ -209,15 +225,16 @@ def build(study: Study, seed: int) -> dict[str, Stage]:
   for arm_name, arm in study.arms:
     for index, (_, _, arm_run) in enumerate(arm.runs(seed)):
       name = f'{arm_name}_{index}'
+      samples = arm_run.algorithm.samples
       trained = stage(
         name,
         stages.policy_run,
         stages.Training(arm_run, record_stream=arm.record_stream),
-        weight=12 if arm_run.algorithm.samples else 6,
+        weight=12 if samples else 6,
         group=arm_name,
         sft=sft,
-        annotator=proxy_stage,
         pairs=relabelled,
+        **({'annotator': proxy_stage} if samples else {}),
       )
       tree[f'run/{name}'] = trained
       tree[f'evaluate/{name}'] = evaluated(

@@ -1,5 +1,6 @@
 """Layer 6. From the folders of stages to runs.jsonl and study.json."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def write(
   root: Path,
   title: str,
   kl_range: tuple[float, float],
+  caveats: Sequence[str] = (),
 ) -> None:
   """Writes both files; equal stages give equal bytes.
 
@@ -28,6 +30,7 @@ def write(
     root: of the study.
     title: of the report.
     kl_range: nats between which the arms are compared.
+    caveats: sentences of the configuration, for the report.
   """
   lines = [
     point
@@ -36,14 +39,16 @@ def write(
   ]
   points.write(root / 'runs.jsonl', lines)
   first = min(folders)
+  own = [point for point in lines if point.seed == first]
   summary = {
     'title': title,
     'data_set': type(study.data.source).__name__,
     'seeds': sorted(folders),
     'kl_range': list(kl_range),
+    'caveats': list(caveats),
     'by_seed': {str(s): _measured(p) for s, p in sorted(folders.items())},
     **_measured(folders[first]),
-    'samples': _samples(study, folders[first], lines, root, first),
+    'samples': _samples(study, folders[first], own, root, kl_range[1]),
     'config': values.describe(study),
   }
   files.write_json(root / 'study.json', summary)
@@ -114,18 +119,25 @@ def _measured(places: dict[str, Path]) -> dict[str, Any]:
 
 
 def _samples(
-  study: Any, places: dict[str, Path], lines: list[Point], root: Path, seed: int
+  study: Any,
+  places: dict[str, Path],
+  lines: list[Point],
+  root: Path,
+  largest_kl: float,
 ) -> list[dict[str, str]]:
-  """Responses side by side: SFT, the best of each arm, the golden policy."""
+  """Responses side by side: SFT, the best of each arm, the golden policy.
+
+  Best up to `largest_kl`: beyond it the judge itself is over-optimised.
+  """
   vocabulary = stages.vocabulary_of(study.data, places['data'])
   stored = points.read_arrays(
     places['opponent'] / 'responses.npz', ('prompts', 'tokens')
   )
   shown = {'golden': stored['tokens']}
   for arm in ('sft', 'online', 'offline'):
-    own = [p for p in lines if p.arm == arm and p.seed == seed]
-    if own:
-      best = max(own, key=lambda point: point.win_rate)
+    near = [p for p in lines if p.arm == arm and p.kl_nats <= largest_kl]
+    if near:
+      best = max(near, key=lambda point: point.win_rate)
       path = root / str(best.per_prompt)
       shown[arm] = points.read_arrays(path, ('tokens',))['tokens']
   count = min(_NUM_SHOWN, len(stored['prompts']))

@@ -32,6 +32,7 @@ def run(
   num_golden_pairs: int = 3000,
   evaluation: Evaluation = DEFAULT,
   kl_range: tuple[float, float] = (2.25, 6.0),
+  caveats: tuple[str, ...] = (),
   num_workers: int | None = None,
 ) -> None:
   """Runs what is missing of a study and writes its report.
@@ -49,6 +50,7 @@ def run(
     num_golden_pairs: see `Study`.
     evaluation: see `Study`.
     kl_range: nats between which online and offline are compared.
+    caveats: sentences for the report: what was tuned on what, say.
     num_workers: processes of one core each; a core is what is there when None,
       and 0 runs everything in this process.
 
@@ -58,7 +60,7 @@ def run(
   study = build.make(
     data, golden, sft, proxy, golden_policy, arms, num_golden_pairs, evaluation
   )
-  root = Path(study_dir)
+  root = Path(study_dir).absolute()
   workers = _workers(num_workers)
   built = {seed: build.build(study, seed) for seed in build.check_seeds(seeds)}
   targets = [stage for tree in built.values() for stage in tree.values()]
@@ -67,7 +69,7 @@ def run(
   found = {
     seed: {name: next(places) for name in tree} for seed, tree in built.items()
   }
-  collect.write(study, found, root, title, kl_range)
+  collect.write(study, found, root, title, kl_range, caveats)
   report.report(study_dir=study_dir)
 
 
