@@ -50,16 +50,19 @@ class MetricsLog:
 def tensorboard(model_dir: pathlib.Path) -> Callable[[int, dict], None]:
   """A writer of TensorBoard scalars, for `MetricsLog.also`.
 
-  Points beyond a restart's step are purged by TensorBoard when it reads the
-  first step written again.
+  It opens its file with the first numbers and says there that all later ones
+  of an earlier start are void: a restart repeats them.
   """
-  import tensorboardX
-
-  writer = tensorboardX.SummaryWriter(
-    str(model_dir / 'tensorboard'), flush_secs=10
-  )
+  writer: Any = None
 
   def write(step: int, numbers: dict[str, float]) -> None:
+    nonlocal writer
+    if writer is None:
+      import tensorboardX
+
+      writer = tensorboardX.SummaryWriter(
+        str(model_dir / 'tensorboard'), purge_step=step, flush_secs=10
+      )
     for name, value in numbers.items():
       writer.add_scalar(name, value, step)
     writer.flush()

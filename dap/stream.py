@@ -122,6 +122,13 @@ class Writer:
     self._file.close()
 
 
+def fingerprint(path: str) -> str:
+  """Names the content of a stream that `read` accepts; '' for no path."""
+  if not path:
+    return ''
+  return pathlib.Path(path, 'records.bin').read_bytes()[-_CHAIN:].hex()
+
+
 def read(folder: pathlib.Path) -> Pairs:
   """The stream as pairs with reference log-probs, in order of training.
 

@@ -117,9 +117,9 @@ def check_mesh(run: Run, mesh: jax.sharding.Mesh) -> None:
   part = run.batch_size // run.num_microbatches
   if part % data:
     raise errors.InputError(
-      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches needs'
-      f' to be divisible by the {data} devices of the data axis, got {part} rows.'
-      ' Change BATCH_SIZE or the mesh.'
+      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches'
+      f' needs to be divisible by the {data} devices of the data axis, got'
+      f' {part} rows. Change BATCH_SIZE or the mesh.'
     )
 
 
@@ -163,7 +163,8 @@ def fit(
     mesh: of devices; the first device when None.
     digest: names the configuration; a checkpoint of another is refused.
     record_stream: keep every on-policy batch.
-    on_checkpoint: called with (step, parameters) after each checkpoint.
+    on_checkpoint: called with (step, parameters) after each checkpoint, and
+      again for the one that a restart goes on from.
     log: where metrics go beside `metrics.jsonl`.
     label: of the progress bar.
 
@@ -190,6 +191,8 @@ def fit(
     recorder = _recorder(run, pairs, model_dir)
     recorder.truncate(loop.step)
   state, behaviour = loop.state, loop.behaviour
+  if loop.step and on_checkpoint is not None:
+    on_checkpoint(loop.step, state.params)  # a kill may have come before it
   with progress.track(label, run.num_steps, start=loop.step) as tick:
     for step in range(loop.step, run.num_steps):
       if run.algorithm.refresh(step):

@@ -9,6 +9,7 @@ SIZES = {
   'corpus.EmbeddedCorpus.num_test': 24,
   'study.run.num_golden_pairs': 48,
   'SEEDS': (3,),
+  'VOCABULARY_SIZE': 300,  # as of files, so that they share programs
   'PROMPT_LENGTH': 10,
   'RESPONSE_LENGTH': 6,
   'BATCH_SIZE': 8,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from dap import errors, partitioning
+from dap import errors, files, partitioning
 from dap.checkpoints import state, t5x
 
 
@@ -39,6 +39,15 @@ def load_params(
     placed,
   )
   return state.restore_params(state.find(folder), template)
+
+
+def fingerprint(path: str) -> str:
+  """Names the content of the checkpoint at `path`; '' where there is none."""
+  if not path:
+    return ''
+  if t5x.is_native(path):
+    return files.fingerprint(Path(path, 'checkpoint'))
+  return files.fingerprint(state.find(path) / 'metadata.json')
 
 
 def require(path: str, what: str, macro: str) -> str:

@@ -39,16 +39,22 @@ by content; training and studies make them too where they are missing.""",
 The gin file chooses the algorithm: sampler, annotator, pairing, passes, loss,
 refresh. A run that was stopped continues from its last checkpoint.""",
     example=f"""dap train {_ONLINE} \\
-    --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1""",
+    --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1 \\
+    --gin.INITIAL_CHECKPOINT_PATH='"out/sft"' \\
+    --gin.ANNOTATOR_CHECKPOINT_PATH='"out/preference_model"'""",
   ),
   'evaluate': Command(
     module='dap.commands.evaluate',
     function='evaluate',
     summary='measure checkpoints: KL, win rate, accuracy as a classifier',
     description="""\
-Appends a line for each checkpoint of a training run to runs.jsonl.""",
+Writes a line for each checkpoint of a training run to its runs.jsonl.""",
     example=f"""dap evaluate {_ONLINE} \\
-    --gin.MODEL_DIR='"out/ipo"'""",
+    --gin_file=gin/commands/evaluate.gin --gin.MODEL_DIR='"out/ipo"' \\
+    --gin.REFERENCE_CHECKPOINT_PATH='"out/sft"' \\
+    --gin.OPPONENT_CHECKPOINT_PATH='"out/golden_policy"' \\
+    --gin.GOLDEN_CHECKPOINT_PATH='"out/golden"' \\
+    --gin.PROXY_CHECKPOINT_PATH='"out/preference_model"'""",
   ),
   'sample': Command(
     module='dap.commands.sample',

@@ -50,7 +50,7 @@ def evaluate(
   """
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
-  run, vocabulary = prepared(run, data, folder)
+  run, vocabulary = prepared(run, data, folder / 'cache')
   policy = run.model
   load.require(golden_checkpoint_path, 'a judge', 'GOLDEN_CHECKPOINT_PATH')
   judges = [

@@ -32,10 +32,16 @@ def sample(
   """
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
-  run, vocabulary = prepared(run, data, folder)
+  cache = _run_folder(folder) / 'cache'
+  run, vocabulary = prepared(run, data, cache)
   params = load.load_params(run.model, folder, devices)
-  shown = sampling.Shown(data, vocabulary, folder / 'cache', num_samples, seed)
+  shown = sampling.shown(data, vocabulary, cache, num_samples, seed)
   print(sampling.text(run.model, params, shown, devices))
+
+
+def _run_folder(folder: Path) -> Path:
+  """The folder of a run, also where one of its checkpoints is given."""
+  return folder.parents[1] if (folder / 'metadata.json').exists() else folder
 
 
 def dry_run(*, model_dir: str, num_samples: int = 10, **others: Any) -> None:

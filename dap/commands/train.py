@@ -8,7 +8,7 @@ import jax
 
 from dap import costs, errors, files, metrics, partitioning, progress, stream
 from dap import train as loop
-from dap.checkpoints import load
+from dap.checkpoints import load, state
 from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
@@ -52,23 +52,27 @@ def train(
   """
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
-  run, vocabulary = prepared(run, data, folder)
-  pairs = (
-    stream.read(Path(stream_path))
-    if stream_path
-    else _pairs(data, split, vocabulary, folder)
-  )
-  loop.check(run, pairs, devices)
-  params = _params(
-    run,
-    devices,
+  loop.check_mesh(run, devices)
+  paths = (
     initial_checkpoint_path,
     reference_checkpoint_path,
     annotator_checkpoint_path,
   )
-  digest = values.digest((run, data, split, record_stream))
-  shown = sampling.Shown(data, vocabulary, folder / 'cache', num_shown)
-  files.write_json(folder / 'configuration.json', values.describe(run))
+  params = _params(run, devices, *paths)
+  cache = folder / 'cache'
+  run, vocabulary = prepared(run, data, cache)
+  pairs = (
+    stream.read(Path(stream_path))
+    if stream_path
+    else _pairs(data, split, vocabulary, cache)
+  )
+  content = (*map(load.fingerprint, paths), stream.fingerprint(stream_path))
+  digest = values.digest((run, data, split, record_stream, content))
+  write_samples = None
+  if isinstance(run.model, Policy) and num_shown > 0:
+    shown = sampling.shown(data, vocabulary, cache, num_shown)
+    write_samples = _sample_writer(run, shown, folder, devices)
+  _keep_configuration(run, folder)
   loop.fit(
     run,
     pairs,
@@ -77,7 +81,7 @@ def train(
     mesh=devices,
     digest=digest,
     record_stream=record_stream,
-    on_checkpoint=_sample_writer(run, shown, folder, devices),
+    on_checkpoint=write_samples,
     log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
     label=folder.name,
   )
@@ -95,6 +99,7 @@ def dry_run(
   """Prints parameters, memory and time; reads no data and trains nothing."""
   del others
   devices = partitioning.mesh(mesh)
+  loop.check_mesh(run, devices)
   lengths = data.prompt_length, data.response_length
   print(cost_lines(run, devices, *lengths))
   print(f'would write to: {model_dir}')
@@ -120,13 +125,13 @@ def cost_lines(
   )
 
 
-def prepared(run: loop.Run, data: PairData, folder: Path) -> tuple[Any, Any]:
+def prepared(run: loop.Run, data: PairData, cache: Path) -> tuple[Any, Any]:
   """The run with its policy's vocabulary filled in, and the vocabulary.
 
   Raises:
     errors.InputError: the vocabulary does not fit the model.
   """
-  vocabulary = data.trained_vocabulary(folder / 'cache')
+  vocabulary = data.trained_vocabulary(cache)
   vocabulary_lib.fits(vocabulary, run.model.config.vocab_size)
   if isinstance(run.model, Policy) and run.model.vocabulary_size is None:
     model = dataclasses.replace(run.model, vocabulary_size=vocabulary.size)
@@ -134,12 +139,12 @@ def prepared(run: loop.Run, data: PairData, folder: Path) -> tuple[Any, Any]:
   return run, vocabulary
 
 
-def _pairs(data: PairData, split: str, vocabulary: Any, folder: Path) -> Pairs:
+def _pairs(data: PairData, split: str, vocabulary: Any, cache: Path) -> Pairs:
   if split not in sources.SPLITS:
     raise errors.InputError(
       f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
     )
-  found = data.prepare(split, vocabulary, folder / 'cache')
+  found = data.prepare(split, vocabulary, cache)
   progress.say(found.report)
   return found.pairs()
 
@@ -166,14 +171,19 @@ def _params(
   return loop.Params(start, anchor, judge)
 
 
+def _keep_configuration(run: loop.Run, folder: Path) -> None:
+  """Writes what is trained, unless a training has begun: it may be another."""
+  if state.newest(folder / 'checkpoints') is None:
+    files.write_json(folder / 'configuration.json', values.describe(run))
+
+
 def _sample_writer(
   run: loop.Run, shown: sampling.Shown, folder: Path, mesh: Any
-) -> loop.Hook | None:
-  if not isinstance(run.model, Policy) or shown.count < 1:
-    return None
-
+) -> loop.Hook:
   def write(step: int, params: Any) -> None:
-    text = sampling.text(run.model, params, shown, mesh)
-    files.write_atomically(folder / 'samples' / f'step_{step}.txt', text)
+    path = folder / 'samples' / f'step_{step}.txt'
+    if not path.exists():  # a restart asks again for what stood before it
+      text = sampling.text(run.model, params, shown, mesh)
+      files.write_atomically(path, text)
 
   return write

@@ -9,38 +9,40 @@ from dap.evaluation import points
 
 
 class Shown(NamedTuple):
-  """Whose prompts are answered: `count` of a data set's held-out prompts."""
+  """Prompts to answer, and what turns ids into text."""
 
-  data: PairData
+  asked: points.Questions
   vocabulary: Any
-  cache_dir: Path
-  count: int
-  seed: int = 0
+  length: int
+  settings: points.Evaluation
 
 
-def text(
-  policy: Any,
-  params: Any,
-  shown: Shown,
-  mesh: Any,
-  settings: points.Evaluation | None = None,
-) -> str:
-  """Prompts with one sampled response each, under headings.
+def shown(
+  data: PairData, vocabulary: Any, cache_dir: Path, count: int, seed: int = 0
+) -> Shown:
+  """`count` held-out prompts of a data set.
 
   Training prompts stand in where a data set has no held-out ones.
+
+  Raises:
+    errors.InputError: the data has a mistake.
   """
-  settings = settings or points.Evaluation(seed=shown.seed)
-  data, vocabulary = shown.data, shown.vocabulary
-  held_out = data.prepare('test', vocabulary, shown.cache_dir)
+  held_out = data.prepare('test', vocabulary, cache_dir)
   if not len(held_out):
-    held_out = data.prepare('train', vocabulary, shown.cache_dir)
-  asked = points.questions(held_out.pairs(), shown.count, settings.seed)
+    held_out = data.prepare('train', vocabulary, cache_dir)
+  asked = points.questions(held_out.pairs(), count, seed)
+  settings = points.Evaluation(seed=seed, batch_size=min(count, 128))
+  return Shown(asked, vocabulary, data.response_length, settings)
+
+
+def text(policy: Any, params: Any, shown: Shown, mesh: Any) -> str:
+  """The prompts with one sampled response each, under headings."""
   tokens = points.answers(
-    policy, params, asked, data.response_length, settings, mesh
+    policy, params, shown.asked, shown.length, shown.settings, mesh
   )
   return '\n'.join(
-    _entry(number, vocabulary, *row)
-    for number, row in enumerate(zip(asked.prompts, tokens), start=1)
+    _entry(number, shown.vocabulary, *row)
+    for number, row in enumerate(zip(shown.asked.prompts, tokens), start=1)
   )
 
 

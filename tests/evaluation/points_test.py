@@ -4,8 +4,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-
 import tiny
+
 from dap import collectors, errors, estimators, partitioning
 from dap.evaluation import points
 
@@ -179,9 +179,7 @@ def test_intervals_of_repeated_prompts_go_by_prompt():
   few = points.questions(tiny.pairs(6, seed=1), 24, seed=0)
   fixed = fixed_for(SETTINGS)
   opponent = answers(REFERENCE, few, slot=2)
-  fixed = fixed._replace(
-    win_questions=few, opponent=opponent, kl_questions=few
-  )
+  fixed = fixed._replace(win_questions=few, opponent=opponent, kl_questions=few)
   point, arrays = evaluate(TRAINED, fixed)
   wins = estimators.sign_rule_wins(arrays['golden_p_ab'], arrays['golden_p_ba'])
   means = points.by_prompt(arrays['prompt_ids'], wins)

@@ -19,7 +19,9 @@ def derived(query, key, value, bias, mask):
 
 @pytest.mark.parametrize('bias', [BIAS, None], ids=['bias', 'no bias'])
 @pytest.mark.parametrize(
-  'mask', [MASK, MASK[:, :, :1], MASK.at[0].set(False)], ids=str
+  'mask',
+  [MASK, MASK[:, :, :1], MASK.at[0].set(False)],
+  ids=['any', 'memory', 'none in row 0'],
 )
 def test_the_written_gradient_is_the_derived_one(bias, mask):
   def read(function):
@@ -52,6 +54,20 @@ def test_equal_keys_share_attention():
   attended = attention.attend(QUERY, key, VALUE, None, mask)
   mean = jnp.broadcast_to(VALUE.mean(2, keepdims=True), SHAPE)
   np.testing.assert_allclose(attended, mean, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_keys_that_lie_transposed_are_read_alike(dtype):
+  query, key, value = (x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE))
+  mask = MASK[:, :, :1]
+  ours = attention.attend_transposed(
+    query, key.swapaxes(2, 3), value, mask, dtype
+  )
+  theirs = attention.attend(
+    query.astype(dtype), key.astype(dtype), value, None, mask
+  )
+  assert ours.dtype == theirs.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(ours, theirs)
 
 
 def test_bfloat16_queries_keep_their_dtype():

@@ -34,6 +34,26 @@ def test_relative_bias_is_t5x_s(stack, length):
   )
 
 
+def test_projections_and_their_gradients_are_plain_matmuls():
+  keys = jax.random.split(jax.random.key(0), 4)
+  x = jax.random.normal(keys[0], (2, 3, 5))
+  first, second = (jax.random.normal(key, (5, 4)) for key in keys[1:3])
+  read = jax.random.normal(keys[3], (2, 3, 4))
+
+  def total(product):
+    def of(x, first, second):
+      y, z = product(x, first, second)
+      return jnp.sum(read * y + jnp.square(z))
+
+    return jax.value_and_grad(of, (0, 1, 2))(x, first, second)
+
+  ours = total(t5_layers.project)
+  theirs = total(lambda x, *kernels: [x @ kernel for kernel in kernels])
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), ours, theirs
+  )
+
+
 def test_rms_norm_divides_by_the_root_mean_square():
   x = jnp.array([[3.0, 4.0, 0.0, 0.0]])  # mean square 25 / 4, root 2.5
   norm = t5_layers.RMSNorm(4, 'float32')

@@ -109,6 +109,7 @@ def test_gradients_are_t5x_s():
   close('grad_global_norm', np.sqrt(squares))
 
 
+@jax.jit
 def stepwise_logits(inputs, prompts):
   encoded = t5.apply(parity.CONFIG, parity.params(), 'encode', prompts)
   cache = t5.apply(
@@ -143,7 +144,10 @@ def test_cached_decoding_gives_t5x_s_logits_and_those_of_teacher_forcing():
 def test_greedy_decoding_gives_t5x_s_tokens_and_scores():
   prompts = parity.batch()[0]
   keys = jax.random.split(jax.random.key(0), len(prompts))
-  responses = POLICY.sample(
+  sample = jax.jit(
+    POLICY.sample, static_argnames=('num_samples', 'length', 'choose')
+  )
+  responses = sample(
     parity.params(), prompts, keys, num_samples=1, length=10, choose=Greedy()
   )
   np.testing.assert_array_equal(
@@ -154,7 +158,7 @@ def test_greedy_decoding_gives_t5x_s_tokens_and_scores():
 
 def test_pair_and_single_scores_agree():
   prompts, _, targets = parity.batch()
-  pair = POLICY.pair_log_probs(
+  pair = jax.jit(POLICY.pair_log_probs)(
     parity.params(), prompts, Pair(targets, targets[::-1])
   )
   close('score/token_logprob', pair.chosen)

@@ -1,0 +1,88 @@
+import shutil
+
+import numpy as np
+import pytest
+import tiny_commands as tiny
+
+from dap.study import points
+
+EVALUATION = {
+  'points.Evaluation.num_prompts': 16,
+  'points.Evaluation.num_kl_prompts': 12,
+  'points.Evaluation.num_pairs': 8,
+  'points.Evaluation.batch_size': 8,
+  # The golden model is the proxy itself.
+  'golden/t5.T5Config.emb_dim': 16,
+  'golden/t5.T5Config.num_heads': 2,
+  'golden/t5.T5Config.mlp_dim': 32,
+}
+
+
+def evaluate(runs, folder, *others, **changes):
+  paths = {
+    'REFERENCE_CHECKPOINT_PATH': runs / 'sft',
+    'OPPONENT_CHECKPOINT_PATH': runs / 'sft',
+    'GOLDEN_CHECKPOINT_PATH': runs / 'judge',
+    'PROXY_CHECKPOINT_PATH': runs / 'judge',
+  }
+  tiny.dap(
+    'evaluate',
+    'online_ipo',
+    folder,
+    '--gin_file=gin/commands/evaluate.gin',
+    *others,
+    **{name: str(path) for name, path in paths.items()},
+    **EVALUATION,
+    **changes,
+  )
+
+
+@pytest.fixture(scope='module')
+def evaluated(runs, tmp_path_factory):
+  """The online run, its two checkpoints evaluated."""
+  folder = tmp_path_factory.mktemp('evaluated') / 'online'
+  shutil.copytree(runs / 'online', folder)
+  evaluate(runs, folder)
+  return folder
+
+
+def test_every_checkpoint_is_a_point_with_its_arrays(evaluated):
+  found = points.read(evaluated / 'runs.jsonl')
+  assert [point.step for point in found] == [3, 6]
+  for point in found:
+    assert (point.run, point.algorithm, point.arm) == (
+      'online', 'online_ipo', 'online',
+    )  # fmt: skip
+    assert (point.lr, point.beta, point.seed) == (5e-4, 0.05, 0)
+    assert 0 < point.kl_nats < 1
+    assert point.win_rate == point.proxy_win_rate  # one model judges as both
+    arrays = points.read_arrays(
+      evaluated / str(point.per_prompt), ('kl', 'tokens', 'golden_p_ab')
+    )
+    assert arrays['kl'].shape == (12,) and arrays['tokens'].shape == (16, 6)
+    assert point.kl_nats == pytest.approx(np.mean(arrays['kl']), rel=1e-5)
+  assert found[0].kl_nats < found[1].kl_nats  # it moves away from the start
+
+
+def test_a_second_evaluation_gives_the_same_bytes(runs, evaluated):
+  before = (evaluated / 'runs.jsonl').read_bytes()
+  evaluate(runs, evaluated)
+  assert (evaluated / 'runs.jsonl').read_bytes() == before
+
+
+def test_a_run_that_has_not_moved_has_no_kl(runs, tmp_path):
+  """The SFT policy as a run of its own, against itself."""
+  folder = tmp_path / 'online'
+  shutil.copytree(runs / 'sft' / 'checkpoints', folder / 'checkpoints')
+  evaluate(runs, folder)
+  (point,) = points.read(folder / 'runs.jsonl')
+  assert point.kl_nats == 0 and point.classification_accuracy == 0.5
+
+
+def test_a_dry_run_names_the_checkpoints_and_writes_nothing(
+  runs, capsys, tmp_path
+):
+  folder = shutil.copytree(runs / 'online', tmp_path / 'online')
+  evaluate(runs, folder, '--dry_run')
+  assert 'would evaluate 2 checkpoints' in capsys.readouterr().out
+  assert not (folder / 'runs.jsonl').exists()

@@ -1,0 +1,167 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny_commands as tiny
+
+from dap import stream
+from dap.checkpoints import state
+from dap.evaluation import sample
+
+
+def metrics(folder):
+  text = (folder / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def arrays(folder):
+  """All arrays of the newest parameters, by name."""
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    tree = checkpointer.restore(state.find(folder) / 'params')
+  return {name: np.asarray(leaf) for name, leaf in state.names(tree).items()}
+
+
+def equal(first, second):
+  one, other = arrays(first), arrays(second)
+  return one.keys() == other.keys() and all(
+    np.array_equal(one[name], other[name]) for name in one
+  )
+
+
+def test_a_training_leaves_what_a_reader_and_a_restart_need(runs):
+  folder = runs / 'online'
+  names = {entry.name for entry in folder.iterdir()}
+  assert names == {
+    'cache', 'checkpoints', 'configuration.json', 'metrics.jsonl', 'samples',
+    'stream', 'tensorboard',
+  }  # fmt: skip
+  assert state.steps(folder / 'checkpoints') == [3, 6]
+  lines = metrics(folder)
+  assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
+  assert lines[0]['loss'] == pytest.approx(0.25, abs=1e-5)  # at the reference
+  text = (folder / 'samples' / 'step_6.txt').read_text()
+  assert (
+    text.startswith('--- 1 ---\nprompt:\n') and text.count('response:') == 4
+  )
+  configuration = json.loads((folder / 'configuration.json').read_text())
+  assert configuration['num_steps'] == 6
+  assert list((folder / 'tensorboard').glob('events.*'))
+
+
+def test_a_dry_run_prints_the_costs_and_writes_nothing(tmp_path, capsys):
+  tiny.dap('train', 'sft', tmp_path / 'run', '--dry_run')
+  printed = capsys.readouterr().out
+  # Embedding and head 2 * 140 * 16; attention 12 * 256; MLPs 2 * 3 * 16 * 32;
+  # norms 7 * 16; biases 2 * 2 * 32.
+  assert 'parameters: 10,864' in printed
+  assert 'memory of the update: ' in printed and ' KiB on each of 1' in printed
+  assert 'for 10 steps' in printed
+  assert 'learning_rate: 0.003' in printed  # the resolved configuration
+  assert f'would write to: {tmp_path / "run"}' in printed
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_second_start_trains_nothing_more(runs):
+  folder = runs / 'sft'
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('checkpoint_*')}
+  lines = metrics(folder)
+  tiny.dap('train', 'sft', folder)
+  assert metrics(folder) == lines
+  assert before == {
+    p: p.stat().st_mtime_ns for p in folder.rglob('checkpoint_*')
+  }
+
+
+def test_an_interrupted_training_ends_as_if_it_had_not_been(
+  runs, tmp_path, monkeypatch, capsys
+):
+  folder = tmp_path / 'online'
+  words = ('train', 'online_ipo', folder, *tiny.starts(runs))
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(sample, 'text', interrupt)
+    with pytest.raises(SystemExit, match='130'):
+      tiny.dap(*words, RECORD_STREAM=True)
+  assert 'The same command continues' in capsys.readouterr().err
+  assert state.steps(folder / 'checkpoints') == [3]
+  tiny.dap(*words, RECORD_STREAM=True)
+  streams = [
+    run / 'stream' / 'records.bin' for run in (folder, runs / 'online')
+  ]
+  assert streams[0].read_bytes() == streams[1].read_bytes()
+  assert metrics(folder) == metrics(runs / 'online')
+  assert equal(folder, runs / 'online')
+  assert (folder / 'samples' / 'step_3.txt').exists()
+
+
+def test_samples_that_a_kill_left_out_are_written_by_the_restart(
+  runs, tmp_path
+):
+  folder = shutil.copytree(runs / 'sft', tmp_path / 'sft')
+  path = folder / 'samples' / 'step_10.txt'
+  text = path.read_text()
+  path.unlink()
+  tiny.dap('train', 'sft', folder)
+  assert path.read_text() == text
+
+
+def test_training_on_the_stream_repeats_the_run_that_recorded_it(
+  runs, tmp_path
+):
+  tiny.dap(
+    'train',
+    'online_ipo',
+    tmp_path / 'replay',
+    '--gin_file=gin/samplers/stream.gin',
+    f'--gin.STREAM_PATH={str(runs / "online" / "stream")!r}',
+    *tiny.starts(runs),
+  )
+  assert equal(tmp_path / 'replay', runs / 'online')
+  assert metrics(tmp_path / 'replay') == metrics(runs / 'online')
+  assert not (tmp_path / 'replay' / 'stream').exists()
+
+
+def test_the_stream_holds_both_samples_of_every_prompt(runs):
+  rows = stream.read_rows(runs / 'online' / 'stream')
+  assert len(rows) == 6 * 8
+  assert np.all(rows['p_ab'] + rows['p_ba'] == pytest.approx(1, abs=1e-6))
+
+
+def test_the_behaviour_policy_can_lag_behind(runs, tmp_path):
+  tiny.dap(
+    'train',
+    'online_ipo',
+    tmp_path,
+    '--gin_file=gin/refresh/never.gin',
+    *tiny.starts(runs),
+    RECORD_STREAM=True,
+  )
+  ours = stream.read_rows(tmp_path / 'stream')
+  on_policy = stream.read_rows(runs / 'online' / 'stream')
+  first = ours['step'] == 0
+  for name in ('chosen', 'rejected', 'reference_chosen'):
+    np.testing.assert_array_equal(ours[name][first], on_policy[name][first])
+  assert not equal(tmp_path, runs / 'online')
+
+
+@pytest.mark.parametrize('loss', ['dpo', 'cdpo', 'hinge', 'best_of_two'])
+def test_a_part_replaces_the_loss(runs, tmp_path, loss):
+  tiny.dap(
+    'train',
+    'offline_ipo',
+    tmp_path / loss,
+    f'--gin_file=gin/losses/{loss}.gin',
+    f'--gin.INITIAL_CHECKPOINT_PATH={str(runs / "sft")!r}',
+    OFFLINE_STEPS=1,
+    OFFLINE_SAVE_STEPS=(),
+  )
+  (line,) = metrics(tmp_path / loss)
+  # At the reference: log 2, 1 of the hinge; likelihood is near 5 nats a token.
+  low, high = {'hinge': (1, 1), 'best_of_two': (5, 60)}.get(loss, (0.69, 0.7))
+  assert low - 1e-5 <= line['loss'] <= high + 1e-5

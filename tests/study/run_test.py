@@ -1,0 +1,240 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+import tiny_study
+from dap import files, main
+from dap.commands import COMMANDS, run
+from dap.data import corpus
+from dap.study import artefacts, build, points
+from dap.study import run as study
+
+
+def dap_study(folder, *others, **changes):
+  main.main(tiny_study.argv(folder, *others, **changes))
+
+
+def stages_run(folder):
+  return [line['stage'] for line in files.read_json_lines(folder / 'costs.jsonl')]
+
+
+def planned(folder, *others, **changes):
+  """The jobs of a study by the names of their stages, without running."""
+  words = tiny_study.argv(folder, *others, **changes)
+  files_given, overrides = main._take_overrides(words[1:])
+  files_given = [word.removeprefix('--gin_file=') for word in files_given]
+  given = run.configure(COMMANDS['study'], files_given, overrides, COMMANDS)
+  named = {name: given[name] for name in build.Study.__annotations__}
+  made = build.make(**named)
+  jobs = study.planned(made, build.check_seeds(given['seeds']), folder, 0)
+  return {job.stage.name: job for job in jobs}
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('study')
+  dap_study(folder)
+  return folder
+
+
+def test_both_arms_are_in_the_results_with_all_their_checkpoints(whole):
+  found = points.read(whole / 'runs.jsonl')
+  steps = {
+    'sft': [0],
+    'golden_policy': [4],
+    'online_ipo_0': [3, 6],
+    'online_ipo_1': [3, 6],
+    'offline_ipo_0': [2, 4, 6],
+    'offline_ipo_1': [2, 4, 6],
+  }
+  by_run = {
+    name: [point.step for point in found if point.run == name] for name in steps
+  }
+  assert by_run == steps and len(found) == 12
+  assert {point.arm for point in found} == {
+    'online', 'offline', 'sft', 'golden',
+  }  # fmt: skip
+  settings = {(p.run, p.lr, p.beta) for p in found if p.arm == 'online'}
+  assert settings == {('online_ipo_0', 1e-2, 0.1), ('online_ipo_1', 1e-2, 0.03)}
+
+
+def test_every_line_has_the_schema(whole):
+  for line in tiny_study.lines(whole):
+    assert list(line) == ['schema', *points.Point._fields]
+    assert line['schema'] == 1 and line['seed'] == 3
+    assert None not in (line['hidden_utility'], line['kl_sem'])
+    arrays = points.read_arrays(
+      whole / line['per_prompt'],
+      ('prompt_ids', 'golden_p_ab', 'golden_p_ba', 'kl', 'tokens'),
+    )
+    assert arrays['tokens'].shape == (32, 6) and arrays['kl'].shape == (16,)
+    np.testing.assert_allclose(
+      arrays['golden_p_ab'] + arrays['golden_p_ba'], 1, atol=1e-6
+    )
+
+
+def test_the_start_is_the_reference_and_training_leaves_it(whole):
+  lines = {(line['run'], line['step']): line for line in tiny_study.lines(whole)}
+  sft = lines['sft', 0]
+  assert sft['kl_nats'] == 0 and sft['classification_accuracy'] == 0.5
+  for name in ('online_ipo_0', 'offline_ipo_0'):
+    assert lines[name, 6]['kl_nats'] > 0
+
+
+def test_all_checkpoints_answer_the_same_prompts(whole):
+  asked = [
+    points.read_arrays(whole / line['per_prompt'], ('prompt_ids', 'samples'))
+    for line in tiny_study.lines(whole)
+  ]
+  for name in ('prompt_ids', 'samples'):
+    for arrays in asked[1:]:
+      np.testing.assert_array_equal(arrays[name], asked[0][name])
+  assert min(asked[0]['prompt_ids']) >= 10_000_000  # held out
+  assert max(asked[0]['samples']) == 1  # 24 prompts for 32 questions
+
+
+def test_the_report_is_written(whole):
+  for name in ('report.html', 'report.md', 'frontier.png', 'frontier.svg'):
+    assert (whole / name).stat().st_size > 1000
+  summary = json.loads((whole / 'study.json').read_text())
+  assert summary['seeds'] == [3]
+  assert 0 <= summary['golden']['value'] <= 1
+  assert summary['sft']['loss'] > 0 and summary['sft']['unigram_loss'] > 0
+  assert summary['golden_pairs']['train']['pairs'] == 48
+  assert len(summary['samples']) >= 3
+
+
+def test_a_second_start_runs_nothing(whole):
+  before = stages_run(whole), (whole / 'runs.jsonl').read_bytes()
+  dap_study(whole)
+  assert (stages_run(whole), (whole / 'runs.jsonl').read_bytes()) == before
+  assert not list((whole / 'stages').glob('*.partial'))
+
+
+def test_a_relative_folder_will_do(whole, monkeypatch):
+  monkeypatch.chdir(whole.parent)
+  before = stages_run(whole)
+  dap_study(whole.name)
+  assert stages_run(whole) == before
+
+
+# By stage name: what a change of one binding does again.
+SFT_ON = 'sft|sft_loss|golden_policy|opponent|on.*|off.*|evaluate_.*'
+AGAIN = {
+  'TITLE': ('other', ''),
+  'ONLINE_SETTINGS': (((1e-2, 0.5), (1e-2, 0.03)), 'online_ipo_0|.*line_ipo_0'),
+  'OFFLINE_STEPS': (7, '(evaluate_)?offline_ipo_.'),
+  'OFFLINE_SAVE_STEPS': ((3,), '(evaluate_)?offline_ipo_.'),
+  'PROXY_STEPS': (9, 'proxy|proxy_accuracy|online_.*|evaluate_.*'),
+  'SFT_STEPS': (11, SFT_ON),
+  'golden_policy/train.Run.num_steps': (5, 'golden_policy|opponent|evaluate_.*'),
+  'points.Evaluation.num_pairs': (8, 'opponent|evaluate_.*'),
+  'study.run.num_golden_pairs': (
+    40, 'relabel|proxy.*|golden_policy|opponent|o(n|ff)line.*|evaluate_.*',
+  ),
+  'BATCH_SIZE': (4, '(?!data).*'),
+  'RESPONSE_LENGTH': (5, '.*'),
+  'SEEDS': ((4,), '.*'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', AGAIN)
+def test_a_changed_binding_does_again_what_depends_on_it(tmp_path, name):
+  value, expected = AGAIN[name]
+  if name == 'ONLINE_SETTINGS':
+    expected = '(evaluate_)?online_ipo_0'
+  before, after = planned(tmp_path), planned(tmp_path, **{name: value})
+  assert before.keys() == after.keys()
+  changed = {n for n in before if before[n].key != after[n].key}
+  assert changed == {n for n in before if re.fullmatch(expected, n)}
+
+
+def test_the_names_of_stages_do_not_depend_on_where_things_are(tmp_path):
+  here, there = planned(tmp_path / 'a'), planned(tmp_path / 'b')
+  assert {n: job.key for n, job in here.items()} == {
+    n: job.key for n, job in there.items()
+  }
+
+
+def test_a_changed_binding_runs_only_that(whole):
+  before = stages_run(whole)
+  settings = ((1e-2, 0.1), (1e-2, 0.3))
+  dap_study(whole, ONLINE_SETTINGS=settings)
+  assert sorted(stages_run(whole)[len(before) :]) == [
+    'evaluate_online_ipo_1', 'online_ipo_1',
+  ]  # fmt: skip
+  betas = {line['beta'] for line in tiny_study.lines(whole)}
+  assert 0.3 in betas and 0.03 not in betas
+  dap_study(whole)  # all of the first study is still there
+  assert len(stages_run(whole)) == len(before) + 2
+
+
+def test_a_dry_run_lists_the_stages_and_their_costs(whole, capsys, tmp_path):
+  few = {'ONLINE_SETTINGS': ((1e-2, 0.1),), 'OFFLINE_SETTINGS': ((1e-2, 0.1),)}
+  dap_study(tmp_path / 'new', '--dry_run', **few)
+  printed = capsys.readouterr().out
+  assert '15 of 15 stages to run on 1 processes' in printed
+  assert re.search(r'golden: [\d,]+ parameters; update \d.* KiB; 12 steps', printed)
+  assert not (tmp_path / 'new').exists()
+
+
+def test_a_stage_that_was_changed_by_hand_is_refused(whole, capsys):
+  place = artefacts.folder
+  del place
+  (folder,) = (whole / 'stages').glob('sft_loss-*')
+  path = folder / 'summary.json'
+  text = path.read_text()
+  try:
+    path.write_text(text + ' ')
+    with pytest.raises(SystemExit, match='2'):
+      dap_study(whole)
+    assert 'was changed after it was finished' in capsys.readouterr().err
+  finally:
+    path.write_text(text)
+
+
+# Data of the user's own
+
+
+def rows(split, count):
+  return corpus.EmbeddedCorpus(7, count, 0, count).load(split)
+
+
+def jsonl(row):
+  return {key: row[key] for key in ('prompt', 'chosen', 'rejected')}
+
+
+def dialogue(row):
+  start = f'\n\nHuman: {row["prompt"]}\n\nAssistant: '
+  return {key: start + row[key] for key in ('chosen', 'rejected')}
+
+
+@pytest.mark.parametrize(('part', 'form'), [('jsonl', jsonl), ('hh', dialogue)])
+def test_the_same_study_runs_on_files(tmp_path, part, form):
+  sizes = {'train': 80, 'test': 24}
+  for split, count in sizes.items():
+    files.append_json_lines(
+      tmp_path / f'{split}.jsonl', [form(row) for row in rows(split, count)]
+    )
+  folder = tmp_path / 'study'
+  words = tiny_study.argv(
+    folder,
+    f'--gin_file=gin/data/{part}.gin',
+    without=[name for name in tiny_study.SIZES if 'Corpus' in name],
+    TRAIN_FILE=str(tmp_path / 'train.jsonl'),
+    TEST_FILE=str(tmp_path / 'test.jsonl'),
+    ONLINE_SETTINGS=((1e-2, 0.1),),
+    OFFLINE_SETTINGS=((1e-2, 0.1),),
+  )
+  main.main(words)
+  found = points.read(folder / 'runs.jsonl')
+  assert {point.arm for point in found} == {'online', 'offline', 'sft', 'golden'}
+  assert all(point.hidden_utility is None for point in found)
+  summary = json.loads((folder / 'study.json').read_text())
+  assert summary['baselines'].keys() >= {'choose_longer', 'bag_of_bigrams'}
+  assert summary['golden']['count'] == 24
+  assert 'examples' in summary['data_reports']['train']
+  (data,) = (folder / 'stages').glob('data-*')
+  assert (data / 'vocabulary.model').exists()
