@@ -2,7 +2,6 @@
 
 from dap import files
 
-ARMS = 2  # runs of each arm
 SIZES = {
   'corpus.EmbeddedCorpus.num_train': 80,
   'corpus.EmbeddedCorpus.num_stress': 16,
@@ -10,7 +9,7 @@ SIZES = {
   'study.run.num_golden_pairs': 48,
   'SEEDS': (3,),
   'VOCABULARY_SIZE': 300,  # as of files, so that they share programs
-  'PROMPT_LENGTH': 10,
+  'PROMPT_LENGTH': 24,
   'RESPONSE_LENGTH': 6,
   'BATCH_SIZE': 8,
   't5.T5Config.emb_dim': 16,
@@ -42,15 +41,24 @@ SIZES = {
 }
 
 
-def argv(study_dir, *others, command='study', without=(), **changes):
+def argv(study_dir, *others, without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
   sizes = {k: v for k, v in {**SIZES, **changes}.items() if k not in without}
   return [
-    command,
+    'study',
     '--gin_file=configs/studies/gap.gin',
     f'--gin.STUDY_DIR={str(study_dir)!r}',
     *(f'--gin.{name}={value!r}' for name, value in sizes.items()),
     *others,
+  ]
+
+
+def report_argv(study_dir):
+  """The words of `dap report`."""
+  return [
+    'report',
+    '--gin_file=configs/studies/gap.gin',
+    f'--gin.STUDY_DIR={str(study_dir)!r}',
   ]
 
 

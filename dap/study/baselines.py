@@ -39,6 +39,8 @@ def bigram_wins(train: Pairs, test: Pairs) -> np.ndarray:
   from scipy import optimize
 
   features = _difference(train)
+  seen = np.flatnonzero(features.getnnz(axis=0))  # all other weights stay 0
+  features = features[:, seen]
 
   def objective(weights):
     margin = features @ weights
@@ -49,10 +51,10 @@ def bigram_wins(train: Pairs, test: Pairs) -> np.ndarray:
     return value, gradient
 
   fitted = optimize.minimize(
-    objective, np.zeros(_BUCKETS), jac=True, method='L-BFGS-B',
+    objective, np.zeros(len(seen)), jac=True, method='L-BFGS-B',
     options={'maxiter': 100},
   )  # fmt: skip
-  return 0.5 * (1 + np.sign(_difference(test) @ fitted.x))
+  return 0.5 * (1 + np.sign(_difference(test)[:, seen] @ fitted.x))
 
 
 def _difference(pairs: Pairs) -> Any:

@@ -48,7 +48,8 @@ class Peak(NamedTuple):
 def curves(points: Sequence[Point], folder: Path) -> Curves:
   """The checkpoints of each arm and seed with their wins by prompt.
 
-  Points without arrays and points at a KL of 0 are left out.
+  Points without arrays and points at a KL of 0 are left out, and seeds with so
+  few prompts that one of their halves has none.
   """
   found: Curves = {}
   for arm in ARMS:
@@ -61,8 +62,11 @@ def curves(points: Sequence[Point], folder: Path) -> Curves:
         and point.per_prompt
         and point.kl_nats > 0
       ]
-      if chosen:
-        found.setdefault(arm, {})[seed] = _curve(chosen, folder)
+      if not chosen:
+        continue
+      curve = _curve(chosen, folder)
+      if curve.selection_wins.shape[1] and curve.test_wins.shape[1]:
+        found.setdefault(arm, {})[seed] = curve
   return found
 
 

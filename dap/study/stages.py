@@ -83,12 +83,12 @@ class Point:
 
   Attributes:
     judging: shared by all runs of a seed.
-    source: of the data; scores hidden utility where it can.
+    data: whose source scores hidden utility where it can.
     save_steps: checkpoints to evaluate; empty evaluates the newest alone.
   """
 
   judging: Judging
-  source: Any
+  data: datasets.PairData
   save_steps: tuple[int, ...] = ()
 
 
@@ -110,6 +110,12 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
     if 'chosen_utility' in rows[0]:
       truth = [r['chosen_utility'] - r['rejected_utility'] for r in rows]
       np.save(work / f'{split}_truth.npy', truth)
+      texts = dict(
+        zip(prepared.prompt_ids.tolist(), (r['prompt'] for r in rows))
+      )
+      files.write_json(
+        work / f'{split}_prompts.json', [texts[i] for i in range(len(texts))]
+      )
   missing = [split for split in ('train', 'test') if split not in splits]
   if missing:
     raise errors.InputError(
@@ -340,12 +346,12 @@ def evaluate(config: Point, inputs: Folders, work: Path) -> None:
 
 def _utility(config: Point, inputs: Folders, arrays: dict) -> float | None:
   """Mean hidden utility of the answers, for data that have one."""
-  score = getattr(config.source, 'utilities', None)
+  score = getattr(config.data.source, 'utilities', None)
   if score is None:
     return None
-  vocabulary = config.source.vocabulary()
-  with np.load(inputs['opponent'] / 'responses.npz') as stored:
-    prompts = [vocabulary.decode(row) for row in stored['prompts']]
+  whole = files.read_json(inputs['data'] / 'test_prompts.json')
+  prompts = [whole[number - TEST_PROMPTS] for number in arrays['prompt_ids']]
+  vocabulary = vocabulary_of(config.data, inputs['data'])
   tokens = arrays['tokens']
   texts = [vocabulary.decode(row) for row in tokens]
   each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())

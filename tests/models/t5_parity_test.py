@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import traverse_util
 from dap.models import t5
 from dap.models.policy import Policy
 from dap.records import Pair
+from dap.sampling import decode
 from dap.sampling.choose import Greedy
 
 POLICY = Policy(parity.CONFIG)
@@ -141,7 +143,50 @@ def test_cached_decoding_gives_t5x_s_logits_and_those_of_teacher_forcing():
   np.testing.assert_allclose(logits[REAL], taught[REAL], rtol=0, atol=1e-5)
 
 
-def test_greedy_decoding_gives_t5x_s_tokens_and_scores():
+@functools.partial(jax.jit, static_argnums=1)
+def greedy(prompts, eos_id):
+  parameters = parity.params()
+  encoded = t5.apply(parity.CONFIG, parameters, 'encode', prompts)
+  cache = t5.apply(
+    parity.CONFIG,
+    parameters,
+    'prefill',
+    encoded,
+    prompts,
+    num_samples=1,
+    length=10,
+  )
+
+  def step(cache, tokens, index):
+    hidden, cache = t5.apply(
+      parity.CONFIG, parameters, 'decode_step', cache, tokens, index
+    )
+    return hidden @ parameters['decoder']['logits_dense']['kernel'], cache
+
+  keys = jax.random.split(jax.random.key(0), len(prompts))
+  return decode.sample(
+    step,
+    cache,
+    keys,
+    num_samples=1,
+    length=10,
+    choose=Greedy(),
+    eos_id=eos_id,
+  )
+
+
+@pytest.mark.parametrize('name', ['greedy', 'greedy_eos_override'])
+def test_greedy_decoding_gives_t5x_s_tokens_and_scores(name):
+  override = int(parity.outputs()['decode/eos_override'])
+  eos_id = override if name.endswith('override') else 1
+  responses = greedy(parity.batch()[0], eos_id)
+  np.testing.assert_array_equal(
+    responses.tokens, parity.outputs()[f'decode/{name}/tokens']
+  )
+  close(f'decode/{name}/scores', responses.log_probs.sum(-1))
+
+
+def test_a_policy_decodes_greedily_as_t5x_does():
   prompts = parity.batch()[0]
   keys = jax.random.split(jax.random.key(0), len(prompts))
   sample = jax.jit(

@@ -1,0 +1,165 @@
+"""Kills a study at random moments, starts it again, and compares the results.
+
+  python benchmarks/kill.py --kills=10 --folder=out/kill \\
+    --gin_file=configs/studies/gap.gin --gin.SEEDS='(1,)'
+
+Every word but its own three options goes to `dap study`. The study runs once
+undisturbed in FOLDER/whole, which is kept for the next time, and once in
+FOLDER/killed: each time that it has begun to work, SIGKILL ends all its
+processes at a random moment. Both must end with the same bytes of runs.jsonl.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_OFTEN = 0.02  # seconds between two looks
+
+
+class Leg(NamedTuple):
+  """A start of the study: how long it ran, and whether it was killed."""
+
+  seconds: float
+  killed: bool
+  stages_done: int
+
+
+def start(words: Sequence[str], folder: pathlib.Path) -> subprocess.Popen:
+  """`dap study` into `folder` as a process group of its own; output to a log."""
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  command = [sys.executable, '-m', 'dap.main', 'study', *words]
+  path = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+  with open(folder.with_suffix('.log'), 'a') as log:
+    return subprocess.Popen(
+      [*command, f'--gin.STUDY_DIR={str(folder)!r}'],
+      env={**os.environ, 'PYTHONPATH': os.pathsep.join(path)},
+      start_new_session=True,
+      stdout=log,
+      stderr=log,
+    )
+
+
+def finish(words: Sequence[str], folder: pathlib.Path) -> Leg:
+  """Runs the study to its end."""
+  begin = time.monotonic()
+  code = start(words, folder).wait()
+  if code:
+    log = folder.with_suffix('.log').read_text()
+    raise SystemExit(f'dap study ended with {code}:\n{log[-2000:]}')
+  return Leg(time.monotonic() - begin, False, len(done(folder)))
+
+
+def kill(words: Sequence[str], folder: pathlib.Path, delay: float) -> Leg:
+  """Starts the study and kills it `delay` seconds after it begins to work.
+
+  It has begun when a stage has changed anything in the folder. A study that
+  ends before is not killed.
+  """
+  begin, before = time.monotonic(), changes(folder)
+  process = start(words, folder)
+  while process.poll() is None and changes(folder) == before:
+    time.sleep(_OFTEN)
+  end = time.monotonic() + delay
+  while process.poll() is None and time.monotonic() < end:
+    time.sleep(_OFTEN)
+  killed = process.poll() is None
+  if killed:
+    os.killpg(process.pid, signal.SIGKILL)
+  process.wait()
+  _await_end(process.pid)
+  return Leg(time.monotonic() - begin, killed, len(done(folder)))
+
+
+def done(folder: pathlib.Path) -> list[str]:
+  """The finished stages."""
+  found = (path.parent.name for path in folder.glob('stages/*/stage.json'))
+  return sorted(name for name in found if not name.endswith('.partial'))
+
+
+def changes(folder: pathlib.Path) -> set[tuple[str, int]]:
+  """Files of the stages with the time of their last change."""
+  found = set()
+  for path in folder.glob('stages/*/**/*'):
+    try:
+      found.add((str(path), path.stat().st_mtime_ns))
+    except FileNotFoundError:  # renamed since
+      continue
+  return found
+
+
+def _await_end(group: int, seconds: float = 10.0) -> None:
+  """Waits until no process of a killed group is left."""
+  end = time.monotonic() + seconds
+  while time.monotonic() < end:
+    try:
+      os.killpg(group, 0)
+    except ProcessLookupError:
+      return
+    time.sleep(_OFTEN)
+  raise SystemExit(f'Processes of the killed group {group} live on.')
+
+
+def working_seconds(folder: pathlib.Path) -> float:
+  """How long the stages of a whole study took on its processes."""
+  lines = (folder / 'costs.jsonl').read_text().splitlines()
+  total = sum(json.loads(line)['seconds'] for line in lines)
+  return total / len(os.sched_getaffinity(0))
+
+
+def compare(
+  words: Sequence[str], folder: pathlib.Path, kills: int, seed: int
+) -> bool:
+  """Whether a killed study ends as an undisturbed one; prints its story."""
+  whole, killed = folder / 'whole', folder / 'killed'
+  if not (whole / 'runs.jsonl').exists():
+    leg = finish(words, whole)
+    print(f'undisturbed: {leg.seconds:.1f} s, {leg.stages_done} stages')
+  # Two kills in the time that is left for each, on average.
+  span = 2 * working_seconds(whole) / (kills + 1)
+  rng, count = random.Random(seed), 0
+  while count < kills:
+    delay = rng.uniform(0, span)
+    leg = kill(words, killed, delay)
+    if not leg.killed:
+      print(f'it ended before kill {count + 1}')
+      break
+    count += 1
+    print(
+      f'kill {count}: {leg.seconds:.1f} s after its start, {delay:.2f} s after'
+      f' it began to work, {leg.stages_done} stages done',
+      flush=True,
+    )
+  leg = finish(words, killed)
+  print(f'last start: {leg.seconds:.1f} s, {leg.stages_done} stages')
+  first, second = ((run / 'runs.jsonl').read_bytes() for run in (whole, killed))
+  verdict = 'equal' if first == second else 'NOT equal'
+  print(f'{count} kills; runs.jsonl of {len(first)} bytes: {verdict}')
+  return first == second
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the comparison; exit code 1 where the results differ."""
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument('--kills', type=int, default=10)
+  parser.add_argument('--folder', type=pathlib.Path, default='out/kill')
+  parser.add_argument('--seed', type=int, default=0, help='of the moments')
+  options, words = parser.parse_known_args(argv)
+  same = compare(words, options.folder.absolute(), options.kills, options.seed)
+  raise SystemExit(0 if same else 1)
+
+
+if __name__ == '__main__':
+  main()
