@@ -34,7 +34,7 @@ class Leg(NamedTuple):
 
 
 def start(words: Sequence[str], folder: pathlib.Path) -> subprocess.Popen:
-  """`dap study` into `folder` as a process group of its own; output to a log."""
+  """`dap study` into `folder`, a process group of its own, output to a log."""
   folder.parent.mkdir(parents=True, exist_ok=True)
   command = [sys.executable, '-m', 'dap.main', 'study', *words]
   path = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]

@@ -16,7 +16,9 @@ from dap.errors import InputError
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_NO_FOLDER = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_NO_FOLDER = frozenset(
+  {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT}
+)
 _ALL = FULL_DISK | _REFUSED | _NO_FOLDER
 _LARGEST = 3
 _MOST_FILES = 20_000  # looked at when telling what takes the room

@@ -9,12 +9,14 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
   name, shape and dtype of every array, CRC-32 of every file and of itself.
 """
 
+import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -31,7 +33,8 @@ def _checkpointer():
 
   import orbax.checkpoint as ocp
 
-  logging.getLogger('absl').setLevel(logging.ERROR)
+  # It logs with a traceback what it raises as well.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
   return ocp.StandardCheckpointer()
 
 
@@ -98,7 +101,7 @@ def save(
     root.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    with _checkpointer() as checkpointer:
+    with _as_os_error(partial), _checkpointer() as checkpointer:
       checkpointer.save(partial.resolve() / 'params', params)
       if rest:
         checkpointer.save(partial.resolve() / 'rest', dict(rest))
@@ -118,6 +121,19 @@ def save(
       if older != step:
         _drop(root / f'checkpoint_{older}' / 'rest')
   return final
+
+
+@contextlib.contextmanager
+def _as_os_error(path: pathlib.Path) -> Iterator[None]:
+  """Gives tensorstore's errors of a full disk the type that Python's have."""
+  try:
+    yield
+  except Exception as error:
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code is None:
+      raise
+    number = int(code.group(1))
+    raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _drop(folder: pathlib.Path) -> None:

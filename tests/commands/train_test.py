@@ -1,4 +1,6 @@
+import contextlib
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -165,3 +167,46 @@ def test_a_part_replaces_the_loss(runs, tmp_path, loss):
   # At the reference: log 2, 1 of the hinge; likelihood is near 5 nats a token.
   low, high = {'hinge': (1, 1), 'best_of_two': (5, 60)}.get(loss, (0.69, 0.7))
   assert low - 1e-5 <= line['loss'] <= high + 1e-5
+
+
+@contextlib.contextmanager
+def largest_file(num_bytes):
+  """A disk on which no file can grow beyond so many bytes."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+  'limit', [1_100, 8_000, 20_000], ids=['metrics', 'stream', 'checkpoint']
+)
+def test_a_disk_that_fills_up_loses_nothing(
+  runs, tmp_path, monkeypatch, capsys, caplog, limit
+):
+  folder = tmp_path / 'online'
+  words = ('train', 'online_ipo', folder, *tiny.starts(runs))
+
+  def fill_up(*arguments):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    return text(*arguments)
+
+  hard, text = resource.getrlimit(resource.RLIMIT_FSIZE)[1], sample.text
+  with monkeypatch.context() as patch, largest_file(hard):
+    patch.setattr(sample, 'text', fill_up)  # at the checkpoint of step 3
+    with pytest.raises(SystemExit, match='2'):
+      tiny.dap(*words, RECORD_STREAM=True)
+  said = capsys.readouterr().err
+  assert said.startswith('dap train: ') and 'Traceback' not in said
+  assert not caplog.records  # Orbax has a logger of its own
+  assert 'Free some space, then give the same command again' in said
+  assert state.steps(folder / 'checkpoints') == [3]
+  tiny.dap(*words, RECORD_STREAM=True)
+  streams = [
+    run / 'stream' / 'records.bin' for run in (folder, runs / 'online')
+  ]
+  assert streams[0].read_bytes() == streams[1].read_bytes()
+  assert metrics(folder) == metrics(runs / 'online')
+  assert equal(folder, runs / 'online')
