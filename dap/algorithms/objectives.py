@@ -168,6 +168,32 @@ def hinge(beta: float = 0.1) -> Loss:
   return Loss(losses.hinge_loss, {'beta': beta})
 
 
+def exponential(beta: float = 0.1) -> Loss:
+  """The exponential curve of the GPO family."""
+  _positive('beta of the exponential loss', beta, 'it scales the margin.')
+  return Loss(losses.exponential_loss, {'beta': beta})
+
+
+def truncated_quadratic(beta: float = 0.1) -> Loss:
+  """The truncated quadratic of the GPO family: zero beyond its target."""
+  _positive(
+    'beta of the truncated_quadratic loss', beta, 'it scales the margin.'
+  )
+  return Loss(losses.truncated_quadratic_loss, {'beta': beta})
+
+
+def savage(beta: float = 0.1) -> Loss:
+  """The Savage curve of the GPO family; not convex far below 0."""
+  _positive('beta of the savage loss', beta, 'it scales the margin.')
+  return Loss(losses.savage_loss, {'beta': beta})
+
+
+def ipo_mean(beta: float = 1.0) -> Loss:
+  """IPO, form B, on means over tokens: `beta` is per nat a token."""
+  _positive('beta of IPO', beta, 'the target margin is 1 / (2 beta).')
+  return Loss(losses.ipo_mean_loss, {'beta': beta})
+
+
 def best_of_two() -> Loss:
   """Negative log-likelihood of the chosen response; reads no reference."""
   return Loss(losses.best_of_two_loss)
