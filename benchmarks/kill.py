@@ -5,8 +5,9 @@
 
 Every word but its own three options goes to `dap study`. The study runs once
 undisturbed in FOLDER/whole, which is kept for the next time, and once in
-FOLDER/killed: each time that it has begun to work, SIGKILL ends all its
-processes at a random moment. Both must end with the same bytes of runs.jsonl.
+FOLDER/killed, where SIGKILL ends all its processes at random moments: some time
+after a random number of its stages is done, so that kills fall in all of them.
+Both must end with the same bytes of runs.jsonl.
 """
 
 import argparse
@@ -23,6 +24,13 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _OFTEN = 0.02  # seconds between two looks
+
+
+class Moment(NamedTuple):
+  """When to kill: `delay` seconds after so many stages are done."""
+
+  stages: int
+  delay: float
 
 
 class Leg(NamedTuple):
@@ -58,17 +66,19 @@ def finish(words: Sequence[str], folder: pathlib.Path) -> Leg:
   return Leg(time.monotonic() - begin, False, len(done(folder)))
 
 
-def kill(words: Sequence[str], folder: pathlib.Path, delay: float) -> Leg:
-  """Starts the study and kills it `delay` seconds after it begins to work.
+def kill(words: Sequence[str], folder: pathlib.Path, when: Moment) -> Leg:
+  """Starts the study and kills it.
 
-  It has begun when a stage has changed anything in the folder. A study that
-  ends before is not killed.
+  The delay counts from when this start has changed a file of a stage and the
+  stages are done. A study that ends before is not killed.
   """
   begin, before = time.monotonic(), changes(folder)
   process = start(words, folder)
-  while process.poll() is None and changes(folder) == before:
+  while process.poll() is None and (
+    len(done(folder)) < when.stages or changes(folder) == before
+  ):
     time.sleep(_OFTEN)
-  end = time.monotonic() + delay
+  end = time.monotonic() + when.delay
   while process.poll() is None and time.monotonic() < end:
     time.sleep(_OFTEN)
   killed = process.poll() is None
@@ -77,6 +87,16 @@ def kill(words: Sequence[str], folder: pathlib.Path, delay: float) -> Leg:
   process.wait()
   _await_end(process.pid)
   return Leg(time.monotonic() - begin, killed, len(done(folder)))
+
+
+def moments(
+  whole: pathlib.Path, count: int, rng: random.Random
+) -> list[Moment]:
+  """Moments over all of a whole study, in order."""
+  num_stages = len(done(whole))
+  span = 2 * working_seconds(whole) / num_stages
+  after = sorted(rng.randrange(num_stages) for _ in range(count))
+  return [Moment(stages, rng.uniform(0, span)) for stages in after]
 
 
 def done(folder: pathlib.Path) -> list[str]:
@@ -123,19 +143,15 @@ def compare(
   if not (whole / 'runs.jsonl').exists():
     leg = finish(words, whole)
     print(f'undisturbed: {leg.seconds:.1f} s, {leg.stages_done} stages')
-  # Two kills in the time that is left for each, on average.
-  span = 2 * working_seconds(whole) / (kills + 1)
-  rng, count = random.Random(seed), 0
-  while count < kills:
-    delay = rng.uniform(0, span)
-    leg = kill(words, killed, delay)
-    if not leg.killed:
-      print(f'it ended before kill {count + 1}')
-      break
-    count += 1
+  count = 0
+  for when in moments(whole, kills, random.Random(seed)):
+    leg = kill(words, killed, when)
+    count += leg.killed
     print(
-      f'kill {count}: {leg.seconds:.1f} s after its start, {delay:.2f} s after'
-      f' it began to work, {leg.stages_done} stages done',
+      f'kill {count}: {leg.seconds:.1f} s after its start, {when.delay:.2f} s'
+      f' after {when.stages} stages were done; {leg.stages_done} are now'
+      if leg.killed
+      else f'it ended before it was to be killed, after {when.stages} stages',
       flush=True,
     )
   leg = finish(words, killed)

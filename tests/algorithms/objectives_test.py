@@ -29,6 +29,10 @@ class Fixed:
     (objectives.dpo, 'beta', -1.0),
     (objectives.cdpo, 'beta', 0.0),
     (objectives.hinge, 'beta', 0.0),
+    (objectives.exponential, 'beta', 0.0),
+    (objectives.truncated_quadratic, 'beta', -1.0),
+    (objectives.savage, 'beta', 0.0),
+    (objectives.ipo_mean, 'beta', 0.0),
     (objectives.cdpo, 'label_smoothing', 0.5),
     (objectives.cdpo, 'label_smoothing', -0.1),
   ],
@@ -49,6 +53,10 @@ def test_a_number_out_of_range_is_refused_where_the_loss_is_made(
     (objectives.dpo, np.log(2)),
     (objectives.cdpo, np.log(2)),
     (objectives.hinge, 1.0),
+    (objectives.exponential, 1.0),
+    (objectives.truncated_quadratic, 1.0),
+    (objectives.savage, 0.25),  # 1 / (1 + e^0)^2
+    (objectives.ipo_mean, 0.25),
   ],
 )
 def test_every_contrastive_loss_starts_from_its_value_at_the_reference(
