@@ -127,7 +127,8 @@ def _samples(
 ) -> list[dict[str, str]]:
   """Responses side by side: SFT, the best of each arm, the golden policy.
 
-  Best up to `largest_kl`: beyond it the judge itself is over-optimised.
+  Best up to `largest_kl`, beyond which the judge itself is over-optimised; the
+  nearest where an arm has none so near.
   """
   vocabulary = stages.vocabulary_of(study.data, places['data'])
   stored = points.read_arrays(
@@ -135,9 +136,11 @@ def _samples(
   )
   shown = {'golden': stored['tokens']}
   for arm in ('sft', 'online', 'offline'):
-    near = [p for p in lines if p.arm == arm and p.kl_nats <= largest_kl]
-    if near:
-      best = max(near, key=lambda point: point.win_rate)
+    own = [point for point in lines if point.arm == arm]
+    if own:
+      near = [point for point in own if point.kl_nats <= largest_kl]
+      nearest = min(own, key=lambda point: point.kl_nats)
+      best = max(near or [nearest], key=lambda point: point.win_rate)
       path = root / str(best.per_prompt)
       shown[arm] = points.read_arrays(path, ('tokens',))['tokens']
   count = min(_NUM_SHOWN, len(stored['prompts']))
