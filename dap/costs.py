@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dap import steps
+from dap.models.policy import Policy
 from dap.models.t5 import T5Config
 from dap.records import Pair, PreferenceBatch, Prompts
 
@@ -59,7 +60,8 @@ def step_operations(
   model = run.model
   one = operations(model.config, prompt_length, response_length)
   shared = one.encoder + one.cross
-  forward = shared + 2 * (one.decoder + one.head)
+  head = one.head if isinstance(model, Policy) else 0.0  # none in a judge
+  forward = shared + 2 * (one.decoder + head)
   total = 3 * forward
   if run.algorithm.samples:
     judge = operations(

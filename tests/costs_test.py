@@ -5,6 +5,7 @@ import pytest
 import tiny
 
 from dap import costs, partitioning
+from dap.algorithms import algorithm, objectives
 from dap.commands import bindings, resolve
 from dap.models.policy import Policy
 
@@ -91,6 +92,15 @@ def test_operations_of_a_step_are_near_those_that_xla_counts():
   flops = COMPILED.cost_analysis()['flops']
   # XLA adds norms, softmax and the optimizer, a third of so small a model.
   assert 1.0 <= flops / counted < 1.35
+
+
+def test_a_preference_model_has_no_vocabulary_head():
+  judged = algorithm.Algorithm(objectives.preference_model())
+  run = tiny.run(judged, tiny.JUDGE)
+  one = costs.operations(tiny.CONFIG, tiny.PROMPT, tiny.LENGTH)
+  counted = costs.step_operations(run, tiny.PROMPT, tiny.LENGTH)
+  forward = one.encoder + one.cross + 2 * one.decoder
+  assert counted == 8 * 3 * forward
 
 
 def test_an_online_step_costs_more_by_its_rollout():

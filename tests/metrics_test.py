@@ -3,6 +3,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorboardX
 
 from dap import errors, metrics
 
@@ -43,7 +44,13 @@ def test_a_number_that_is_none_stops_the_run_and_is_not_written(
   assert not (tmp_path / 'metrics.jsonl').exists()
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
+def test_tensorboard_gets_the_same_numbers(tmp_path, monkeypatch):
+  writer = tensorboardX.SummaryWriter
+  monkeypatch.setattr(
+    tensorboardX,
+    'SummaryWriter',
+    lambda path, **given: writer(path, **{**given, 'flush_secs': 0.01}),
+  )
   write = metrics.tensorboard(tmp_path)
   assert not list(tmp_path.iterdir())  # nothing before the first numbers
   write(5, {'loss': 0.5})

@@ -10,6 +10,7 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
 """
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -101,6 +102,7 @@ def save(
     root.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
+    _check_room(root, (params, dict(rest)))
     with _as_os_error(partial), _checkpointer() as checkpointer:
       checkpointer.save(partial.resolve() / 'params', params)
       if rest:
@@ -121,6 +123,13 @@ def save(
       if older != step:
         _drop(root / f'checkpoint_{older}' / 'rest')
   return final
+
+
+def _check_room(root: pathlib.Path, tree: PyTree) -> None:
+  """Finds a full disk before Orbax does, which fails less quietly."""
+  needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+  if shutil.disk_usage(root).free < needed:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
 
 
 @contextlib.contextmanager

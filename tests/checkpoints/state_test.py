@@ -142,6 +142,25 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     state.save(tmp_path / 'file' / 'checkpoints', 3, PARAMS, REST, '')
 
 
+def test_a_disk_without_room_is_found_before_anything_is_written(
+  tmp_path, monkeypatch
+):
+  folder = state.save(tmp_path, 3, PARAMS, REST, '')
+  usage = shutil.disk_usage(tmp_path)
+  # Parameters, as much again of moments, and the step.
+  needed = 2 * (12 + 5) * 4 + 4
+  monkeypatch.setattr(
+    shutil, 'disk_usage', lambda _: usage._replace(free=needed - 1)
+  )
+  with pytest.raises(errors.InputError, match='No space left.*Free some space'):
+    state.save(tmp_path, 5, PARAMS, REST, '')
+  assert state.newest(tmp_path) == 3 and equal(restored(folder)[0], PARAMS)
+  monkeypatch.setattr(
+    shutil, 'disk_usage', lambda _: usage._replace(free=needed)
+  )
+  state.save(tmp_path, 5, PARAMS, REST, '')
+
+
 # Damaged
 
 

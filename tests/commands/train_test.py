@@ -180,6 +180,8 @@ def largest_file(num_bytes):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+# Orbax leaves a thread behind that finds its event loop closed.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.parametrize(
   'limit', [1_100, 8_000, 20_000], ids=['metrics', 'stream', 'checkpoint']
 )

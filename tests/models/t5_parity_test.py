@@ -115,7 +115,6 @@ def test_normalised_losses_are_t5x_s(variant):
   close(f'loss/{variant}_z1e-4/total', total, 1e-4)
 
 
-
 def test_gradients_are_t5x_s():
   weights = parity.outputs()['batch/decoder_loss_weights']
 
