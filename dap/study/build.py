@@ -116,131 +116,140 @@ def check_seeds(seeds: Any) -> tuple[int, ...]:
 
 def build(study: Study, seed: int) -> dict[str, Stage]:
   """The stages of one seed, by the names that `collect` reads them by."""
-
-  def stage(name, function, config, weight=1.0, group=None, **inputs):
-    return Stage(
-      name, VERSION, function, config, inputs, group=group, weight=weight
-    )
-
-  def seeded(training: Run) -> Run:
-    return dataclasses.replace(training, seed=seed)
-
   source = study.data.with_seed(seed)
-  golden, proxy, policy = study.golden.model, study.proxy.model, study.sft.model
-  data = stage(
-    'data', stages.prepare, stages.Preparing(source, policy.config.vocab_size)
-  )
-  golden_stage = stage(
-    'golden',
-    stages.supervised,
-    stages.Training(seeded(study.golden), ('train', 'stress')),
-    weight=20,
-    data=data,
-  )
-  relabelled = stage(
-    'relabel',
-    stages.relabel,
-    stages.Relabelling(golden, study.num_golden_pairs),
-    data=data,
-    golden=golden_stage,
-  )
-  sft = stage(
-    'sft',
-    stages.supervised,
-    stages.Training(seeded(study.sft)),
-    weight=8,
-    data=data,
-  )
-  proxy_stage = stage(
-    'proxy',
-    stages.supervised,
-    stages.Training(seeded(study.proxy)),
-    weight=6,
-    data=relabelled,
-  )
-  proxy_accuracy = stage(
-    'proxy_accuracy',
-    stages.preference_accuracy,
-    stages.Relabelling(proxy, 0),
-    data=relabelled,
-    model=proxy_stage,
-  )
-  sft_loss = stage(
-    'sft_loss',
-    stages.held_out_loss,
-    stages.Relabelling(policy, 0),
-    data=data,
-    model=sft,
-  )
-  golden_policy = stage(
-    'golden_policy',
-    stages.policy_run,
-    stages.Training(seeded(study.golden_policy)),
-    weight=8,
-    group='golden_policy',
-    sft=sft,
-    annotator=golden_stage,
-    pairs=relabelled,
-  )
+  fixed = _models(study, source, seed)
   judging = stages.Judging(
-    study.evaluation, policy, golden, proxy, study.data.response_length
+    study.evaluation,
+    study.sft.model,
+    study.golden.model,
+    study.proxy.model,
+    study.data.response_length,
   )
-  opponent = stage(
+  fixed['opponent'] = _stage(
     'opponent',
     stages.opponent,
     judging,
-    data=data,
-    golden_policy=golden_policy,
+    data=fixed['data'],
+    golden_policy=fixed['golden_policy'],
   )
-  shared = {
-    'opponent': opponent,
-    'pairs': relabelled,
-    'sft': sft,
-    'golden': golden_stage,
-    'proxy': proxy_stage,
-    'data': data,
-  }
 
   def evaluated(name, trained, save_steps=()):
-    return stage(
+    return _stage(
       f'evaluate_{name}',
       stages.evaluate,
       stages.Point(judging, source, save_steps),
       weight=0.4 * max(1, len(save_steps)),
       group='evaluate',
       run=trained,
-      **shared,
+      pairs=fixed['relabel'],
+      **{n: fixed[n] for n in ('opponent', 'sft', 'golden', 'proxy', 'data')},
     )
 
   tree = {
-    'data': data,
-    'relabel': relabelled,
-    'proxy_accuracy': proxy_accuracy,
-    'sft': sft,
-    'sft_loss': sft_loss,
-    'opponent': opponent,
-    'evaluate/sft': evaluated('sft', sft),
-    'evaluate/golden_policy': evaluated('golden_policy', golden_policy),
+    'evaluate/sft': evaluated('sft', fixed['sft']),
+    'evaluate/golden_policy': evaluated(
+      'golden_policy', fixed['golden_policy']
+    ),
   }
   for arm_name, arm in study.arms:
-    for index, (_, _, arm_run) in enumerate(arm.runs(seed)):
+    for index, (_, _, run) in enumerate(arm.runs(seed)):
       name = f'{arm_name}_{index}'
-      samples = arm_run.algorithm.samples
-      trained = stage(
+      trained = _policy_run(
         name,
-        stages.policy_run,
-        stages.Training(arm_run, record_stream=arm.record_stream),
-        weight=12 if samples else 6,
+        stages.Training(run, record_stream=arm.record_stream),
+        fixed,
+        annotator='proxy',
         group=arm_name,
-        sft=sft,
-        pairs=relabelled,
-        **({'annotator': proxy_stage} if samples else {}),
       )
       tree[f'run/{name}'] = trained
-      tree[f'evaluate/{name}'] = evaluated(
-        name, trained, _evaluated_steps(arm_run)
-      )
-  return tree
+      tree[f'evaluate/{name}'] = evaluated(name, trained, _evaluated_steps(run))
+  return {**fixed, **tree}
+
+
+def _stage(
+  name: str,
+  function: Any,
+  config: Any,
+  weight: float = 1.0,
+  group: str | None = None,
+  **inputs: Stage,
+) -> Stage:
+  return Stage(
+    name, VERSION, function, config, inputs, group=group, weight=weight
+  )
+
+
+def _policy_run(
+  name: str,
+  training: stages.Training,
+  fixed: dict[str, Stage],
+  annotator: str,
+  group: str,
+) -> Stage:
+  """A run from the SFT policy on D_golden or its prompts.
+
+  Offline never reads the annotator (spec 4.5), so another proxy leaves it.
+  """
+  samples = training.run.algorithm.samples
+  judge = {'annotator': fixed[annotator]} if samples else {}
+  return _stage(
+    name,
+    stages.policy_run,
+    training,
+    weight=12 if samples else 6,
+    group=group,
+    sft=fixed['sft'],
+    pairs=fixed['relabel'],
+    **judge,
+  )
+
+
+def _models(study: Study, source: PairData, seed: int) -> dict[str, Stage]:
+  """Stages A to E: data, golden and proxy models, SFT and golden policy."""
+
+  def trained(name, run, weight, data, splits=('train',)):
+    training = stages.Training(dataclasses.replace(run, seed=seed), splits)
+    return _stage(name, stages.supervised, training, weight, data=data)
+
+  policy, proxy = study.sft.model, study.proxy.model
+  made: dict[str, Stage] = {}
+  made['data'] = data = _stage(
+    'data', stages.prepare, stages.Preparing(source, policy.config.vocab_size)
+  )
+  made['golden'] = trained(
+    'golden', study.golden, 20, data, ('train', 'stress')
+  )
+  made['relabel'] = _stage(
+    'relabel',
+    stages.relabel,
+    stages.Relabelling(study.golden.model, study.num_golden_pairs),
+    data=data,
+    golden=made['golden'],
+  )
+  made['sft'] = trained('sft', study.sft, 8, data)
+  made['proxy'] = trained('proxy', study.proxy, 6, made['relabel'])
+  made['proxy_accuracy'] = _stage(
+    'proxy_accuracy',
+    stages.preference_accuracy,
+    stages.Relabelling(proxy, 0),
+    data=made['relabel'],
+    model=made['proxy'],
+  )
+  made['sft_loss'] = _stage(
+    'sft_loss',
+    stages.held_out_loss,
+    stages.Relabelling(policy, 0),
+    data=data,
+    model=made['sft'],
+  )
+  made['golden_policy'] = _policy_run(
+    'golden_policy',
+    stages.Training(dataclasses.replace(study.golden_policy, seed=seed)),
+    made,
+    annotator='golden',
+    group='golden_policy',
+  )
+  return made
 
 
 def _evaluated_steps(training: Run) -> tuple[int, ...]:
