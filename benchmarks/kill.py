@@ -5,12 +5,14 @@
 
 Every word but its own three options goes to `dap study`. The study runs once
 undisturbed in FOLDER/whole, which is kept for the next time, and once in
-FOLDER/killed, where SIGKILL ends all its processes at random moments: some time
-after a random number of its stages is done, so that kills fall in all of them.
-Both must end with the same bytes of runs.jsonl.
+FOLDER/killed, where SIGKILL ends all its processes at random moments, spread
+over its stages by how long they took. Both must end with the same bytes of
+runs.jsonl.
 """
 
 import argparse
+import bisect
+import itertools
 import json
 import os
 import pathlib
@@ -92,11 +94,13 @@ def kill(words: Sequence[str], folder: pathlib.Path, when: Moment) -> Leg:
 def moments(
   whole: pathlib.Path, count: int, rng: random.Random
 ) -> list[Moment]:
-  """Moments over all of a whole study, in order."""
-  num_stages = len(done(whole))
-  span = 2 * working_seconds(whole) / num_stages
-  after = sorted(rng.randrange(num_stages) for _ in range(count))
-  return [Moment(stages, rng.uniform(0, span)) for stages in after]
+  """Moments spread evenly over the work of a whole study, in order."""
+  lines = (whole / 'costs.jsonl').read_text().splitlines()
+  ends = list(itertools.accumulate(json.loads(x)['seconds'] for x in lines))
+  times = sorted(rng.uniform(0, 0.9 * ends[-1]) for _ in range(count))
+  stages = [bisect.bisect(ends, time) for time in times]
+  begins = [0.0, *ends]
+  return [Moment(i, time - begins[i]) for i, time in zip(stages, times)]
 
 
 def done(folder: pathlib.Path) -> list[str]:
@@ -126,13 +130,6 @@ def _await_end(group: int, seconds: float = 10.0) -> None:
       return
     time.sleep(_OFTEN)
   raise SystemExit(f'Processes of the killed group {group} live on.')
-
-
-def working_seconds(folder: pathlib.Path) -> float:
-  """How long the stages of a whole study took on its processes."""
-  lines = (folder / 'costs.jsonl').read_text().splitlines()
-  total = sum(json.loads(line)['seconds'] for line in lines)
-  return total / len(os.sched_getaffinity(0))
 
 
 def compare(
