@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from dap import collectors, errors, estimators, files, partitioning, train
-from dap.checkpoints import state as checkpoints
+from dap.checkpoints import load
 from dap.data import datasets, sources
 from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
@@ -139,20 +139,8 @@ def vocabulary_of(data: datasets.PairData, folder: Path) -> Any:
 
 def load_params(model: Any, folder: Path, step: int | None = None) -> Any:
   """Parameters of a training stage: of a step, or the newest."""
-  root = folder / 'checkpoints'
-  chosen = checkpoints.steps(root)[-1] if step is None else step
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  placed = partitioning.param_sharding(
-    model.logical_axes(), partitioning.mesh((1, 1))
-  )
-  template = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    placed,
-  )
-  return checkpoints.restore_params(root / f'checkpoint_{chosen}', template)
+  name = '.' if step is None else f'checkpoints/checkpoint_{step}'
+  return load.load_params(model, folder / name, partitioning.mesh((1, 1)))
 
 
 def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
