@@ -1,0 +1,129 @@
+"""Layer 1. From effects to verdicts about claims.
+
+A verdict is 'reproduced' where the interval is wholly on the claimed side,
+'contradicted' where it is wholly on the other, 'undecided' otherwise, and
+'not reached' where there is no effect to judge.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from dap.estimators.effects import Effect, p_value
+
+REPRODUCED = 'reproduced'
+CONTRADICTED = 'contradicted'
+UNDECIDED = 'undecided'
+NOT_REACHED = 'not reached'
+
+ACCURACY_WIDTH = 0.06  # of a claim that an accuracy is something
+SPEARMAN_WIDTH = 0.3
+
+
+def greater(effect: Effect, margin: float = 0.0) -> str:
+  """Claim: the effect is more than `margin`."""
+  low, high = effect.interval
+  return _verdict(effect, low > margin, high < margin)
+
+
+def not_greater(effect: Effect, margin: float = 0.0) -> str:
+  """Claim: the effect is at most `margin`."""
+  low, high = effect.interval
+  return _verdict(effect, high <= margin, low > margin)
+
+
+def equivalent(effect: Effect, margin: float = 0.03) -> str:
+  """Claim: the effect is within (-margin, margin).
+
+  Two one-sided tests at 5 % (TOST): the 90 % interval lies inside. Contradicted
+  where the 95 % interval lies outside, on one side.
+
+  Source: Schuirmann 1987, https://doi.org/10.1007/BF01068419.
+  """
+  inside = -margin < effect.equivalence.low and effect.equivalence.high < margin
+  outside = effect.interval.low > margin or effect.interval.high < -margin
+  return _verdict(effect, inside, outside)
+
+
+def absent(effect: Effect, bound: float, width: float) -> str:
+  """Claim: the effect is `bound`, such as .5 of an accuracy at chance.
+
+  That the interval contains it says something of a narrow interval alone.
+
+  Args:
+    effect: to judge.
+    bound: contradicted where the interval does not contain it.
+    width: undecided where the interval is wider than this to either side, on
+      average: `ACCURACY_WIDTH` or `SPEARMAN_WIDTH`.
+  """
+  low, high = effect.interval
+  inside = low <= bound <= high
+  return _verdict(effect, inside and _powered(effect, width), not inside)
+
+
+def absent_everywhere(
+  effects: Sequence[Effect], bound: float, width: float
+) -> str:
+  """Claim: `absent` of each of several effects, at 5 % for all of them.
+
+  Contradicted where Holm's adjusted p-value of any is under .05; reproduced
+  where none is and all intervals are narrow enough.
+  """
+  if not effects or any(_undefined(effect) for effect in effects):
+    return NOT_REACHED
+  p_values = holm([p_value(effect, bound) for effect in effects])
+  if np.min(p_values) < 0.05:
+    return CONTRADICTED
+  narrow = all(_powered(effect, width) for effect in effects)
+  return REPRODUCED if narrow else UNDECIDED
+
+
+def weak(
+  effect: Effect, bound: float = 0.3, width: float = SPEARMAN_WIDTH
+) -> str:
+  """Claim: the effect is not positive, or under `bound` if it is.
+
+  Args:
+    effect: such as Spearman's correlation.
+    bound: reproduced where the interval contains 0 or is below this;
+      contradicted where it is wholly above.
+    width: undecided where the interval is wider than this to either side, on
+      average, unless it is wholly below or above `bound`.
+  """
+  low, high = effect.interval
+  contained = low <= 0 <= high and _powered(effect, width)
+  return _verdict(effect, contained or high < bound, low > bound)
+
+
+def holm(p_values: Sequence[float]) -> Float[np.ndarray, ' claims']:
+  """Step-down adjusted p-values, in the order given; nan stays and counts not.
+
+  Rejecting those under .05 rejects any true hypothesis in 5 % of studies.
+
+  Source: Holm 1979, https://www.jstor.org/stable/4615733.
+  """
+  given = np.asarray(p_values, np.float64)
+  adjusted = np.full(given.shape, np.nan)
+  order = np.argsort(given)[: int(np.sum(~np.isnan(given)))]
+  factors = np.arange(len(order), 0, -1)
+  steps = np.maximum.accumulate(factors * given[order])
+  adjusted[order] = np.minimum(steps, 1.0)
+  return adjusted
+
+
+def _verdict(effect: Effect, claimed: bool, opposite: bool) -> str:
+  if _undefined(effect):
+    return NOT_REACHED
+  if claimed:
+    return REPRODUCED
+  return CONTRADICTED if opposite else UNDECIDED
+
+
+def _undefined(effect: Effect) -> bool:
+  return bool(np.isnan([effect.mean, *effect.interval]).any())
+
+
+def _powered(effect: Effect, width: float) -> bool:
+  low, high = effect.interval
+  return high - low <= 2 * width
