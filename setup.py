@@ -29,7 +29,11 @@ setup(
     'dap.configs',
   ],
   package_dir={'dap.gin': 'gin', 'dap.configs': 'configs'},
-  package_data={'dap.gin': ['**/*.gin'], 'dap.configs': ['**/*.gin']},
+  package_data={
+    'dap.gin': ['**/*.gin'],
+    'dap.configs': ['**/*.gin'],
+    'dap.study.pages': ['*.css', '*.html', '*.js'],
+  },
   install_requires=[
     'flax>=0.12,<0.13',
     'gin-config>=0.5,<0.6',
@@ -39,6 +43,7 @@ setup(
     'numpy>=2.1',
     'optax>=0.2.6,<0.3',
     'orbax-checkpoint>=0.12,<0.13',
+    'plotly>=7,<8',
     'rich>=13.7',
     'scipy>=1.14',
     'sentencepiece>=0.2',
@@ -58,6 +63,7 @@ setup(
     'test': [
       'beartype>=0.19',
       'hypothesis>=6.100',
+      'playwright>=1.50',  # drives a browser; browsers it does not bring
       'pyright[nodejs]>=1.1.390',
       'pytest>=8',
       'pytest-xdist>=3.6',

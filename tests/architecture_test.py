@@ -46,6 +46,7 @@ HEAVY = {
   'datasets',
   'matplotlib',
   'orbax',
+  'plotly',
   'rich',
   'seqio',
   'tensorboardX',
