@@ -17,6 +17,9 @@ from dap.estimators.win_rate import Interval, percentile_interval
 ENOUGH_SEEDS = 4  # to speak of algorithms, not of these seeds alone
 _CHUNK = 2**20  # numbers in memory at once while resampling
 
+# Takes [*any, quantities] to [*any].
+OfMeans = Callable[[np.ndarray], np.ndarray | float]
+
 
 class Estimate(NamedTuple):
   """A number of one seed and bootstrap draws of it; nan where undefined."""
@@ -95,7 +98,7 @@ def estimate_means(
 
 
 def estimate_of_means(
-  function: Callable[[Float[np.ndarray, '*any quantities']], np.ndarray],
+  function: OfMeans,
   values: Real[np.ndarray, 'quantities prompts'],
   rng: np.random.Generator,
   *,
@@ -112,7 +115,7 @@ def estimate_of_means(
     rng: seeded by the caller.
     num_resamples: of the prompts.
   """
-  means = np.mean(values, axis=1, dtype=np.float64)
+  means = np.asarray(np.mean(values, axis=1, dtype=np.float64))
   draws = function(_resampled_means(values, rng, num_resamples))
   return Estimate(float(function(means)), np.asarray(draws))
 
@@ -176,7 +179,7 @@ def combine(estimates: Sequence[Estimate], rng: np.random.Generator) -> Effect:
 
 
 def combine_function(
-  function: Callable[[Float[np.ndarray, '*any quantities']], np.ndarray],
+  function: OfMeans,
   estimates: Sequence[Sequence[Estimate]],
   rng: np.random.Generator,
 ) -> Effect:

@@ -1,12 +1,19 @@
 """Layer 1. Comparison of methods at equal KL, over seeds and prompts; numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dap import errors
+from dap.estimators.effects import (
+  Effect,
+  Estimate,
+  combine,
+  estimate_mean,
+  resample_weights,
+)
 from dap.estimators.win_rate import (
   Interval,
   percentile_interval,
@@ -27,16 +34,29 @@ class Curve(NamedTuple):
 
 
 class Gap(NamedTuple):
-  """A difference of win rates, first method less second.
+  """A difference of win rates at equal KL, first method less second.
 
   All are nan where no window holds a checkpoint of both methods; `by_seed` is
-  nan for the seeds without one, which `mean` and `interval` leave out.
+  nan for the seeds without one, which `mean` and the intervals leave out.
   """
 
-  mean: float
-  interval: Interval
-  by_seed: Float[np.ndarray, ' seeds']
+  effect: Effect
   num_windows: Int[np.ndarray, ' seeds']
+
+  @property
+  def mean(self) -> float:
+    """Over seeds."""
+    return self.effect.mean
+
+  @property
+  def interval(self) -> Interval:
+    """95 %."""
+    return self.effect.interval
+
+  @property
+  def by_seed(self) -> Float[np.ndarray, ' seeds']:
+    """Of each seed."""
+    return self.effect.by_seed
 
 
 def selection_half(
@@ -90,11 +110,64 @@ def envelope(
   """
   rates = np.mean(curve.selection_wins, axis=1, dtype=np.float64)
   wins = np.full((len(windows), curve.test_wins.shape[1]), np.nan)
-  for row, (low, high) in zip(wins, windows):
-    inside = (low <= curve.kl) & (curve.kl < high)
+  for row, inside in zip(wins, _inside(curve, windows)):
     if np.any(inside):
       row[:] = curve.test_wins[np.argmax(np.where(inside, rates, -np.inf))]
   return wins
+
+
+def gap_of_chosen(
+  first: Curve,
+  second: Curve,
+  windows: Float[np.ndarray, 'windows 2'],
+  rng: np.random.Generator,
+  *,
+  num_resamples: int = 10_000,
+) -> Estimate:
+  """Gap of one seed; the draws are of test prompts, in pairs.
+
+  Checkpoints are chosen once: what another selection half would have chosen
+  is not in the interval.
+  """
+  differences = envelope(first, windows) - envelope(second, windows)
+  shared = differences[~np.isnan(differences).any(axis=1)]
+  if not len(shared):
+    return Estimate(np.nan, np.full(num_resamples, np.nan))
+  values = np.mean(shared, axis=0)
+  return estimate_mean(values, rng, num_resamples=num_resamples)
+
+
+def gap_of_choosing(
+  first: Curve,
+  second: Curve,
+  windows: Float[np.ndarray, 'windows 2'],
+  rng: np.random.Generator,
+  *,
+  num_resamples: int = 10_000,
+) -> Estimate:
+  """Gap of one seed; in each draw checkpoints are chosen anew.
+
+  Prompts of the selection half are drawn as well, the same for both methods,
+  so that the interval has the luck of the choice in it. It lies lower for the
+  method with more checkpoints: of a resampled half the choice is worse.
+  """
+  value = gap_of_chosen(first, second, windows, rng, num_resamples=1).value
+  if np.isnan(value):
+    return Estimate(np.nan, np.full(num_resamples, np.nan))
+  num_points = len(first.kl) + len(second.kl)
+  prompts = first.selection_wins.shape[1] + first.test_wins.shape[1]
+  rows = max(1, 2**20 // max(prompts, len(windows) * num_points))
+  draws = []
+  for start in range(0, num_resamples, rows):
+    size = min(rows, num_resamples - start)
+    selection, test = (
+      resample_weights(wins.shape[1], rng, size)
+      for wins in (first.selection_wins, first.test_wins)
+    )
+    above = _chosen(first, windows, selection, test)
+    above = above - _chosen(second, windows, selection, test)
+    draws.append(np.nanmean(above, axis=1))
+  return Estimate(value, np.concatenate(draws))
 
 
 def matched_kl_gap(
@@ -104,37 +177,36 @@ def matched_kl_gap(
   rng: np.random.Generator,
   *,
   num_resamples: int = 10_000,
+  of_seed: Callable[..., Estimate] = gap_of_chosen,
 ) -> Gap:
   """How far the first method's envelope is above the second's at equal KL.
 
   The mean, over the windows that hold checkpoints of both, of the difference
-  of `envelope`s; then over seeds. The interval is a bootstrap of paired prompts
-  within resampled seeds; checkpoints are chosen once.
+  of `envelope`s; then over seeds, with the intervals of `combine`.
 
   Args:
     first: one curve for each seed.
-    second: the same seeds in the same order, on the same test prompts.
+    second: the same seeds in the same order, on the same prompts.
     windows: `kl_bins` or `log_kl_windows`; one window gives one row of a table.
     rng: seeded by the caller.
     num_resamples: of the bootstrap.
+    of_seed: `gap_of_chosen`, or `gap_of_choosing` to choose again in each draw.
   """
   if len(first) != len(second) or not first:
     raise errors.InputError(
       'A gap needs one curve per seed of each method, got'
       f' {len(first)} and {len(second)}. Compare the seeds that both have run.'
     )
-  differences = [
-    envelope(a, windows) - envelope(b, windows) for a, b in zip(first, second)
+  inside = [
+    [_inside(curve, windows).any(axis=1) for curve in pair]
+    for pair in zip(first, second)
   ]
-  shared = [d[~np.isnan(d).any(axis=1)] for d in differences]
-  num_windows = np.array([len(rows) for rows in shared])
-  values = [np.mean(rows, axis=0) for rows in shared if len(rows)]
-  by_seed = np.full(len(shared), np.nan)
-  by_seed[num_windows > 0] = [np.mean(v) for v in values]
-  if not values:
-    return Gap(np.nan, Interval(np.nan, np.nan), by_seed, num_windows)
-  interval = seeds_bootstrap_interval(values, rng, num_resamples=num_resamples)
-  return Gap(float(np.nanmean(by_seed)), interval, by_seed, num_windows)
+  num_windows = np.array([np.sum(a & b) for a, b in inside])
+  estimates = [
+    of_seed(a, b, windows, rng, num_resamples=num_resamples)
+    for a, b in zip(first, second)
+  ]
+  return Gap(combine(estimates, rng), num_windows)
 
 
 def recovery_ratio(
@@ -178,3 +250,21 @@ def seeds_bootstrap_interval(
     here = drawn == seed
     means[here] = resampled_means(of_prompts, rng, int(np.sum(here)))
   return percentile_interval(np.mean(means, axis=1), level)
+
+
+def _inside(curve: Curve, windows: np.ndarray) -> np.ndarray:
+  """[windows, points] bool."""
+  return (windows[:, :1] <= curve.kl) & (curve.kl < windows[:, 1:])
+
+
+def _chosen(curve, windows, selection, test):
+  """Win rates [resamples, windows] of the checkpoints that draws choose.
+
+  `selection` and `test` are `resample_weights` of the two halves.
+  """
+  inside = _inside(curve, windows)
+  rates = selection @ curve.selection_wins.T.astype(np.float64)
+  best = np.argmax(np.where(inside, rates[:, None], -np.inf), axis=2)
+  judged = test @ curve.test_wins.T.astype(np.float64)
+  chosen = np.take_along_axis(judged, best, axis=1)
+  return np.where(inside.any(axis=1), chosen, np.nan)
