@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from dap import errors
 from dap.data import arrays
 from dap.records import Responses
 from dap.sampling.choose import InverseCdf
@@ -28,6 +29,9 @@ class ShuffledWindows:
   """
 
   batches: int
+
+  def __post_init__(self):
+    _check_window(self.batches)
 
   def __call__(
     self, num_examples: int, batch_size: int, seed: int, step: int
@@ -47,6 +51,41 @@ class ShuffledWindows:
       here = (epochs == epoch) & (windows == window)
       rows[here] = permuted[offsets[here] - begin]
     return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffledBatches:
+  """Whole batches permuted within consecutive windows of `batches` batches.
+
+  Tang et al. 2024 do not say whether their shuffle moves examples or batches;
+  this is the other reading. Every batch keeps its examples.
+  """
+
+  batches: int
+
+  def __post_init__(self):
+    _check_window(self.batches)
+
+  def __call__(
+    self, num_examples: int, batch_size: int, seed: int, step: int
+  ) -> np.ndarray:
+    """Rows of the batch; an incomplete last batch of an epoch is left out."""
+    num_batches = num_examples // batch_size
+    epoch, offset = divmod(step, num_batches)
+    window, place = divmod(offset, self.batches)
+    begin = window * self.batches
+    length = min(self.batches, num_batches - begin)
+    generator = np.random.default_rng([seed, epoch, window])
+    batch = begin + generator.permutation(length)[place]
+    return np.arange(batch * batch_size, (batch + 1) * batch_size)
+
+
+def _check_window(batches: int) -> None:
+  if batches < 1:
+    raise errors.InputError(
+      f'A window of shuffling needs batches >= 1, got {batches}. For the order'
+      ' of the stream itself, bind order = @arrays.in_order.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

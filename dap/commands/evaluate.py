@@ -8,6 +8,7 @@ from dap import train as loop
 from dap.checkpoints import load, state
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
+from dap.data.pairs import Pairs
 from dap.evaluation import points
 from dap.study import points as runs
 
@@ -31,8 +32,8 @@ def evaluate(
 ) -> None:
   """Writes `runs.jsonl` and per-prompt arrays into the run's folder.
 
-  Pairs of the classification are the held-out ones under the golden model's
-  labels, as in a study.
+  Pairs of the classifications are under the golden model's labels, as in a
+  study.
 
   Args:
     model_dir: folder of the run whose checkpoints are evaluated.
@@ -45,7 +46,7 @@ def evaluate(
     proxy_checkpoint_path: parameters of `proxy`.
     opponent_checkpoint_path: policy whose responses are the opponent.
     evaluation: how many prompts, and the seed.
-    name: of the algorithm in runs.jsonl; begins with online or offline.
+    name: of the algorithm in runs.jsonl.
     mesh: devices along (data, model).
   """
   folder = Path(model_dir)
@@ -68,21 +69,21 @@ def evaluate(
   train_pairs = data.prepare('train', vocabulary, cache).pairs()
   held_out = data.prepare('test', vocabulary, cache).pairs(_TEST_PROMPTS)
   asked = points.questions(held_out, evaluation.num_prompts, evaluation.seed)
-  length = data.response_length
-  size = evaluation.batch_size
-  wins = points.preferences(
-    judges[0], held_out.prompts, held_out.chosen, held_out.rejected,
-    size, devices,
-  )  # fmt: skip
-  labelled = held_out.relabelled(wins[0] > wins[1], wins[0] != wins[1])
-  labelled = labelled.take(slice(0, evaluation.num_pairs))
+  length, size = data.response_length, evaluation.batch_size
+
+  def labelled(pairs):
+    few = pairs.take(slice(0, evaluation.num_pairs))
+    few = _golden_labels(few, judges[0], size, devices)
+    return collectors.with_reference(policy, few, reference, devices, size)
+
   fixed = points.Fixed(
     asked,
     points.questions(train_pairs, evaluation.num_kl_prompts, evaluation.seed),
     points.answers(
       policy, opponent, asked, length, evaluation, devices, slot=2
     ),
-    collectors.with_reference(policy, labelled, reference, devices, size),
+    labelled(train_pairs),
+    labelled(held_out),
     judges[0],
     judges[1],
     reference,
@@ -112,6 +113,16 @@ def evaluate(
       tick(done, f'win rate {point["win_rate"]:.3f}')
   runs.write(folder / 'runs.jsonl', lines)
   progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _golden_labels(
+  pairs: Pairs, golden: points.Judge, batch_size: int, mesh: Any
+) -> Pairs:
+  """The pairs under the golden model's labels, without ties."""
+  first, second = points.preferences(
+    golden, pairs.prompts, pairs.chosen, pairs.rejected, batch_size, mesh
+  )
+  return pairs.relabelled(first > second, first != second)
 
 
 def dry_run(*, model_dir: str, **others: Any) -> None:

@@ -28,7 +28,8 @@ class Evaluation:
     num_prompts: held-out prompts of the win rate; fewer prompts than that are
       answered several times each, and intervals go by prompt.
     num_kl_prompts: training prompts of the KL, one sample each.
-    num_pairs: held-out pairs of the policy as a classifier.
+    num_pairs: pairs of D_golden, and held-out ones, of the policy as a
+      classifier.
     batch_size: rows of one program call.
     seed: of the prompts' choice and of the samples.
     choose: how a token is drawn. The KL is exact for temperature 1 alone.
@@ -71,13 +72,15 @@ class Fixed(NamedTuple):
   """What all checkpoints of a study are evaluated against.
 
   `opponent` are the golden policy's stored responses to `win_questions`;
-  `pairs` are held-out pairs under golden labels with reference log-probs.
+  `golden_pairs` are pairs that runs train on and `held_out` such that none
+  does, both under golden labels and with reference log-probs.
   """
 
   win_questions: Questions
   kl_questions: Questions
   opponent: np.ndarray
-  pairs: Pairs
+  golden_pairs: Pairs
+  held_out: Pairs
   golden: Judge
   proxy: Judge
   reference: PyTree
@@ -207,10 +210,10 @@ def preferences(
   )
 
 
-def margins(
+def log_ratios(
   policy: Any, params: PyTree, pairs: Pairs, batch_size: int, mesh: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(margin, chosen log-ratio) of pairs that carry reference log-probs."""
+  """Log-ratios (chosen, rejected) of pairs that carry reference log-probs."""
   program = steps.reference_program(policy, mesh)
 
   def call(prompts, chosen, rejected):
@@ -221,7 +224,7 @@ def margins(
   log_probs = in_batches(call, (), rows, batch_size)
   chosen = np.sum(log_probs.chosen - pairs.reference.chosen, axis=1)
   rejected = np.sum(log_probs.rejected - pairs.reference.rejected, axis=1)
-  return chosen - rejected, chosen
+  return chosen, rejected
 
 
 def by_prompt(prompt_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -258,10 +261,12 @@ def evaluate(
     (kl_asked.prompts, sampled),
     size,
   )
-  margin, chosen = margins(policy, params, fixed.pairs, size, mesh)
+  chosen, rejected = log_ratios(policy, params, fixed.golden_pairs, size, mesh)
+  held_out = log_ratios(policy, params, fixed.held_out, size, mesh)
   wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*golden))
   proxy_wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*proxy))
   low, high = _interval(wins, len(ours), settings.seed)
+  accuracy = estimators.classification_accuracy
   lengths = np.sum(ours > 0, axis=1)
   cut = np.all(ours != 1, axis=1)
   nats = by_prompt(kl_asked.prompt_ids, kl)
@@ -272,8 +277,10 @@ def evaluate(
     'win_rate_low': low,
     'win_rate_high': high,
     'proxy_win_rate': float(np.mean(proxy_wins)),
-    'classification_accuracy': estimators.classification_accuracy(margin),
-    'chosen_log_ratio': float(np.mean(chosen, dtype=np.float64)),
+    'classification_accuracy': accuracy(chosen - rejected),
+    'held_out_accuracy': accuracy(held_out[0] - held_out[1]),
+    'chosen_log_ratio': estimators.relative_log_prob(chosen),
+    'rejected_log_ratio': estimators.relative_log_prob(rejected),
     'response_length': float(np.mean(lengths)),
     'truncated_fraction': float(np.mean(cut)),
   }
@@ -288,8 +295,9 @@ def evaluate(
     'kl_prompt_ids': kl_asked.prompt_ids,
     'kl': kl,
     'kl_tokens': sampled,
-    'margin': margin,
     'chosen_log_ratio': chosen,
+    'rejected_log_ratio': rejected,
+    'held_out_margin': held_out[0] - held_out[1],
   }
   return point, arrays
 

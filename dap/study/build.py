@@ -1,256 +1,258 @@
-"""Layer 6. The stages of a study: what reads what (spec 4.1, A to G)."""
+"""Layer 6. The stages of a study: what reads what (spec 4.1, A to M)."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-from dap import errors
-from dap.data.datasets import PairData
-from dap.evaluation.points import Evaluation
-from dap.study import stages
+from dap.study import evaluations, grid, stages
 from dap.study.artefacts import Stage
-from dap.study.grid import Arm
+from dap.study.design import Study, evaluated_steps
+from dap.study.grid import Arm, GridRun, PolicySize, RunOf
 from dap.train import Run
 
-VERSION = 1  # of every stage; raised when results of the same config change
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-  """The choices of a study that all its seeds share.
-
-  Attributes:
-    data: pairs; drawn again for each seed where the source can be drawn.
-    golden: training of the golden preference model, on the human labels.
-    sft: supervised training; its policy starts and anchors everything.
-    proxy: training of the proxy preference model, on golden labels.
-    golden_policy: online training against the golden model itself; its stored
-      responses are the opponent of every win rate.
-    arms: training runs by name, which begins with `online` or `offline`.
-    num_golden_pairs: pairs of D_golden, the first of the training split.
-    evaluation: of every checkpoint.
-  """
-
-  data: PairData
-  golden: Run
-  sft: Run
-  proxy: Run
-  golden_policy: Run
-  arms: tuple[tuple[str, Arm], ...]
-  num_golden_pairs: int
-  evaluation: Evaluation
-
-
-def make(
-  data: PairData,
-  golden: Run,
-  sft: Run,
-  proxy: Run,
-  golden_policy: Run,
-  arms: Mapping[str, Arm],
-  num_golden_pairs: int,
-  evaluation: Evaluation,
-) -> Study:
-  """Checks that the parts of a study fit together."""
-  if not arms:
-    raise errors.InputError('A study needs at least one arm, got none.')
-  for name in arms:
-    if not name.startswith(('online', 'offline')):
-      raise errors.InputError(
-        'The name of an arm begins with "online" or "offline", so that reports'
-        f' know its side; got {name!r}.'
-      )
-  sizes = {
-    r.model.config.vocab_size for r in (golden, sft, proxy, golden_policy)
-  }
-  if len(sizes) > 1:
-    raise errors.InputError(
-      'All models of a study read the same token ids and need one vocab_size,'
-      f' got {sorted(sizes)}. Bind VOCABULARY_SIZE for all.'
-    )
-  for name, other in (('golden_policy', golden_policy), *(
-    (name, arm.run) for name, arm in arms.items()
-  )):  # fmt: skip
-    if other.model != sft.model:
-      raise errors.InputError(
-        f'{name} starts from the SFT policy and needs its model, got'
-        f' {other.model} where the SFT run has {sft.model}.'
-      )
-  _check_annotator('golden_policy', golden_policy, 'golden', golden)
-  for name, arm in arms.items():
-    _check_annotator(name, arm.run, 'proxy', proxy)
-  return Study(
-    data,
-    golden,
-    sft,
-    proxy,
-    golden_policy,
-    tuple(sorted(arms.items())),
-    num_golden_pairs,
-    evaluation,
-  )
-
-
-def _check_annotator(
-  name: str, training: Run, judge_name: str, judge: Run
-) -> None:
-  """Refuses samples that another model labels than the study trains for it."""
-  algorithm = training.algorithm
-  if algorithm.samples and algorithm.annotator.model != judge.model:
-    raise errors.InputError(
-      f'{name} is labelled by the {judge_name} preference model and needs its'
-      f' model, got {algorithm.annotator.model} where the {judge_name} run has'
-      f' {judge.model}.'
-    )
-
-
-def check_seeds(seeds: Any) -> tuple[int, ...]:
-  """Seeds as a tuple without repetition."""
-  given = tuple(seeds) if isinstance(seeds, tuple | list) else (seeds,)
-  if not given or len(set(given)) != len(given):
-    raise errors.InputError(
-      f'A study needs seeds that differ, at least one, got {given}.'
-    )
-  return given
+VERSION = 2  # of every stage; raised when results of the same config change
 
 
 def build(study: Study, seed: int) -> dict[str, Stage]:
-  """The stages of one seed, by the names that `collect` reads them by."""
-  source = study.data.with_seed(seed)
-  fixed = _models(study, source, seed)
-  judging = stages.Judging(
-    study.evaluation,
-    study.sft.model,
-    study.golden.model,
-    study.proxy.model,
-    study.data.response_length,
-  )
-  fixed['opponent'] = _stage(
-    'opponent',
-    stages.opponent,
-    judging,
-    data=fixed['data'],
-    golden_policy=fixed['golden_policy'],
-  )
+  """The stages of one seed, by the names that `collect` reads them by.
 
-  def evaluated(name, trained, save_steps=()):
-    return _stage(
-      f'evaluate_{name}',
-      stages.evaluate,
-      stages.Point(judging, source, save_steps),
-      weight=0.4 * max(1, len(save_steps)),
-      group='evaluate',
-      run=trained,
-      pairs=fixed['relabel'],
-      **{n: fixed[n] for n in ('opponent', 'sft', 'golden', 'proxy', 'data')},
+  `run/<name>` is a training, `evaluate/<name>` the evaluation of all its
+  checkpoints, `measure/<name>` a measure.
+  """
+  tree = Tree(study, seed)
+  tree.evaluate('sft', study.sft, tree.stages['sft'])
+  tree.evaluate(
+    'golden_policy', study.golden_policy, tree.stages['golden_policy']
+  )
+  for size in study.sizes:
+    name = f'sft_{size.name}'
+    tree.evaluate(name, size.sft, tree.stages[name], size)
+  for arm in study.arms.values():
+    for each in arm.runs(seed):
+      run = tree.run(RunOf(arm.name, each.setting))
+      steps = evaluated_steps(each.run)
+      tree.evaluate(each.name, each.run, run, arm.size, steps)
+  for name, measure in study.measures.items():
+    tree.stages[f'measure/{name}'] = measure.stage(tree)
+  return tree.stages
+
+
+class Tree:
+  """The stages of one seed while they are put together."""
+
+  def __init__(self, study: Study, seed: int):
+    self.study, self.seed = study, seed
+    self.source = study.data.with_seed(seed)
+    self.stages: dict[str, Stage] = {}
+    self._grid: dict[str, tuple[Arm, GridRun]] = {
+      each.name: (arm, each)
+      for arm in study.arms.values()
+      for each in arm.runs(seed)
+    }
+    self._add_models()
+    self.stages['opponent'] = stage(
+      'opponent',
+      evaluations.opponent,
+      self.judging(None),
+      data=self.stages['data'],
+      golden_policy=self.stages['golden_policy'],
     )
 
-  tree = {
-    'evaluate/sft': evaluated('sft', fixed['sft']),
-    'evaluate/golden_policy': evaluated(
-      'golden_policy', fixed['golden_policy']
-    ),
-  }
-  for arm_name, arm in study.arms:
-    for index, (_, _, run) in enumerate(arm.runs(seed)):
-      name = f'{arm_name}_{index}'
-      trained = _policy_run(
-        name,
-        stages.Training(run, record_stream=arm.record_stream),
-        fixed,
+  def judging(self, size: PolicySize | None) -> evaluations.Judging:
+    """What evaluations of policies of a size share."""
+    study = self.study
+    policy = (size.sft if size else study.sft).model
+    return evaluations.Judging(
+      study.evaluation,
+      policy,
+      study.golden.model,
+      study.proxy.model,
+      study.data.response_length,
+    )
+
+  def judges(self, size: PolicySize | None) -> dict[str, Stage]:
+    """What every evaluation reads beside the run."""
+    named = ('opponent', 'golden', 'proxy', 'data')
+    return {
+      **{name: self.stages[name] for name in named},
+      'pairs': self.stages['relabel'],
+      'sft': self._sft(size),
+    }
+
+  def arm(self, run: RunOf) -> Arm:
+    """The arm of a run."""
+    return self.study.arms[run.arm]
+
+  def run(self, run: RunOf) -> Stage:
+    """The training of a run, and before it all that it reads."""
+    if run.setting is None:
+      return self.stages['sft']
+    name = f'run/{run.name}'
+    if name not in self.stages:
+      arm, each = self._grid[run.name]
+      self.stages[name] = self._policy_run(
+        each.name,
+        stages.Training(each.run, record_stream=arm.record_stream),
+        self._sft(arm.size),
+        self._data(arm),
         annotator='proxy',
-        group=arm_name,
+        group=(arm.run.algorithm.samples, arm.size),
       )
-      tree[f'run/{name}'] = trained
-      tree[f'evaluate/{name}'] = evaluated(name, trained, _evaluated_steps(run))
-  return {**fixed, **tree}
+    return self.stages[name]
+
+  def evaluate(
+    self,
+    name: str,
+    run: Run,
+    trained: Stage,
+    size: PolicySize | None = None,
+    save_steps: tuple[int, ...] = (),
+  ) -> None:
+    """Adds the evaluation of a run's checkpoints."""
+    self.stages[f'evaluate/{name}'] = stage(
+      f'evaluate_{name}',
+      evaluations.evaluate,
+      evaluations.Point(self.judging(size), self.source, run, save_steps),
+      weight=0.4 * max(1, len(save_steps)),
+      group=('evaluate', size),
+      run=trained,
+      **self.judges(size),
+    )
+
+  def _sft(self, size: PolicySize | None) -> Stage:
+    return self.stages[f'sft_{size.name}' if size else 'sft']
+
+  def _data(self, arm: Arm) -> dict[str, Stage]:
+    """The stages whose pairs an arm trains on, by the stage's name for them."""
+    match arm.pairs:
+      case grid.StreamOf(run):
+        return {'stream': self.run(run)}
+      case grid.SampledPairs(first, second):
+        return {'pairs': self._sampled(first, second)}
+      case _:
+        return {'pairs': self.stages['relabel']}
+
+  def _sampled(self, first: RunOf, second: RunOf) -> Stage:
+    parts = (f'{run.name}_{run.step or "last"}' for run in (first, second))
+    name = '_'.join(('pairs', *parts))
+    if name not in self.stages:
+      study = self.study
+      self.stages[name] = stage(
+        name,
+        stages.sample_pairs,
+        stages.Sampling(
+          study.sft.model,
+          study.golden.model,
+          study.evaluation,
+          study.data.response_length,
+          (('first', first.step), ('second', second.step)),
+        ),
+        weight=4,
+        first=self.run(first),
+        second=self.run(second),
+        golden=self.stages['golden'],
+        pairs=self.stages['relabel'],
+      )
+    return self.stages[name]
+
+  def _policy_run(
+    self,
+    name: str,
+    training: stages.Training,
+    sft: Stage,
+    data: dict[str, Stage],
+    annotator: str,
+    group: Any,
+  ) -> Stage:
+    """A run from its SFT policy.
+
+    Offline never reads the annotator (spec 4.5), so another proxy leaves it.
+    """
+    samples = training.run.algorithm.samples
+    judge = {'annotator': self.stages[annotator]} if samples else {}
+    weight = 12 if samples else 8
+    return stage(
+      name,
+      stages.policy_run,
+      training,
+      weight=weight * training.run.num_steps / 500,
+      group=group,
+      sft=sft,
+      **data,
+      **judge,
+    )
+
+  def _add_models(self) -> None:
+    """Stages A to E: data, golden and proxy models, SFT and golden policy."""
+    study, made = self.study, self.stages
+    policy, proxy = study.sft.model, study.proxy.model
+    vocab_size = policy.config.vocab_size
+    made['data'] = data = stage(
+      'data', stages.prepare, stages.Preparing(self.source, vocab_size)
+    )
+    made['golden'] = self._trained(
+      'golden', study.golden, 20, data, ('train', 'stress')
+    )
+    made['relabel'] = stage(
+      'relabel',
+      stages.relabel,
+      stages.Relabelling(study.golden.model, study.num_golden_pairs),
+      data=data,
+      golden=made['golden'],
+    )
+    made['proxy'] = self._trained('proxy', study.proxy, 6, made['relabel'])
+    made['proxy_accuracy'] = stage(
+      'proxy_accuracy',
+      stages.preference_accuracy,
+      stages.Relabelling(proxy, 0),
+      data=made['relabel'],
+      model=made['proxy'],
+    )
+    self._add_sft('sft', study.sft)
+    for size in study.sizes:
+      self._add_sft(f'sft_{size.name}', size.sft)
+    made['golden_policy'] = self._policy_run(
+      'golden_policy',
+      stages.Training(dataclasses.replace(study.golden_policy, seed=self.seed)),
+      made['sft'],
+      {'pairs': made['relabel']},
+      annotator='golden',
+      group='golden_policy',
+    )
+
+  def _add_sft(self, name: str, run: Run) -> None:
+    """A supervised policy and its held-out loss."""
+    made = self.stages
+    made[name] = self._trained(name, run, 8, made['data'])
+    made[f'{name}_loss'] = stage(
+      f'{name}_loss',
+      stages.held_out_loss,
+      stages.Relabelling(run.model, 0),
+      data=made['data'],
+      model=made[name],
+    )
+
+  def _trained(
+    self,
+    name: str,
+    run: Run,
+    weight: float,
+    data: Stage,
+    splits: tuple[str, ...] = ('train',),
+  ) -> Stage:
+    run = dataclasses.replace(run, seed=self.seed)
+    training = stages.Training(run, splits)
+    return stage(name, stages.supervised, training, weight, data=data)
 
 
-def _stage(
+def stage(
   name: str,
   function: Any,
   config: Any,
   weight: float = 1.0,
-  group: str | None = None,
+  group: Any = None,
   **inputs: Stage,
 ) -> Stage:
+  """A stage of this version."""
   return Stage(
     name, VERSION, function, config, inputs, group=group, weight=weight
   )
-
-
-def _policy_run(
-  name: str,
-  training: stages.Training,
-  fixed: dict[str, Stage],
-  annotator: str,
-  group: str,
-) -> Stage:
-  """A run from the SFT policy on D_golden or its prompts.
-
-  Offline never reads the annotator (spec 4.5), so another proxy leaves it.
-  """
-  samples = training.run.algorithm.samples
-  judge = {'annotator': fixed[annotator]} if samples else {}
-  return _stage(
-    name,
-    stages.policy_run,
-    training,
-    weight=12 if samples else 6,
-    group=group,
-    sft=fixed['sft'],
-    pairs=fixed['relabel'],
-    **judge,
-  )
-
-
-def _models(study: Study, source: PairData, seed: int) -> dict[str, Stage]:
-  """Stages A to E: data, golden and proxy models, SFT and golden policy."""
-
-  def trained(name, run, weight, data, splits=('train',)):
-    training = stages.Training(dataclasses.replace(run, seed=seed), splits)
-    return _stage(name, stages.supervised, training, weight, data=data)
-
-  policy, proxy = study.sft.model, study.proxy.model
-  made: dict[str, Stage] = {}
-  made['data'] = data = _stage(
-    'data', stages.prepare, stages.Preparing(source, policy.config.vocab_size)
-  )
-  made['golden'] = trained(
-    'golden', study.golden, 20, data, ('train', 'stress')
-  )
-  made['relabel'] = _stage(
-    'relabel',
-    stages.relabel,
-    stages.Relabelling(study.golden.model, study.num_golden_pairs),
-    data=data,
-    golden=made['golden'],
-  )
-  made['sft'] = trained('sft', study.sft, 8, data)
-  made['proxy'] = trained('proxy', study.proxy, 6, made['relabel'])
-  made['proxy_accuracy'] = _stage(
-    'proxy_accuracy',
-    stages.preference_accuracy,
-    stages.Relabelling(proxy, 0),
-    data=made['relabel'],
-    model=made['proxy'],
-  )
-  made['sft_loss'] = _stage(
-    'sft_loss',
-    stages.held_out_loss,
-    stages.Relabelling(policy, 0),
-    data=data,
-    model=made['sft'],
-  )
-  made['golden_policy'] = _policy_run(
-    'golden_policy',
-    stages.Training(dataclasses.replace(study.golden_policy, seed=seed)),
-    made,
-    annotator='golden',
-    group='golden_policy',
-  )
-  return made
-
-
-def _evaluated_steps(training: Run) -> tuple[int, ...]:
-  return tuple(sorted({*training.save_steps, training.num_steps}))

@@ -1,35 +1,41 @@
-"""Layer 6. From the folders of stages to runs.jsonl and study.json."""
+"""Layer 6. From the folders of stages to the files that a report reads.
 
-from collections.abc import Sequence
+runs.jsonl has the points, measures/ the arrays beside them, samples.json what
+the policies write, study.json all else.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dap import files
-from dap.study import points, stages, values
+from dap.study import measures, points, stages, values
+from dap.study.analyses import to_json
+from dap.study.design import Study
 from dap.study.points import Point
 
-Folders = dict[int, dict[str, Path]]  # by seed, by name of `run.build`
-_NUM_SHOWN = 12
+Folders = dict[int, dict[str, Path]]  # by seed, by name of `build.build`
+_NUM_SHOWN = 12  # prompts of a seed in samples.json
 
 
 def write(
-  study: Any,
+  study: Study,
   folders: Folders,
   root: Path,
   title: str,
-  kl_range: tuple[float, float],
   caveats: Sequence[str] = (),
 ) -> None:
-  """Writes both files; equal stages give equal bytes.
+  """Writes all files; equal stages give equal bytes.
 
   Args:
-    study: a `run.Study`.
+    study: that was run.
     folders: of the finished stages.
     root: of the study.
     title: of the report.
-    kl_range: nats between which the arms are compared.
     caveats: sentences of the configuration, for the report.
   """
   lines = [
@@ -38,40 +44,67 @@ def write(
     for point in _points(study, seed, places, root)
   ]
   points.write(root / 'runs.jsonl', lines)
-  first = min(folders)
-  own = [point for point in lines if point.seed == first]
+  _copy_measures(study, folders, root)
+  samples = _samples(study, folders, lines, root)
+  files.write_atomically(root / 'samples.json', _compact(samples))
+  first = folders[min(folders)]
   summary = {
     'title': title,
     'data_set': type(study.data.source).__name__,
     'seeds': sorted(folders),
-    'kl_range': list(kl_range),
     'caveats': list(caveats),
     'by_seed': {str(s): _measured(p) for s, p in sorted(folders.items())},
-    **_measured(folders[first]),
-    'samples': _samples(study, folders[first], own, root, kl_range[1]),
-    'config': values.describe(study),
+    **_measured(first),
+    'analyses': [to_json(each.analysis) for each in study.experiments],
+    'arms': {
+      type(each.analysis).__name__: [arm.name for arm in each.arms]
+      for each in study.experiments
+    },
+    'runs': {
+      name: values.describe(run) for name, run in _runs(study, min(folders))
+    },
+    'config': values.describe(
+      {
+        'data': study.data,
+        'num_golden_pairs': study.num_golden_pairs,
+        'evaluation': study.evaluation,
+        'measures': study.measures,
+      }
+    ),
   }
   files.write_json(root / 'study.json', summary)
 
 
+def _runs(study: Study, seed: int) -> Iterator[tuple[str, Any]]:
+  """Every training by its name in runs.jsonl."""
+  yield 'sft', study.sft
+  yield 'golden_policy', study.golden_policy
+  yield 'golden', study.golden
+  yield 'proxy', study.proxy
+  for size in study.sizes:
+    yield f'sft_{size.name}', size.sft
+  for arm in study.arms.values():
+    for each in arm.runs(seed):
+      yield each.name, each.run
+
+
 def _points(
-  study: Any, seed: int, places: dict[str, Path], root: Path
+  study: Study, seed: int, places: dict[str, Path], root: Path
 ) -> list[Point]:
+  sft = {'sft': study.sft}
+  sft |= {f'sft_{size.name}': size.sft for size in study.sizes}
   found = []
-  for name, training in (('sft', study.sft),
-                         ('golden_policy', study.golden_policy)):  # fmt: skip
-    beta = dict(training.algorithm.loss.scalars).get('beta')
+  for name, run in {**sft, 'golden_policy': study.golden_policy}.items():
     found += _lines(
       root, places[f'evaluate/{name}'], run=name, algorithm=name, seed=seed,
-      lr=training.learning_rate, beta=beta,
-      newest=0 if name == 'sft' else training.num_steps,
+      lr=run.learning_rate, beta=dict(run.algorithm.loss.scalars).get('beta'),
+      newest=0 if name in sft else run.num_steps,
     )  # fmt: skip
-  for arm_name, arm in study.arms:
-    for index, (rate, beta, training) in enumerate(arm.runs(seed)):
-      name = f'{arm_name}_{index}'
+  for arm in study.arms.values():
+    for name, (rate, beta), run in arm.runs(seed):
       found += _lines(
-        root, places[f'evaluate/{name}'], run=name, algorithm=arm_name,
-        seed=seed, lr=rate, beta=beta, newest=training.num_steps,
+        root, places[f'evaluate/{name}'], run=name, algorithm=arm.name,
+        seed=seed, lr=rate, beta=beta, newest=run.num_steps,
       )  # fmt: skip
   return found
 
@@ -90,6 +123,18 @@ def _lines(root: Path, place: Path, newest: int, **fields: Any) -> list[Point]:
       )
     )
   return found
+
+
+def _copy_measures(study: Study, folders: Folders, root: Path) -> None:
+  """The arrays of measures to measures/<name>/<seed>.npz, anew."""
+  for name in study.measures:
+    for seed, places in folders.items():
+      source = places[f'measure/{name}'] / measures.ARRAYS
+      with (
+        files.atomic_file(root / 'measures' / name / f'{seed}.npz') as target,
+        open(source, 'rb') as arrays,
+      ):
+        shutil.copyfileobj(arrays, target)
 
 
 def _measured(places: dict[str, Path]) -> dict[str, Any]:
@@ -119,42 +164,47 @@ def _measured(places: dict[str, Path]) -> dict[str, Any]:
 
 
 def _samples(
-  study: Any,
-  places: dict[str, Path],
-  lines: list[Point],
-  root: Path,
-  largest_kl: float,
-) -> list[dict[str, str]]:
-  """Responses side by side: SFT, the best of each arm, the golden policy.
+  study: Study, folders: Folders, lines: list[Point], root: Path
+) -> dict[str, Any]:
+  """What each checkpoint answers to the first prompts of its seed.
 
-  Best up to `largest_kl`, beyond which the judge itself is over-optimised; the
-  nearest where an arm has none so near.
+  `prefers` is the golden model's probability that it prefers the answer to the
+  golden policy's, which was shown first and second.
   """
-  vocabulary = stages.vocabulary_of(study.data, places['data'])
-  stored = points.read_arrays(
-    places['opponent'] / 'responses.npz', ('prompts', 'tokens')
-  )
-  shown = {'golden': stored['tokens']}
-  for arm in ('sft', 'online', 'offline'):
-    own = [point for point in lines if point.arm == arm]
-    if own:
-      near = [point for point in own if point.kl_nats <= largest_kl]
-      nearest = min(own, key=lambda point: point.kl_nats)
-      best = max(near or [nearest], key=lambda point: point.win_rate)
-      path = root / str(best.per_prompt)
-      shown[arm] = points.read_arrays(path, ('tokens',))['tokens']
-  count = min(_NUM_SHOWN, len(stored['prompts']))
-  return [
-    {
-      'prompt': vocabulary.decode(stored['prompts'][index]),
-      **{
-        name: _text(vocabulary, tokens[index]) for name, tokens in shown.items()
-      },
+  seeds, vocabularies = {}, {}
+  for seed, places in sorted(folders.items()):
+    stored = points.read_arrays(
+      places['opponent'] / 'responses.npz', ('prompts', 'tokens')
+    )
+    vocabulary = stages.vocabulary_of(study.data, places['data'])
+    prompts, golden = (stored[n][:_NUM_SHOWN] for n in ('prompts', 'tokens'))
+    vocabularies[seed] = vocabulary
+    seeds[str(seed)] = {
+      'prompts': [vocabulary.decode(row) for row in prompts],
+      'golden': [_text(vocabulary, row) for row in golden],
     }
-    for index in range(count)
-  ]
+  answers = {
+    f'{point.run}/{point.seed}/{point.step}': _answers(
+      root / str(point.per_prompt), vocabularies[point.seed]
+    )
+    for point in lines
+  }
+  return {'seeds': seeds, 'points': answers}
+
+
+def _answers(path: Path, vocabulary: Any) -> Mapping[str, Any]:
+  stored = points.read_arrays(path, ('tokens', 'golden_p_ab', 'golden_p_ba'))
+  tokens, p_ab, p_ba = (stored[name][:_NUM_SHOWN] for name in stored)
+  return {
+    'texts': [_text(vocabulary, row) for row in tokens],
+    'prefers': [round(float(p), 3) for p in 0.5 * (p_ab + 1 - p_ba)],
+  }
 
 
 def _text(vocabulary: Any, tokens: np.ndarray) -> str:
   cut = '' if np.any(tokens == 1) else ' [cut]'
   return vocabulary.decode(tokens) + cut
+
+
+def _compact(value: Any) -> str:
+  return json.dumps(value, ensure_ascii=False, separators=(',', ':')) + '\n'

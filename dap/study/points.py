@@ -15,17 +15,17 @@ import numpy as np
 from dap import files
 from dap.errors import InputError
 
-SCHEMA = 1
-ALGORITHMS = ('online', 'offline', 'sft', 'golden')
+SCHEMA = 2
 
 _WORDS = ('run', 'algorithm', 'per_prompt')
-_COUNTS = ('seed', 'step')
+_COUNTS = ('seed', 'step', 'sampled_tokens')
 _RATES = (
   'win_rate',
   'win_rate_low',
   'win_rate_high',
   'proxy_win_rate',
   'classification_accuracy',
+  'held_out_accuracy',
   'truncated_fraction',
 )
 _NEEDED = ('run', 'algorithm', 'seed', 'step', 'kl_nats', 'win_rate')
@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
   Attributes:
     run: name of the training run, without its seed.
-    algorithm: begins with `online`, `offline`, `sft` or `golden`.
+    algorithm: name of the run's arm, or `sft`, `sft_<size>`, `golden_policy`.
     seed: of the study.
     step: updates done.
     lr: learning rate.
@@ -47,11 +47,18 @@ class Point(NamedTuple):
     win_rate_low: low end of its 95 % interval.
     win_rate_high: high end.
     proxy_win_rate: the same by the proxy model.
-    classification_accuracy: of the policy as a classifier of held-out pairs.
-    chosen_log_ratio: mean log-ratio of the chosen responses, nats.
+    classification_accuracy: of the policy as a classifier of golden labels, on
+      pairs that offline runs train on.
+    held_out_accuracy: the same on pairs that nothing trains on.
+    chosen_log_ratio: mean log-ratio of chosen responses of those training
+      pairs, nats per response.
+    rejected_log_ratio: the same of the rejected ones.
     response_length: mean tokens, the end of sequence included.
     truncated_fraction: of responses without an end of sequence.
     hidden_utility: mean true utility, where the data have one.
+    sampled_tokens: that the training had drawn up to this step; 0 offline.
+    train_flops: matmul operations of the training up to this step, rollouts
+      and annotators included, padding too.
     per_prompt: file of the arrays, relative to the folder of runs.jsonl.
   """
 
@@ -68,16 +75,15 @@ class Point(NamedTuple):
   win_rate_high: float | None = None
   proxy_win_rate: float | None = None
   classification_accuracy: float | None = None
+  held_out_accuracy: float | None = None
   chosen_log_ratio: float | None = None
+  rejected_log_ratio: float | None = None
   response_length: float | None = None
   truncated_fraction: float | None = None
   hidden_utility: float | None = None
+  sampled_tokens: int | None = None
+  train_flops: float | None = None
   per_prompt: str | None = None
-
-  @property
-  def arm(self) -> str:
-    """'online', 'offline', 'sft' or 'golden'."""
-    return next(name for name in ALGORITHMS if self.algorithm.startswith(name))
 
 
 def write(path: str | Path, points: Iterable[Point]) -> None:
@@ -169,11 +175,6 @@ def _check(fields: dict[str, Any], where: str) -> None:
       raise InputError(
         f'{where}: {name!r} must be {_must(name)}, got {value!r}.'
       )
-  if not fields['algorithm'].startswith(ALGORITHMS):
-    raise InputError(
-      f'{where}: algorithm must begin with {", ".join(ALGORITHMS)}, got'
-      f' {fields["algorithm"]!r}.'
-    )
 
 
 def _fits(name: str, value: Any) -> bool:

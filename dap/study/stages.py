@@ -1,4 +1,4 @@
-"""Layer 6. The stages A to G of the study (spec 4.1), one function each.
+"""Layer 6. The stages of the study that train (spec 4.1), one function each.
 
 A stage function takes its configuration, the folders of the stages it reads,
 and a folder to work in; it leaves files there and nothing anywhere else.
@@ -11,7 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from dap import collectors, errors, estimators, files, partitioning, train
+from dap import (
+  collectors,
+  errors,
+  estimators,
+  files,
+  partitioning,
+  stream,
+  train,
+)
 from dap.checkpoints import load
 from dap.data import datasets, sources
 from dap.data import pairs as pairs_lib
@@ -67,29 +75,23 @@ class Relabelling:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judging:
-  """What all evaluations of a seed share: settings and the models' shapes."""
-
-  evaluation: points.Evaluation
-  policy: Any
-  golden: Any
-  proxy: Any
-  length: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-  """The evaluation of the checkpoints of one run.
+class Sampling:
+  """Pairs of responses that two checkpoints write.
 
   Attributes:
-    judging: shared by all runs of a seed.
-    data: whose source scores hidden utility where it can.
-    save_steps: checkpoints to evaluate; empty evaluates the newest alone.
+    policy: the model of both.
+    golden: the golden preference model.
+    evaluation: batch size, seed and how tokens are drawn.
+    length: most tokens of a response.
+    sides: for each side the input with its run, and the checkpoint's step; the
+      newest when None.
   """
 
-  judging: Judging
-  data: datasets.PairData
-  save_steps: tuple[int, ...] = ()
+  policy: Any
+  golden: Any
+  evaluation: points.Evaluation
+  length: int
+  sides: tuple[tuple[str, int | None], ...]
 
 
 def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
@@ -234,18 +236,23 @@ def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
 
 
 def policy_run(config: Training, inputs: Folders, work: Path) -> None:
-  """E, F, G: a policy from the SFT policy, which stays its reference.
+  """E, F, G, H: a policy from the SFT policy, which stays its reference.
 
-  `annotator` among the inputs is the preference model that labels samples.
+  Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
+  `annotator`, a preference model, where it samples.
   """
   run = config.run
   start = load_params(run.model, inputs['sft'])
   annotator = None
   if run.algorithm.samples:
     annotator = load_params(run.algorithm.annotator.model, inputs['annotator'])
+  if 'stream' in inputs:
+    pairs = stream.read(inputs['stream'] / 'stream')
+  else:
+    pairs = load_splits(inputs['pairs'], config.splits)
   train.fit(
     run,
-    load_splits(inputs['pairs'], config.splits),
+    pairs,
     train.Params(start, start, annotator),
     work,
     digest=values.digest(config),
@@ -254,93 +261,42 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
   )
 
 
-def opponent(config: Judging, inputs: Folders, work: Path) -> None:
-  """The golden policy's stored responses to the held-out prompts."""
-  settings = config.evaluation
-  held_out = load_splits(inputs['data'], ('test',))
-  asked = points.questions(held_out, settings.num_prompts, settings.seed)
-  params = load_params(config.policy, inputs['golden_policy'])
-  tokens = points.answers(
-    config.policy,
-    params,
-    asked,
-    config.length,
-    settings,
-    partitioning.mesh((1, 1)),
-    slot=2,
-  )
-  columns = {**asked._asdict(), 'tokens': tokens}
-  files.write_arrays(work / 'responses.npz', columns)
+def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
+  """Two policies' responses to the prompts of D_golden, golden labels.
 
-
-def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
-  settings = config.evaluation
-  with np.load(inputs['opponent'] / 'responses.npz') as stored:
-    asked = points.Questions(
-      *(stored[name] for name in points.Questions._fields)
-    )
-    tokens = stored['tokens']
-  golden_pairs = load_splits(inputs['pairs'], ('train',))
-  held_out = load_splits(inputs['pairs'], ('test',))
-  reference = load_params(config.policy, inputs['sft'])
-  subset = held_out.take(slice(0, settings.num_pairs))
-  program_pairs = _referenced(config, subset, reference)
-  return points.Fixed(
-    asked,
-    points.questions(golden_pairs, settings.num_kl_prompts, settings.seed),
-    tokens,
-    program_pairs,
-    points.Judge(config.golden, load_params(config.golden, inputs['golden'])),
-    points.Judge(config.proxy, load_params(config.proxy, inputs['proxy'])),
-    reference,
-  )
-
-
-def _referenced(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
-  return collectors.with_reference(
-    config.policy,
-    pairs,
-    reference,
-    partitioning.mesh((1, 1)),
-    config.evaluation.batch_size,
-  )
-
-
-def evaluate(config: Point, inputs: Folders, work: Path) -> None:
-  """Every saved checkpoint of a run: `points.json` and arrays beside it.
-
-  A checkpoint that was evaluated before a kill is not evaluated again.
+  Both sides are fresh samples, also where one policy writes both; pairs that
+  the golden model calls equal are dropped and counted.
   """
-  fixed = _fixed(config.judging, inputs)
-  policy = config.judging.policy
-  steps = config.save_steps or (None,)
-  lines = []
-  for step in steps:
-    name = f'step_{step}' if step is not None else 'newest'
-    path = work / f'{name}.json'
-    if not path.exists():
-      params = load_params(policy, inputs['run'], step)
-      point, arrays = points.evaluate(
-        policy, params, fixed, config.judging.evaluation
+  settings = config.evaluation
+  mesh = partitioning.mesh((1, 1))
+  pairs = load_splits(inputs['pairs'], ('train',))
+  asked = points.Questions(
+    pairs.prompt_ids.astype(np.int32),
+    np.arange(len(pairs), dtype=np.int32),
+    pairs.prompts,
+  )
+  sides = []
+  for slot, (name, step) in enumerate(config.sides, start=3):
+    params = load_params(config.policy, inputs[name], step)
+    sides.append(
+      points.answers(
+        config.policy, params, asked, config.length, settings, mesh, slot=slot
       )
-      point['hidden_utility'] = _utility(config, inputs, arrays)
-      files.write_arrays(work / f'{name}.npz', arrays)
-      files.write_json(path, point)
-    lines.append(
-      {'step': step, 'arrays': f'{name}.npz', **files.read_json(path)}
     )
-  files.write_json(work / 'points.json', lines)
-
-
-def _utility(config: Point, inputs: Folders, arrays: dict) -> float | None:
-  """Mean hidden utility of the answers, for data that have one."""
-  score = getattr(config.data.source, 'utilities', None)
-  if score is None:
-    return None
-  whole = files.read_json(inputs['data'] / 'test_prompts.json')
-  prompts = [whole[number - TEST_PROMPTS] for number in arrays['prompt_ids']]
-  vocabulary = vocabulary_of(config.data, inputs['data'])
-  tokens = arrays['tokens']
-  texts = [vocabulary.decode(row) for row in tokens]
-  each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())
-  return float(np.mean(each))
+  judge = points.Judge(
+    config.golden, load_params(config.golden, inputs['golden'])
+  )
+  p_ab, p_ba = points.preferences(
+    judge, pairs.prompts, *sides, settings.batch_size, mesh
+  )
+  wins = estimators.sign_rule_wins(p_ab, p_ba)
+  sampled = dataclasses.replace(
+    pairs, chosen=sides[0], rejected=sides[1], weight=None
+  )
+  sampled.relabelled(wins > 0.5, wins != 0.5).save(work / 'train.npz')
+  summary = {
+    'pairs': len(pairs),
+    'ties': int(np.sum(wins == 0.5)),
+    'first_wins': baselines.proportion(wins),
+  }
+  files.write_json(work / 'summary.json', summary)
