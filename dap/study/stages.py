@@ -283,15 +283,19 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
         config.policy, params, asked, config.length, settings, mesh, slot=slot
       )
     )
-  judge = points.Judge(
-    config.golden, load_params(config.golden, inputs['golden'])
-  )
+  golden = load_params(config.golden, inputs['golden'])
+  first, second = sides
   p_ab, p_ba = points.preferences(
-    judge, pairs.prompts, *sides, settings.batch_size, mesh
+    points.Judge(config.golden, golden),
+    pairs.prompts,
+    first,
+    second,
+    settings.batch_size,
+    mesh,
   )
   wins = estimators.sign_rule_wins(p_ab, p_ba)
   sampled = dataclasses.replace(
-    pairs, chosen=sides[0], rejected=sides[1], weight=None
+    pairs, chosen=first, rejected=second, weight=None
   )
   sampled.relabelled(wins > 0.5, wins != 0.5).save(work / 'train.npz')
   summary = {
