@@ -13,6 +13,15 @@ from dap.estimators.effects import (
   p_value,
   resample_weights,
 )
+from dap.estimators.fits import (
+  BEST_OF_N,
+  LEARNT,
+  Fit,
+  Form,
+  fit_overoptimisation,
+  overoptimisation,
+  peak_over_seeds,
+)
 from dap.estimators.kl import k1, k2, k3, sequence_kl, token_kl
 from dap.estimators.peaks import (
   matched_count_wins,
@@ -64,12 +73,16 @@ from dap.estimators.win_rate import (
 )
 
 __all__ = [
+  'BEST_OF_N',
   'Curve',
   'Difference',
   'Effect',
   'Estimate',
+  'Fit',
+  'Form',
   'Gap',
   'Interval',
+  'LEARNT',
   'absent',
   'absent_everywhere',
   'bootstrap_interval',
@@ -83,6 +96,7 @@ __all__ = [
   'estimate_mean',
   'estimate_means',
   'estimate_of_means',
+  'fit_overoptimisation',
   'gap_of_choosing',
   'gap_of_chosen',
   'greater',
@@ -96,9 +110,11 @@ __all__ = [
   'matched_kl_gap',
   'mcnemar',
   'not_greater',
+  'overoptimisation',
   'p_value',
   'paired_difference',
   'peak_index',
+  'peak_over_seeds',
   'peak_wins',
   'percentile_interval',
   'quantile_peak',

@@ -211,7 +211,8 @@ def combine_function(
     drawn = drawn + (weights @ values - mean)
     others = (np.sum(values, axis=0) - values) / (len(values) - 1)
     rest = np.asarray(function(others))
-    pseudo = len(values) * function(mean) - (len(values) - 1) * rest
+    with np.errstate(invalid='ignore'):  # of infinities
+      pseudo = len(values) * function(mean) - (len(values) - 1) * rest
   drawn = np.asarray(function(drawn))
   wide, narrow = (_interval(drawn, pseudo, level) for level in (0.95, 0.9))
   return Effect(float(function(mean)), wide, narrow, by_seed, conditional)
@@ -273,6 +274,10 @@ def _interval(drawn, pseudo, level) -> Interval:
   defined = drawn[~np.isnan(drawn)]
   if 2 * len(defined) < len(drawn):  # the statistic hardly ever exists
     return Interval(np.nan, np.nan)
+  if not np.isfinite(defined).all():  # infinities: no middle, no Student's t
+    ends = [0.5 * (1 - level), 0.5 * (1 + level)]
+    low, high = np.quantile(defined, ends, method='nearest')
+    return Interval(float(low), float(high))
   low, high = percentile_interval(defined, level)
   if pseudo is None:
     return Interval(low, high)

@@ -51,9 +51,11 @@ def matched_count_wins(
     )
   count = min(count, points)
   behind = np.arange(points - 1, -1, -1.0)
-  # In logarithms: the numbers of subsets themselves may overflow.
-  with np.errstate(divide='ignore'):
-    log_subsets = np.log(special.binom(behind, count - 1))
+  # Logarithms of C(behind, count - 1), which may overflow, up to a constant;
+  # gammaln(0) is infinite: with too few behind, of no subset.
+  log_subsets = special.gammaln(behind + 1) - special.gammaln(
+    np.maximum(behind - count + 2, 0)
+  )
   chances = np.exp(log_subsets - np.max(log_subsets))
   chances /= np.sum(chances)
   return chances @ curve.test_wins[_by_selection(curve)].astype(np.float64)

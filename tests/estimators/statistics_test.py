@@ -125,6 +125,71 @@ def test_selection_on_the_test_half_would_find_a_gap_where_there_is_none():
   assert abs(np.mean(honest)) < 0.02 < 0.03 < np.mean(greedy)
 
 
+def study(draw, spread, gap):
+  """Four seeds of two methods whose win rates at equal KL differ by `gap`.
+
+  In the mean: each seed has its own difference, with that spread. The second
+  method has thrice the checkpoints; prompts are as hard for one as the other.
+  """
+  first, second = [], []
+  for _ in range(4):
+    ahead, ease = gap + draw.normal(0, spread), draw.normal(0, 0.2, 512)
+    for method, points, share in ((first, 8, 0.5), (second, 24, -0.5)):
+      kl = np.exp(draw.uniform(np.log(1.5), np.log(8), points))
+      rates = 0.35 + 0.05 * np.log(kl) + share * ahead
+      wins = (draw.random((points, 512)) < rates[:, None] + ease).astype(float)
+      method.append(Curve(kl, wins[:, ::2], wins[:, 1::2]))
+  return first, second
+
+
+def verdicts(of_seed, spread, gap, studies=200):
+  draw, windows = rng(1), estimators.log_kl_windows(2.25, 6)
+  found = [
+    estimators.matched_kl_gap(
+      *study(draw, spread, gap), windows, draw, num_resamples=200,
+      of_seed=of_seed,
+    )
+    for _ in range(studies)
+  ]  # fmt: skip
+  return [estimators.greater(each.effect) for each in found]
+
+
+@pytest.mark.parametrize('spread', [0.0, 0.03, 0.1])
+def test_studies_without_a_gap_seldom_find_one(spread):
+  found = verdicts(estimators.gap_of_chosen, spread, gap=0.0)
+  assert found.count('reproduced') <= 0.06 * len(found)
+  assert found.count('contradicted') <= 0.06 * len(found)
+
+
+def test_most_studies_find_a_gap_that_is_there():
+  found = verdicts(estimators.gap_of_chosen, spread=0.03, gap=0.08)
+  assert found.count('reproduced') > 0.7 * len(found)
+  assert found.count('contradicted') == 0
+
+
+@pytest.mark.parametrize(('gap', 'low', 'high'), [(0, 0, 0.06), (0.08, 0.7, 1)])
+def test_choosing_again_neither_finds_nor_hides_gaps(gap, low, high):
+  found = verdicts(estimators.gap_of_choosing, 0.03, gap, studies=50)
+  assert low <= found.count('reproduced') / 50 <= high
+
+
+def test_choosing_again_puts_the_luck_of_the_choice_into_the_interval():
+  # Two checkpoints that the selection half can hardly tell apart, of which one
+  # is far better on the test half.
+  selection = rng(1).integers(0, 2, (2, 100)).astype(float)
+  test = np.repeat([[0.2], [0.8]], 100, axis=1)
+  lucky = Curve(np.array([1.0, 1.0]), selection, test)
+  steady = Curve(np.array([1.0]), selection[:1], test[:1])
+  gap = lambda of_seed: of_seed(
+    lucky, steady, np.array([[0.0, 2.0]]), rng(), num_resamples=500
+  )
+  once = gap(estimators.gap_of_chosen)
+  again = gap(estimators.gap_of_choosing)
+  assert once.value == again.value
+  assert np.ptp(once.draws) < 1e-9
+  np.testing.assert_allclose(np.unique(again.draws.round(9)), [0, 0.6])
+
+
 def test_seeds_that_disagree_widen_the_interval():
   values = rng().normal(size=(4, 200))
   apart = values + np.array([[-1.0], [0.0], [0.5], [1.0]])
