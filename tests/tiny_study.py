@@ -6,7 +6,7 @@ SIZES = {
   'corpus.EmbeddedCorpus.num_train': 80,
   'corpus.EmbeddedCorpus.num_stress': 16,
   'corpus.EmbeddedCorpus.num_test': 24,
-  'study.run.num_golden_pairs': 48,
+  'design.Study.num_golden_pairs': 48,
   'SEEDS': (3,),
   'VOCABULARY_SIZE': 300,  # as of files, so that they share programs
   'PROMPT_LENGTH': 24,
@@ -29,10 +29,9 @@ SIZES = {
   'golden_policy/train.Run.num_steps': 4,
   'ONLINE_STEPS': 6,
   'ONLINE_SAVE_STEPS': (3,),
-  'ONLINE_SETTINGS': ((1e-2, 0.1), (1e-2, 0.03)),
+  'SETTINGS': ((1e-2, 0.1), (1e-2, 0.03)),
   'OFFLINE_STEPS': 6,
   'OFFLINE_SAVE_STEPS': (2, 4),
-  'OFFLINE_SETTINGS': ((1e-2, 0.1), (5e-3, 0.1)),
   'points.Evaluation.num_prompts': 32,
   'points.Evaluation.num_kl_prompts': 16,
   'points.Evaluation.num_pairs': 16,
@@ -41,12 +40,12 @@ SIZES = {
 }
 
 
-def argv(study_dir, *others, without=(), **changes):
+def argv(study_dir, *others, config='gap', without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
   sizes = {k: v for k, v in {**SIZES, **changes}.items() if k not in without}
   return [
     'study',
-    '--gin_file=configs/studies/gap.gin',
+    f'--gin_file=configs/studies/{config}.gin',
     f'--gin.STUDY_DIR={str(study_dir)!r}',
     *(f'--gin.{name}={value!r}' for name, value in sizes.items()),
     *others,

@@ -7,7 +7,7 @@ An analysis is a value that knows the names of arms and measures. It maps
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -138,6 +138,7 @@ class Evidence:
     ]
 
 
+@runtime_checkable
 class Analysis(Protocol):
   """A frozen dataclass of names and plain numbers, kept in study.json."""
 

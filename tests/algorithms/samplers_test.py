@@ -9,6 +9,7 @@ import tiny
 
 from dap import errors, steps
 from dap.algorithms import algorithm, objectives, samplers
+from dap.data import arrays
 from dap.sampling.choose import InverseCdf
 from dap.sampling.logits import Temperature
 
@@ -58,3 +59,30 @@ def test_sampling_without_an_annotator_is_refused():
   with pytest.raises(errors.InputError, match='gin/annotators/'):
     algorithm.Algorithm(objectives.ipo(), samplers.FromPolicy(4))
   dataclasses.replace(tiny.ONLINE, loss=objectives.dpo())  # has one
+
+
+def test_shuffled_batches_move_whole_batches_within_their_windows():
+  order = samplers.ShuffledBatches(3)
+  epoch = np.stack([order(32, 4, 7, step) for step in range(8)])
+  np.testing.assert_array_equal(np.sort(epoch.reshape(-1)), np.arange(32))
+  np.testing.assert_array_equal(np.diff(epoch, axis=1), 1)  # kept together
+  places = epoch[:, 0] // 4
+  for window in (places[:3], places[3:6], places[6:]):
+    assert set(window) == set(range(min(window), min(window) + len(window)))
+  assert np.any(places != np.arange(8))
+
+
+def test_a_window_of_one_batch_is_the_stream_itself_for_whole_batches():
+  order = samplers.ShuffledBatches(1)
+  for step in range(10):
+    np.testing.assert_array_equal(
+      order(32, 4, 7, step), arrays.in_order(32, 4, 7, step)
+    )
+
+
+@pytest.mark.parametrize(
+  'order', [samplers.ShuffledWindows, samplers.ShuffledBatches]
+)
+def test_a_window_of_no_batches_is_refused(order):
+  with pytest.raises(errors.InputError, match='needs batches >= 1, got 0'):
+    order(0)

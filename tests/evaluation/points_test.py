@@ -30,14 +30,18 @@ def answers(params, asked, settings=SETTINGS, mesh=ONE_DEVICE, slot=0):
 def fixed_for(settings, pairs_of=24):
   held_out = tiny.pairs(pairs_of, seed=1)
   asked = points.questions(held_out, settings.num_prompts, settings.seed)
-  labelled = collectors.with_reference(
-    tiny.POLICY, PAIRS, REFERENCE, ONE_DEVICE, SETTINGS.batch_size
+  golden_pairs, held_out_pairs = (
+    collectors.with_reference(
+      tiny.POLICY, pairs, REFERENCE, ONE_DEVICE, SETTINGS.batch_size
+    )
+    for pairs in (PAIRS, held_out)
   )
   return points.Fixed(
     asked,
     points.questions(PAIRS, settings.num_kl_prompts, settings.seed),
     answers(REFERENCE, asked, slot=2),
-    labelled,
+    golden_pairs,
+    held_out_pairs,
     GOLDEN,
     PROXY,
     REFERENCE,
@@ -55,8 +59,8 @@ def evaluate(params, fixed=None, settings=SETTINGS, mesh=ONE_DEVICE):
 def test_the_reference_has_a_kl_of_0_and_classifies_by_coin():
   point, _ = evaluate(REFERENCE)
   assert point['kl_nats'] == point['kl_sem'] == 0
-  assert point['classification_accuracy'] == 0.5
-  assert point['chosen_log_ratio'] == 0
+  assert point['classification_accuracy'] == point['held_out_accuracy'] == 0.5
+  assert point['chosen_log_ratio'] == point['rejected_log_ratio'] == 0
 
 
 def test_another_policy_has_a_kl_above_0():
@@ -95,8 +99,11 @@ def test_the_numbers_are_means_of_the_arrays_beside_them():
   wins = estimators.sign_rule_wins(arrays['golden_p_ab'], arrays['golden_p_ba'])
   assert point['win_rate'] == pytest.approx(np.mean(wins))
   assert point['kl_nats'] == pytest.approx(np.mean(arrays['kl']), rel=1e-6)
-  right = np.mean(arrays['margin'] > 0)
+  margin = arrays['chosen_log_ratio'] - arrays['rejected_log_ratio']
+  right = np.mean(margin > 0)
   assert point['classification_accuracy'] == pytest.approx(right)
+  right = np.mean(arrays['held_out_margin'] > 0)
+  assert point['held_out_accuracy'] == pytest.approx(right)
   ends = np.any(arrays['tokens'] == 1, axis=1)
   assert point['truncated_fraction'] == pytest.approx(np.mean(~ends))
 

@@ -37,21 +37,16 @@ def test_numbers_come_back_to_the_bit(kl, rate):
   assert (record['kl_nats'], record['win_rate']) == (kl, rate)
 
 
-def test_arms_go_by_the_beginning_of_the_algorithm():
-  assert (A.arm, C.arm) == ('online', 'offline')
-  assert A._replace(algorithm='golden_policy').arm == 'golden'
-
-
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'schema': 7}, 'needs schema 1, got 7.*another version'),
+    ({'schema': 7}, 'needs schema 2, got 7.*another version'),
     ({'win_rate': 1.5}, "'win_rate' must be a number from 0 to 1, got 1.5"),
     ({'win_rate': None}, "'win_rate' is missing"),
     ({'kl_nats': '3'}, "'kl_nats' must be a finite number, got '3'"),
     ({'kl_nats': True}, "'kl_nats' must be a finite number, got True"),
     ({'step': 1.5}, "'step' must be a whole number >= 0, got 1.5"),
-    ({'algorithm': 'ppo'}, "begin with online, offline.*got 'ppo'"),
+    ({'algorithm': ''}, "'algorithm' must be text, got ''"),
     ({'betta': 0.1}, "unknown field 'betta'"),
   ],
 )

@@ -8,7 +8,7 @@ import tiny_study
 from dap import files, main
 from dap.commands import COMMANDS, run
 from dap.data import corpus
-from dap.study import build, points
+from dap.study import design, points
 from dap.study import run as study
 
 
@@ -28,9 +28,8 @@ def planned(folder, *others, **changes):
   files_given, overrides = main._take_overrides(words[1:])
   files_given = [word.removeprefix('--gin_file=') for word in files_given]
   given = run.configure(COMMANDS['study'], files_given, overrides, COMMANDS)
-  named = {name: given[name] for name in build.Study.__annotations__}
-  made = build.make(**named)
-  jobs = study.planned(made, build.check_seeds(given['seeds']), folder, 0)
+  seeds = design.check_seeds(given['seeds'])
+  jobs = study.planned(given['study'], seeds, folder, 0)
   return {job.stage.name: job for job in jobs}
 
 
@@ -41,33 +40,57 @@ def whole(tmp_path_factory):
   return folder
 
 
+ONE, OTHER = 'lr0.01_beta0.1', 'lr0.01_beta0.03'
+
+
 def test_both_arms_are_in_the_results_with_all_their_checkpoints(whole):
   found = points.read(whole / 'runs.jsonl')
   steps = {
     'sft': [0],
     'golden_policy': [4],
-    'online_ipo_0': [3, 6],
-    'online_ipo_1': [3, 6],
-    'offline_ipo_0': [2, 4, 6],
-    'offline_ipo_1': [2, 4, 6],
+    f'online_ipo_{ONE}': [3, 6],
+    f'online_ipo_{OTHER}': [3, 6],
+    f'offline_ipo_{ONE}': [2, 4, 6],
+    f'offline_ipo_{OTHER}': [2, 4, 6],
   }
   by_run = {
     name: [point.step for point in found if point.run == name] for name in steps
   }
   assert by_run == steps and len(found) == 12
-  assert {point.arm for point in found} == {
-    'online', 'offline', 'sft', 'golden',
+  assert {point.algorithm for point in found} == {
+    'online_ipo', 'offline_ipo', 'sft', 'golden_policy',
   }  # fmt: skip
-  settings = {(p.run, p.lr, p.beta) for p in found if p.arm == 'online'}
-  assert settings == {('online_ipo_0', 1e-2, 0.1), ('online_ipo_1', 1e-2, 0.03)}
+  settings = {
+    (p.run, p.lr, p.beta) for p in found if p.algorithm == 'online_ipo'
+  }
+  assert settings == {
+    (f'online_ipo_{ONE}', 1e-2, 0.1), (f'online_ipo_{OTHER}', 1e-2, 0.03),
+  }  # fmt: skip
+
+
+def test_training_is_counted_in_operations_and_sampled_tokens(whole):
+  found = {(p.run, p.step): p for p in points.read(whole / 'runs.jsonl')}
+  online = [found[f'online_ipo_{ONE}', step] for step in (3, 6)]
+  offline = [found[f'offline_ipo_{ONE}', step] for step in (2, 4, 6)]
+  # Each of 8 prompts has two samples of 1 to 6 tokens, 6 steps long.
+  assert 3 * 16 <= online[0].sampled_tokens <= 3 * 16 * 6
+  assert online[0].sampled_tokens < online[1].sampled_tokens
+  assert {point.sampled_tokens for point in offline} == {0}
+  first, second, third = (point.train_flops for point in offline)
+  assert second == 2 * first and third == 3 * first
+  assert online[1].train_flops > third  # the same steps, and rollouts
 
 
 def test_every_line_has_the_schema(whole):
   for line in tiny_study.lines(whole):
     assert list(line) == ['schema', *points.Point._fields]
-    assert line['schema'] == 1 and line['seed'] == 3
+    assert line['schema'] == 2 and line['seed'] == 3
     empty = {name for name, value in line.items() if value is None}
-    assert empty == ({'beta'} if line['run'] == 'sft' else set())
+    spent = {'train_flops', 'sampled_tokens'}  # of single runs alone
+    expected = {
+      'sft': {'beta', *spent}, 'golden_policy': spent,
+    }  # fmt: skip
+    assert empty == expected.get(line['run'], set())
     arrays = points.read_arrays(
       whole / line['per_prompt'],
       ('prompt_ids', 'golden_p_ab', 'golden_p_ba', 'kl', 'tokens'),
@@ -84,7 +107,7 @@ def test_the_start_is_the_reference_and_training_leaves_it(whole):
   }
   sft = lines['sft', 0]
   assert sft['kl_nats'] == 0 and sft['classification_accuracy'] == 0.5
-  for name in ('online_ipo_0', 'offline_ipo_0'):
+  for name in (f'online_ipo_{ONE}', f'offline_ipo_{ONE}'):
     assert lines[name, 6]['kl_nats'] > 0
 
 
@@ -108,7 +131,11 @@ def test_the_report_is_written(whole):
   assert 0 <= summary['golden']['value'] <= 1
   assert summary['sft']['loss'] > 0 and summary['sft']['unigram_loss'] > 0
   assert summary['golden_pairs']['train']['pairs'] == 48
-  assert len(summary['samples']) >= 3
+  assert summary['runs'].keys() >= {'sft', f'online_ipo_{ONE}'}
+  samples = json.loads((whole / 'samples.json').read_text())
+  texts = samples['points'][f'online_ipo_{ONE}/3/6']
+  assert len(texts['texts']) == len(samples['seeds']['3']['prompts']) == 12
+  assert all(0 <= p <= 1 for p in texts['prefers'])
 
 
 def test_a_second_start_runs_nothing(whole):
@@ -129,16 +156,18 @@ def test_a_relative_folder_will_do(whole, monkeypatch):
 SFT_ON = 'sft|sft_loss|golden_policy|opponent|on.*|off.*|evaluate_.*'
 AGAIN = {
   'TITLE': ('other', ''),
-  'ONLINE_SETTINGS': (((1e-2, 0.5), (1e-2, 0.03)), '(evaluate_)?online_ipo_0'),
-  'OFFLINE_STEPS': (7, '(evaluate_)?offline_ipo_.'),
-  'OFFLINE_SAVE_STEPS': ((3,), '(evaluate_)?offline_ipo_.'),
+  'SETTINGS': (
+    ((1e-2, 0.5), (1e-2, 0.03)), '(evaluate_)?o(n|ff)line_ipo_lr0.01_beta0.1',
+  ),
+  'OFFLINE_STEPS': (7, '(evaluate_)?offline_ipo_.*'),
+  'OFFLINE_SAVE_STEPS': ((3,), '(evaluate_)?offline_ipo_.*'),
   'PROXY_STEPS': (9, 'proxy|proxy_accuracy|online_.*|evaluate_.*'),
   'SFT_STEPS': (11, SFT_ON),
   'golden_policy/train.Run.num_steps': (
     5, 'golden_policy|opponent|evaluate_.*',
   ),
   'points.Evaluation.num_pairs': (8, 'opponent|evaluate_.*'),
-  'study.run.num_golden_pairs': (
+  'design.Study.num_golden_pairs': (
     40, 'relabel|proxy.*|golden_policy|opponent|o(n|ff)line.*|evaluate_.*',
   ),
   'BATCH_SIZE': (4, '(?!data).*'),
@@ -151,8 +180,8 @@ AGAIN = {
 def test_a_changed_binding_does_again_what_depends_on_it(tmp_path, name):
   value, expected = AGAIN[name]
   before, after = planned(tmp_path), planned(tmp_path, **{name: value})
-  assert before.keys() == after.keys()
-  changed = {n for n in before if before[n].key != after[n].key}
+  kept = {job.key for job in after.values()}
+  changed = {n for n in before if before[n].key not in kept}
   assert changed == {n for n in before if re.fullmatch(expected, n)}
 
 
@@ -166,19 +195,20 @@ def test_the_names_of_stages_do_not_depend_on_where_things_are(tmp_path):
 def test_a_changed_binding_runs_only_that(whole):
   before = stages_run(whole)
   settings = ((1e-2, 0.1), (1e-2, 0.3))
-  dap_study(whole, ONLINE_SETTINGS=settings)
+  dap_study(whole, SETTINGS=settings)
   assert sorted(stages_run(whole)[len(before) :]) == [
-    'evaluate_online_ipo_1', 'online_ipo_1',
-  ]  # fmt: skip
+    f'{what}{arm}_ipo_lr0.01_beta0.3'
+    for what in ('evaluate_', '')
+    for arm in ('offline', 'online')
+  ]
   betas = {line['beta'] for line in tiny_study.lines(whole)}
   assert 0.3 in betas and 0.03 not in betas
   dap_study(whole)  # all of the first study is still there
-  assert len(stages_run(whole)) == len(before) + 2
+  assert len(stages_run(whole)) == len(before) + 4
 
 
 def test_a_dry_run_lists_the_stages_and_their_costs(whole, capsys, tmp_path):
-  few = {'ONLINE_SETTINGS': ((1e-2, 0.1),), 'OFFLINE_SETTINGS': ((1e-2, 0.1),)}
-  dap_study(tmp_path / 'new', '--dry_run', **few)
+  dap_study(tmp_path / 'new', '--dry_run', SETTINGS=((1e-2, 0.1),))
   printed = capsys.readouterr().out
   assert '15 of 15 stages to run on 1 processes' in printed
   assert re.search(
@@ -242,17 +272,13 @@ def test_the_same_study_runs_on_files(tmp_path, part, form):
     without=[name for name in tiny_study.SIZES if 'Corpus' in name],
     TRAIN_FILE=str(tmp_path / 'train.jsonl'),
     TEST_FILE=str(tmp_path / 'test.jsonl'),
-    ONLINE_SETTINGS=((1e-2, 0.1),),
-    OFFLINE_SETTINGS=((1e-2, 0.1),),
+    SETTINGS=((1e-2, 0.1),),
   )
   main.main(words)
   found = points.read(folder / 'runs.jsonl')
-  assert {point.arm for point in found} == {
-    'online',
-    'offline',
-    'sft',
-    'golden',
-  }
+  assert {point.algorithm for point in found} == {
+    'online_ipo', 'offline_ipo', 'sft', 'golden_policy',
+  }  # fmt: skip
   assert all(point.hidden_utility is None for point in found)
   summary = json.loads((folder / 'study.json').read_text())
   assert summary['baselines'].keys() >= {'choose_longer', 'bag_of_bigrams'}
