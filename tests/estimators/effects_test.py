@@ -58,6 +58,8 @@ def test_quantities_are_drawn_on_the_same_prompts():
   )
   got = estimators.difference(first, second)
   np.testing.assert_allclose([got.value, *got.draws], 0.1)
+  alone = estimators.estimate_mean(wins, rng(), num_resamples=100)
+  np.testing.assert_allclose(alone.draws, second.draws)
 
 
 def test_a_function_of_means_is_that_statistic_of_resampled_prompts():
