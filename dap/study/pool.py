@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dap import progress
 from dap.errors import InputError
-from dap.study import artefacts, worker
+from dap.study import artefacts, differences, worker
 from dap.study.artefacts import Job, Runtime, Stage
 from dap.study.schedule import Schedule
 
@@ -64,6 +64,8 @@ def run_stages(
   folders = [artefacts.folder(target, root, where) for target in targets]
   wanted = [job for job in jobs if job.folder in set(folders)]
   missing = artefacts.missing(jobs, wanted)
+  for notice in differences.notices(missing):
+    progress.say(notice)
   if missing and num_workers:
     with progress.display() as shown:
       _Run(missing, num_workers, shown).on_workers(root, where)
