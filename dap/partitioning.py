@@ -9,12 +9,19 @@ import math
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AbstractMesh,
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+)
 from jaxtyping import PyTree
 
 from dap.errors import InputError
 
 Rules = tuple[tuple[str, str | None], ...]
+AnyMesh = Mesh | AbstractMesh
 
 # T5X's standard_logical_axis_rules: parameters split along one mesh axis.
 STANDARD_RULES: Rules = (
@@ -61,18 +68,24 @@ def mesh(shape: tuple[int, int] | None = None) -> Mesh:
   )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def abstract_mesh(shape: tuple[int, int]) -> AbstractMesh:
+  """A (data, model) mesh without devices: enough for shapes and lowering."""
+  axis_types = (AxisType.Auto, AxisType.Auto)
+  return AbstractMesh(shape, ('data', 'model'), axis_types=axis_types)
+
+
+def replicated(mesh: AnyMesh) -> NamedSharding:
   """All of an array on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
-def by_example(mesh: Mesh) -> NamedSharding:
+def by_example(mesh: AnyMesh) -> NamedSharding:
   """The first axis of an array split over the data axis."""
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
 def param_sharding(
-  logical_axes: PyTree, mesh: Mesh, rules: Rules = STANDARD_RULES
+  logical_axes: PyTree, mesh: AnyMesh, rules: Rules = STANDARD_RULES
 ) -> PyTree:
   """Shardings of parameters whose logical axes are the leaves given.
 
@@ -98,7 +111,7 @@ def _is_names(x: Any) -> bool:
 
 
 def like_params(
-  tree: PyTree, params: PyTree, sharding: PyTree, mesh: Mesh
+  tree: PyTree, params: PyTree, sharding: PyTree, mesh: AnyMesh
 ) -> PyTree:
   """Shardings of an optimizer's state: moments lie as their parameters do.
 

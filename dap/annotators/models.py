@@ -34,6 +34,6 @@ class PreferenceAnnotator:
     ab, ba = self.model.log_odds(params, prompts, tokens[:, 0], tokens[:, 1])
     return jax.nn.sigmoid(ab), jax.nn.sigmoid(ba)
 
-  def sharding(self, mesh: jax.sharding.Mesh) -> PyTree:
+  def sharding(self, mesh: partitioning.AnyMesh) -> PyTree:
     """Where the model's parameters lie."""
     return partitioning.param_sharding(self.model.logical_axes(), mesh)

@@ -1,5 +1,6 @@
 """Layer 3. Parameters from a checkpoint of any layout that dap reads."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,27 @@ def load_params(
   return state.restore_params(state.find(folder), template)
 
 
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """A checkpoint to start from, told apart by its content, not its path."""
+
+  path: str
+
+  def load(self, model: Any, mesh: jax.sharding.Mesh) -> PyTree:
+    """The parameters of `model`, see `load_params`."""
+    return load_params(model, self.path, mesh)
+
+  def fingerprint(self) -> str:
+    """Of the content, see `fingerprint`."""
+    return fingerprint(self.path)
+
+
 def fingerprint(path: str) -> str:
   """Names the content of the checkpoint at `path`; '' where there is none."""
   if not path:
     return ''
   if t5x.is_native(path):
-    return files.fingerprint(Path(path, 'checkpoint'))
+    return t5x.fingerprint(path)
   return files.fingerprint(state.find(path) / 'metadata.json')
 
 

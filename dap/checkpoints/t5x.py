@@ -6,6 +6,7 @@ Public T5 1.0, 1.1 and Flan checkpoints have this form, and the parameter names
 of `models/t5.py`.
 """
 
+import hashlib
 import pathlib
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import PyTree
 from dap.errors import InputError
 
 OLDEST_VERSION = 2
+_HEAD = 1 << 16  # bytes of each file that tell checkpoints apart
 
 
 def is_native(directory: str | pathlib.Path) -> bool:
@@ -44,6 +46,24 @@ def read_native(directory: str | pathlib.Path) -> dict[str, Any]:
 def read_native_step(directory: str | pathlib.Path) -> int:
   """The number of updates that made the parameters."""
   return int(_read_index(pathlib.Path(directory))['state']['step'])
+
+
+def fingerprint(directory: str | pathlib.Path) -> str:
+  """SHA-256 of the index and of name, size and beginning of all other files.
+
+  The beginnings alone, because the largest of these checkpoints have 45 GB;
+  compressed weights of two models differ in their first bytes.
+  """
+  digest = hashlib.sha256()
+  directory = pathlib.Path(directory)
+  for path in sorted(directory.rglob('*')):
+    if path.is_file():
+      name = path.relative_to(directory).as_posix()
+      with open(path, 'rb') as file:
+        head = file.read(-1 if name == 'checkpoint' else _HEAD)
+      digest.update(f'{name} {path.stat().st_size} '.encode())
+      digest.update(hashlib.sha256(head).digest())
+  return digest.hexdigest()
 
 
 def check_params(params: PyTree, expected: PyTree) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from dap.checkpoints.load import Checkpoint
 from dap.study import evaluations, grid, stages
 from dap.study.artefacts import Stage
 from dap.study.design import Study, evaluated_steps
@@ -67,6 +68,7 @@ class Tree:
       study.golden.model,
       study.proxy.model,
       study.data.response_length,
+      study.mesh,
     )
 
   def judges(self, size: PolicySize | None) -> dict[str, Stage]:
@@ -91,7 +93,9 @@ class Tree:
       arm, each = self._grid[run.name]
       self.stages[name] = self._policy_run(
         each.name,
-        stages.Training(each.run, record_stream=arm.record_stream),
+        stages.Training(
+          each.run, record_stream=arm.record_stream, mesh=self.study.mesh
+        ),
         self._sft(arm.size),
         self._data(arm),
         annotator='proxy',
@@ -145,6 +149,7 @@ class Tree:
           study.evaluation,
           study.data.response_length,
           (('first', first.step), ('second', second.step)),
+          study.mesh,
         ),
         weight=4,
         first=self.run(first),
@@ -190,43 +195,53 @@ class Tree:
       'data', stages.prepare, stages.Preparing(self.source, vocab_size)
     )
     made['golden'] = self._trained(
-      'golden', study.golden, 20, data, ('train', 'stress')
+      'golden',
+      study.golden,
+      20,
+      data,
+      study.golden_start,
+      ('train', 'stress'),
     )
     made['relabel'] = stage(
       'relabel',
       stages.relabel,
-      stages.Relabelling(study.golden.model, study.num_golden_pairs),
+      stages.Relabelling(
+        study.golden.model, study.num_golden_pairs, mesh=study.mesh
+      ),
       data=data,
       golden=made['golden'],
     )
-    made['proxy'] = self._trained('proxy', study.proxy, 6, made['relabel'])
+    made['proxy'] = self._trained(
+      'proxy', study.proxy, 6, made['relabel'], study.proxy_start
+    )
     made['proxy_accuracy'] = stage(
       'proxy_accuracy',
       stages.preference_accuracy,
-      stages.Relabelling(proxy, 0),
+      stages.Relabelling(proxy, 0, mesh=study.mesh),
       data=made['relabel'],
       model=made['proxy'],
     )
-    self._add_sft('sft', study.sft)
+    self._add_sft('sft', study.sft, study.sft_start)
     for size in study.sizes:
-      self._add_sft(f'sft_{size.name}', size.sft)
+      self._add_sft(f'sft_{size.name}', size.sft, size.sft_start)
+    run = dataclasses.replace(study.golden_policy, seed=self.seed)
     made['golden_policy'] = self._policy_run(
       'golden_policy',
-      stages.Training(dataclasses.replace(study.golden_policy, seed=self.seed)),
+      stages.Training(run, mesh=study.mesh),
       made['sft'],
       {'pairs': made['relabel']},
       annotator='golden',
       group='golden_policy',
     )
 
-  def _add_sft(self, name: str, run: Run) -> None:
+  def _add_sft(self, name: str, run: Run, start: Checkpoint | None) -> None:
     """A supervised policy and its held-out loss."""
     made = self.stages
-    made[name] = self._trained(name, run, 8, made['data'])
+    made[name] = self._trained(name, run, 8, made['data'], start)
     made[f'{name}_loss'] = stage(
       f'{name}_loss',
       stages.held_out_loss,
-      stages.Relabelling(run.model, 0),
+      stages.Relabelling(run.model, 0, mesh=self.study.mesh),
       data=made['data'],
       model=made[name],
     )
@@ -237,10 +252,12 @@ class Tree:
     run: Run,
     weight: float,
     data: Stage,
+    start: Checkpoint | None,
     splits: tuple[str, ...] = ('train',),
   ) -> Stage:
     run = dataclasses.replace(run, seed=self.seed)
-    training = stages.Training(run, splits)
+    mesh = self.study.mesh
+    training = stages.Training(run, splits, start=start, mesh=mesh)
     return stage(name, stages.supervised, training, weight, data=data)
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from dap import errors
+from dap import errors, partitioning, train
+from dap.checkpoints.load import Checkpoint
 from dap.data.datasets import PairData
 from dap.evaluation.points import DEFAULT, Evaluation
 from dap.study import experiments, grid
@@ -26,6 +27,11 @@ class Study:
     experiments: what is run beside these, measured and read.
     num_golden_pairs: pairs of D_golden, the first of the training split.
     evaluation: of every checkpoint.
+    golden_start: parameters that the golden model starts from; drawn anew when
+      None, as for the next two.
+    sft_start: that the SFT policy starts from.
+    proxy_start: that the proxy starts from.
+    mesh: devices of every stage along (data, model).
   """
 
   data: PairData
@@ -36,9 +42,14 @@ class Study:
   experiments: tuple[Experiment, ...]
   num_golden_pairs: int = 3000
   evaluation: Evaluation = DEFAULT
+  golden_start: Checkpoint | None = None
+  sft_start: Checkpoint | None = None
+  proxy_start: Checkpoint | None = None
+  mesh: tuple[int, int] = (1, 1)
 
   def __post_init__(self):
     object.__setattr__(self, 'experiments', tuple(self.experiments))
+    object.__setattr__(self, 'mesh', tuple(self.mesh))
     if not self.experiments:
       raise errors.InputError(
         'A study needs at least one experiment, got none.'
@@ -57,6 +68,8 @@ class Study:
         'All models of a study read the same token ids and need one vocab_size,'
         f' got {sizes}. Bind VOCABULARY_SIZE for all.'
       )
+    for run in runs.values():
+      train.check_mesh(run, partitioning.abstract_mesh(self.mesh))
     _check_start('golden_policy', self.golden_policy, self.sft)
     _check_annotator('golden_policy', self.golden_policy, 'golden', self.golden)
     for arm in self.arms.values():

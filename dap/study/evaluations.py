@@ -30,6 +30,7 @@ class Judging:
     golden: the golden preference model.
     proxy: the proxy preference model.
     length: most tokens of a response.
+    mesh: of devices.
   """
 
   evaluation: points.Evaluation
@@ -37,6 +38,7 @@ class Judging:
   golden: Any
   proxy: Any
   length: int
+  mesh: tuple[int, int] = (1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +63,14 @@ def opponent(config: Judging, inputs: Folders, work: Path) -> None:
   settings = config.evaluation
   held_out = load_splits(inputs['data'], ('test',))
   asked = points.questions(held_out, settings.num_prompts, settings.seed)
-  params = load_params(config.policy, inputs['golden_policy'])
+  params = load_params(config.policy, inputs['golden_policy'], mesh=config.mesh)
   tokens = points.answers(
     config.policy,
     params,
     asked,
     config.length,
     settings,
-    partitioning.mesh((1, 1)),
+    partitioning.mesh(config.mesh),
     slot=2,
   )
   columns = {**asked._asdict(), 'tokens': tokens}
@@ -81,15 +83,16 @@ def evaluate(config: Point, inputs: Folders, work: Path) -> None:
   A checkpoint that was evaluated before a kill is not evaluated again.
   """
   fixed = _fixed(config.judging, inputs)
-  policy = config.judging.policy
+  policy, shape = config.judging.policy, config.judging.mesh
+  mesh = partitioning.mesh(shape)
   lines = []
   for step in config.save_steps or (None,):
     name = f'step_{step}' if step is not None else 'newest'
     path = work / f'{name}.json'
     if not path.exists():
-      params = load_params(policy, inputs['run'], step)
+      params = load_params(policy, inputs['run'], step, shape)
       point, arrays = points.evaluate(
-        policy, params, fixed, config.judging.evaluation
+        policy, params, fixed, config.judging.evaluation, mesh
       )
       point['hidden_utility'] = _utility(config, inputs, arrays)
       point |= _spent(config, inputs['run'], fixed, step)
@@ -108,7 +111,12 @@ def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
       *(stored[name] for name in points.Questions._fields)
     )
     tokens = stored['tokens']
-  reference = load_params(config.policy, inputs['sft'])
+  reference = load_params(config.policy, inputs['sft'], mesh=config.mesh)
+
+  def judge(name):
+    model = getattr(config, name)
+    params = load_params(model, inputs[name], mesh=config.mesh)
+    return points.Judge(model, params)
 
   def referenced(split):
     pairs = load_splits(inputs['pairs'], (split,))
@@ -122,8 +130,8 @@ def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
     tokens,
     referenced('train'),
     referenced('test'),
-    points.Judge(config.golden, load_params(config.golden, inputs['golden'])),
-    points.Judge(config.proxy, load_params(config.proxy, inputs['proxy'])),
+    judge('golden'),
+    judge('proxy'),
     reference,
   )
 
@@ -134,7 +142,7 @@ def with_reference(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
     config.policy,
     pairs,
     reference,
-    partitioning.mesh((1, 1)),
+    partitioning.mesh(config.mesh),
     config.evaluation.batch_size,
   )
 

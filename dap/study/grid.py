@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dap import errors
+from dap.checkpoints.load import Checkpoint
 from dap.study.evidence import Setting
 from dap.train import Run
 
@@ -72,10 +73,17 @@ PairsFrom = GoldenPairs | StreamOf | SampledPairs
 
 @dataclasses.dataclass(frozen=True)
 class PolicySize:
-  """Policies of another size than the study's, with their own SFT policy."""
+  """Policies of another size than the study's, with their own SFT policy.
+
+  Attributes:
+    name: in the names of stages and of points.
+    sft: supervised training.
+    sft_start: parameters that it starts from; drawn anew when None.
+  """
 
   name: str
   sft: Run
+  sft_start: Checkpoint | None = None
 
 
 class GridRun(NamedTuple):

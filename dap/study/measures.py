@@ -199,19 +199,19 @@ def stream_accuracy(config: Classifying, inputs: Folders, work: Path) -> None:
 def own_pairs(config: Classifying, inputs: Folders, work: Path) -> None:
   """How often policies prefer what the golden model prefers of their own."""
   judging = config.judging
-  settings = judging.evaluation
+  settings, mesh = judging.evaluation, partitioning.mesh(judging.mesh)
   held_out = load_splits(inputs['data'], ('test',))
   asked = points.questions(held_out, config.num_pairs, settings.seed)
-  reference = load_params(judging.policy, inputs['sft'])
+  reference = load_params(judging.policy, inputs['sft'], mesh=judging.mesh)
   columns: dict[str, np.ndarray] = {}
   for name, steps in config.policies:
     correct, counted = [], []
     for step in steps:
-      params = load_params(judging.policy, inputs[name], step)
+      params = load_params(judging.policy, inputs[name], step, judging.mesh)
       pairs = _sampled(judging, params, asked)
       golden = _wins(judging, 'golden', pairs, inputs)
       pairs = collectors.with_reference(
-        judging.policy, pairs, reference, _mesh(), settings.batch_size
+        judging.policy, pairs, reference, mesh, settings.batch_size
       )
       margin = _margin(judging, pairs, inputs[name], step)
       correct.append(_agreement(0.5 * (np.sign(margin) + 1), golden))
@@ -227,10 +227,6 @@ def own_pairs(config: Classifying, inputs: Folders, work: Path) -> None:
 def _run(tree: 'build.Tree', run: RunOf, measure: Any) -> Stage:
   tree.study.check_run(run, f'The measure {measure.name}')
   return tree.run(run)
-
-
-def _mesh() -> jax.sharding.Mesh:
-  return partitioning.mesh((1, 1))
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
@@ -261,15 +257,15 @@ def _wins(
 ) -> np.ndarray:
   """Wins of the chosen responses by the golden or the proxy model."""
   model = getattr(judging, name)
-  judge = points.Judge(model, load_params(model, inputs[name]))
+  params = load_params(model, inputs[name], mesh=judging.mesh)
   return estimators.sign_rule_wins(
     *points.preferences(
-      judge,
+      points.Judge(model, params),
       pairs.prompts,
       pairs.chosen,
       pairs.rejected,
       judging.evaluation.batch_size,
-      _mesh(),
+      partitioning.mesh(judging.mesh),
     )
   )
 
@@ -278,20 +274,21 @@ def _margin(
   judging: Judging, pairs: Pairs, run: Path, step: int | None
 ) -> np.ndarray:
   """Log-ratio of the chosen less that of the rejected under a checkpoint."""
-  params = load_params(judging.policy, run, step)
-  size = judging.evaluation.batch_size
+  params = load_params(judging.policy, run, step, judging.mesh)
+  size, mesh = judging.evaluation.batch_size, partitioning.mesh(judging.mesh)
   chosen, rejected = points.log_ratios(
-    judging.policy, params, pairs, size, _mesh()
+    judging.policy, params, pairs, size, mesh
   )
   return chosen - rejected
 
 
 def _sampled(judging: Judging, params: Any, asked: points.Questions) -> Pairs:
   """Two independent responses to each row, in no order of preference."""
+  mesh = partitioning.mesh(judging.mesh)
   sides = (
     points.answers(
       judging.policy, params, asked, judging.length, judging.evaluation,
-      _mesh(), slot=slot,
+      mesh, slot=slot,
     )
     for slot in (5, 6)
   )  # fmt: skip

@@ -51,11 +51,16 @@ class Training:
     run: all choices that change numbers.
     splits: of the data stage, joined; or names of a relabelled set.
     record_stream: keep every on-policy batch.
+    start: parameters that a supervised training starts from; drawn anew when
+      None.
+    mesh: devices along (data, model), as of all stages.
   """
 
   run: train.Run
   splits: tuple[str, ...] = ('train',)
   record_stream: bool = False
+  start: load.Checkpoint | None = None
+  mesh: tuple[int, int] = (1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +72,13 @@ class Relabelling:
     num_pairs: taken from the start of `train`; all of them when there are
       fewer.
     batch_size: rows of one program call.
+    mesh: of devices.
   """
 
   model: Any
   num_pairs: int
   batch_size: int = 128
+  mesh: tuple[int, int] = (1, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Sampling:
     length: most tokens of a response.
     sides: for each side the input with its run, and the checkpoint's step; the
       newest when None.
+    mesh: of devices.
   """
 
   policy: Any
@@ -92,6 +100,7 @@ class Sampling:
   evaluation: points.Evaluation
   length: int
   sides: tuple[tuple[str, int | None], ...]
+  mesh: tuple[int, int] = (1, 1)
 
 
 def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
@@ -139,10 +148,15 @@ def vocabulary_of(data: datasets.PairData, folder: Path) -> Any:
   return data.vocabulary
 
 
-def load_params(model: Any, folder: Path, step: int | None = None) -> Any:
+def load_params(
+  model: Any,
+  folder: Path,
+  step: int | None = None,
+  mesh: tuple[int, int] = (1, 1),
+) -> Any:
   """Parameters of a training stage: of a step, or the newest."""
   name = '.' if step is None else f'checkpoints/checkpoint_{step}'
-  return load.load_params(model, folder / name, partitioning.mesh((1, 1)))
+  return load.load_params(model, folder / name, partitioning.mesh(mesh))
 
 
 def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
@@ -154,18 +168,19 @@ def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
 
 
 def supervised(config: Training, inputs: Folders, work: Path) -> None:
-  """Trains from initial values: golden model, SFT policy, proxy model.
-
-  Preference models leave their held-out accuracy, policies their loss.
-  """
-  run = config.run
+  """Trains without a reference: golden model, SFT policy, proxy model."""
+  run, mesh = config.run, partitioning.mesh(config.mesh)
   pairs = load_splits(inputs['data'], config.splits)
-  initial = run.model.init(jax.random.key(run.seed))
+  if config.start is None:
+    initial = run.model.init(jax.random.key(run.seed))
+  else:
+    initial = config.start.load(run.model, mesh)
   train.fit(
     run,
     pairs,
     train.Params(initial),
     work,
+    mesh=mesh,
     digest=values.digest(config),
     label=work.name.split('-')[0],
   )
@@ -173,7 +188,7 @@ def supervised(config: Training, inputs: Folders, work: Path) -> None:
 
 def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
   """B: pairs under the golden model's labels, ties dropped and counted."""
-  params = load_params(config.model, inputs['golden'])
+  params = load_params(config.model, inputs['golden'], mesh=config.mesh)
   judge = points.Judge(config.model, params)
   summary = {}
   for split in ('train', 'test'):
@@ -186,7 +201,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       pairs.chosen,
       pairs.rejected,
       config.batch_size,
-      partitioning.mesh((1, 1)),
+      partitioning.mesh(config.mesh),
     )
     wins = estimators.sign_rule_wins(p_ab, p_ba)
     summary[split] = {
@@ -206,7 +221,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
 
 def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
   """Held-out accuracy of a preference model on a data folder's test split."""
-  params = load_params(config.model, inputs['model'])
+  params = load_params(config.model, inputs['model'], mesh=config.mesh)
   pairs = load_splits(inputs['data'], ('test',))
   wins = estimators.sign_rule_wins(
     *points.preferences(
@@ -215,7 +230,7 @@ def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
       pairs.chosen,
       pairs.rejected,
       config.batch_size,
-      partitioning.mesh((1, 1)),
+      partitioning.mesh(config.mesh),
     )
   )
   files.write_json(work / 'summary.json', baselines.proportion(wins))
@@ -223,8 +238,8 @@ def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
 
 def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
   """Nats per token of the held-out responses under a policy."""
-  mesh = partitioning.mesh((1, 1))
-  params = load_params(config.model, inputs['model'])
+  mesh = partitioning.mesh(config.mesh)
+  params = load_params(config.model, inputs['model'], mesh=config.mesh)
   pairs = load_splits(inputs['data'], ('test',))
   scored = collectors.with_reference(
     config.model, pairs, params, mesh, config.batch_size
@@ -241,11 +256,12 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
   Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
   `annotator`, a preference model, where it samples.
   """
-  run = config.run
-  start = load_params(run.model, inputs['sft'])
+  run, shape = config.run, config.mesh
+  start = load_params(run.model, inputs['sft'], mesh=shape)
   annotator = None
   if run.algorithm.samples:
-    annotator = load_params(run.algorithm.annotator.model, inputs['annotator'])
+    judge = run.algorithm.annotator.model
+    annotator = load_params(judge, inputs['annotator'], mesh=shape)
   if 'stream' in inputs:
     pairs = stream.read(inputs['stream'] / 'stream')
   else:
@@ -255,6 +271,7 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
     pairs,
     train.Params(start, start, annotator),
     work,
+    mesh=partitioning.mesh(shape),
     digest=values.digest(config),
     record_stream=config.record_stream,
     label=work.name.split('-')[0],
@@ -268,7 +285,7 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
   the golden model calls equal are dropped and counted.
   """
   settings = config.evaluation
-  mesh = partitioning.mesh((1, 1))
+  mesh = partitioning.mesh(config.mesh)
   pairs = load_splits(inputs['pairs'], ('train',))
   asked = points.Questions(
     pairs.prompt_ids.astype(np.int32),
@@ -277,13 +294,13 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
   )
   sides = []
   for slot, (name, step) in enumerate(config.sides, start=3):
-    params = load_params(config.policy, inputs[name], step)
+    params = load_params(config.policy, inputs[name], step, config.mesh)
     sides.append(
       points.answers(
         config.policy, params, asked, config.length, settings, mesh, slot=slot
       )
     )
-  golden = load_params(config.golden, inputs['golden'])
+  golden = load_params(config.golden, inputs['golden'], mesh=config.mesh)
   first, second = sides
   p_ab, p_ba = points.preferences(
     points.Judge(config.golden, golden),
