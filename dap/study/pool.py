@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dap import progress
 from dap.errors import InputError
-from dap.study import artefacts, differences, worker
+from dap.study import artefacts, differences, machine, worker
 from dap.study.artefacts import Job, Runtime, Stage
 from dap.study.schedule import Schedule
 
@@ -38,6 +38,7 @@ def run_stages(
   root: str | Path,
   num_workers: int = 0,
   threads: int = 1,
+  devices_each: int = 1,
 ) -> list[Path]:
   """Runs what is missing of the targets and of all that they read.
 
@@ -50,6 +51,7 @@ def run_stages(
     num_workers: processes; 0 runs the stages one by one in this one.
     threads: cores of each worker, and threads of its programs. The last bits of
       results depend on it, so stages are named by it.
+    devices_each: accelerators of each worker, where there are any.
 
   Returns:
     The targets' folders.
@@ -68,7 +70,7 @@ def run_stages(
     progress.say(notice)
   if missing and num_workers:
     with progress.display() as shown:
-      _Run(missing, num_workers, shown).on_workers(root, where)
+      _Run(missing, num_workers, shown).on_workers(root, where, devices_each)
   else:
     _run_here(missing)
   return folders
@@ -100,9 +102,13 @@ class _Run:
     self._start = time.monotonic()
     self._started: dict[str, float] = {}
 
-  def on_workers(self, root: Path, where: Runtime) -> None:
-    environment = _environment(root, where, self._num_workers)
-    with _workers(self._num_workers, environment, where) as workers:
+  def on_workers(self, root: Path, where: Runtime, devices_each: int) -> None:
+    number = self._num_workers
+    environments = [
+      machine.environment(root, where, index, number, devices_each)
+      for index in range(number)
+    ]
+    with _workers(environments, where) as workers:
       while True:
         self._hand_out(workers)
         if self._schedule.finished:
@@ -151,46 +157,20 @@ class _Run:
     return f'{job.folder.name} failed{until}'
 
 
-def _environment(
-  root: Path, where: Runtime, num_workers: int
-) -> dict[str, str]:
-  """Variables that must stand before a worker's first import.
-
-  jax counts its threads from NPROC; glibc's tunable backs big arrays by huge
-  pages. Programs are kept in the study's folder: those read back have the same
-  bits and take half the time of compiling.
-  """
-  own = os.environ
-  threads = str(where.threads)
-  tunables = [own.get('GLIBC_TUNABLES', ''), 'glibc.malloc.hugetlb=1']
-  variables = {
-    'NPROC': threads,
-    'OMP_NUM_THREADS': threads,
-    'OPENBLAS_NUM_THREADS': threads,
-    'GLIBC_TUNABLES': ':'.join(filter(None, tunables)),
-  }
-  ours = {
-    'JAX_COMPILATION_CACHE_DIR': str(root / 'compilation_cache'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5',
-    'XLA_PYTHON_CLIENT_MEM_FRACTION': f'{0.9 / num_workers:.3f}',
-  }
-  return {**{name: own.get(name, ours[name]) for name in ours}, **variables}
-
-
 @contextlib.contextmanager
 def _workers(
-  number: int, environment: Mapping[str, str], where: Runtime
+  environments: Sequence[Mapping[str, str]], where: Runtime
 ) -> Iterator[list[_Worker]]:
   """Worker processes for a block; those still at work after it are ended."""
   context = multiprocessing.get_context('spawn')
   workers: list[_Worker] = []
   try:
-    for index in range(number):
+    for index, environment in enumerate(environments):
       ours, theirs = context.Pipe()
       process = context.Process(
         target=worker.work, args=(theirs, os.getpid(), where), daemon=True
       )
-      with _inherited(_cores(index, where.threads), environment):
+      with _inherited(machine.cores(index, where.threads), environment):
         process.start()
       theirs.close()
       workers.append(_Worker(process, ours))
@@ -205,13 +185,6 @@ def _workers(
       each.process.kill()
       each.process.join()
       each.pipe.close()
-
-
-def _cores(index: int, threads: int) -> set[int]:
-  """The cores of a worker; shared where there are not enough."""
-  available = sorted(os.sched_getaffinity(0))
-  first = index * threads
-  return {available[(first + i) % len(available)] for i in range(threads)}
 
 
 @contextlib.contextmanager

@@ -4,12 +4,20 @@ Every stage is named by what determines it, so a second start does only what is
 missing and studies in one folder share what they have in common.
 """
 
-import os
+import math
 from pathlib import Path
 from typing import Any
 
 from dap import errors
-from dap.study import artefacts, build, collect, forecast, pool, report
+from dap.study import (
+  artefacts,
+  build,
+  collect,
+  forecast,
+  machine,
+  pool,
+  report,
+)
 from dap.study.design import Study, check_seeds
 
 
@@ -30,17 +38,23 @@ def run(
     title: of the plots and the report.
     seeds: of everything that is random; one whole study each.
     caveats: sentences for the report: what was tuned on what, say.
-    num_workers: processes of one core each; a core is what is there when None,
-      and 0 runs everything in this process.
+    num_workers: processes, each with one core and the accelerators of the
+      study's mesh; as many as the machine has room for when None, and 0 runs
+      everything in this process.
 
   Raises:
     errors.InputError: the configuration or the data cannot work.
   """
   root = Path(study_dir).absolute()
-  workers = _workers(num_workers)
+  workers = _workers(num_workers, study)
   built = {seed: build.build(study, seed) for seed in check_seeds(seeds)}
   targets = [stage for tree in built.values() for stage in tree.values()]
-  folders = pool.run_stages(targets, root=root, num_workers=workers)
+  folders = pool.run_stages(
+    targets,
+    root=root,
+    num_workers=workers,
+    devices_each=math.prod(study.mesh),
+  )
   places = iter(folders)
   found = {
     seed: {name: next(places) for name in tree} for seed, tree in built.items()
@@ -59,7 +73,7 @@ def dry_run(
 ) -> None:
   """Prints the stages, which are done, and what models and time they cost."""
   del others
-  workers = _workers(num_workers)
+  workers = _workers(num_workers, study)
   seeds = check_seeds(seeds)
   jobs = planned(study, seeds, Path(study_dir), workers)
   forecast.show(study, jobs, max(1, workers), Path(study_dir))
@@ -76,9 +90,10 @@ def planned(
   return artefacts.plan(targets, root.absolute(), where)
 
 
-def _workers(num_workers: int | None) -> int:
+def _workers(num_workers: int | None, study: Study) -> int:
   if num_workers is None:
-    return len(os.sched_getaffinity(0))
+    backend = artefacts.runtime().backend
+    return machine.default_workers(backend, math.prod(study.mesh))
   if num_workers < 0:
     raise errors.InputError(f'num_workers must be >= 0, got {num_workers}.')
   return num_workers
