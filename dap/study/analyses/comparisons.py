@@ -1,0 +1,238 @@
+"""Layer 6. Arms compared on the seeds and prompts that they share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dap import estimators
+from dap.errors import InputError
+from dap.estimators import Curve, Effect, Estimate, Gap
+from dap.study import frontiers
+from dap.study.analyses.claims import Finding, Unreached
+from dap.study.evidence import Evidence, Setting
+from dap.study.frontiers import Frontier
+
+LEAST_KL = 0.5  # nats: nearer to the SFT policy all arms are alike
+NUM_WINDOWS = 10
+HALF_WIDTH = 0.1  # of a window, in ln KL, where windows are not farther apart
+RESAMPLES = 10_000
+_SEED = 2405_08448
+
+# An arm, or its run with a setting.
+Side = str | tuple[str, Setting | None]
+
+
+class Shared(NamedTuple):
+  """Arms on the seeds that all of them have.
+
+  Attributes:
+    seeds: ascending.
+    frontiers: for each seed those of the arms, in the order asked.
+    remark: which seeds are left out; empty where none is.
+  """
+
+  seeds: list[int]
+  frontiers: list[tuple[Frontier, ...]]
+  remark: str
+
+  def curves(self, arm: int) -> list[Curve]:
+    """Of the arm at this place, one for each seed."""
+    return [each[arm].curve for each in self.frontiers]
+
+  def peak_kl(self, arm: int) -> list[float]:
+    """KL of the peak of the arm at this place, nats, by seed."""
+    curves = self.curves(arm)
+    return [float(each.kl[estimators.peak_index(each)]) for each in curves]
+
+
+def rng() -> np.random.Generator:
+  """The same for each estimate, so that equal studies have equal reports."""
+  return np.random.default_rng(_SEED)
+
+
+def shared(
+  evidence: Evidence,
+  arms: Sequence[Side],
+  read: frontiers.Read = frontiers.wins,
+) -> Shared:
+  """The arms, or runs of arms with a setting, on the seeds that all have.
+
+  Raises:
+    Unreached: there is no such seed.
+    InputError: arms of one seed were asked other prompts.
+  """
+  sides = [(arm, None) if isinstance(arm, str) else arm for arm in arms]
+  found = [
+    frontiers.frontiers(evidence, arm, setting, read) for arm, setting in sides
+  ]
+  for (arm, setting), of_seeds in zip(sides, found):
+    if not of_seeds:
+      run = '' if setting is None else f' at (learning rate, beta) = {setting}'
+      raise Unreached(f'There are no evaluated checkpoints of {arm}{run}.')
+  names = [arm for arm, _ in sides]
+  seeds = sorted(set.intersection(*(set(each) for each in found)))
+  if not seeds:
+    raise Unreached(f'No seed has all of {", ".join(names)}.')
+  together = [tuple(each[seed] for each in found) for seed in seeds]
+  for seed, of_arms in zip(seeds, together):
+    _check_prompts(seed, names, of_arms)
+  return Shared(seeds, together, left_out(evidence, seeds))
+
+
+def left_out(evidence: Evidence, seeds: Sequence[int]) -> str:
+  """A sentence about the study's other seeds; empty where there is none."""
+  others = [str(seed) for seed in evidence.seeds if seed not in seeds]
+  word = 'seed' if len(others) == 1 else 'seeds'
+  return f'Without {word} {", ".join(others)}, which lack it.' if others else ''
+
+
+def of_prompts(arms: Shared, values: Callable[..., np.ndarray]) -> Effect:
+  """Mean over test prompts and seeds of a value of each prompt.
+
+  Args:
+    arms: compared.
+    values: of the frontiers of one seed to one number for each test prompt.
+  """
+  estimates = [
+    estimators.estimate_mean(values(*each), rng(), num_resamples=RESAMPLES)
+    for each in arms.frontiers
+  ]
+  return estimators.combine(estimates, rng())
+
+
+def of_means(
+  arms: Shared,
+  function: Callable[[np.ndarray], Any],
+  values: Callable[..., np.ndarray],
+) -> Effect:
+  """A function of several means over test prompts, of their means over seeds.
+
+  Args:
+    arms: compared.
+    function: of means along the last axis.
+    values: of the frontiers of one seed to [quantities, test prompts].
+  """
+  estimates = [
+    estimators.estimate_means(values(*each), rng(), num_resamples=RESAMPLES)
+    for each in arms.frontiers
+  ]
+  return estimators.combine_function(function, estimates, rng())
+
+
+def peak(frontier: Frontier) -> np.ndarray:
+  """Wins of the peak on the test prompts."""
+  return estimators.peak_wins(frontier.curve)
+
+
+def peak_difference(arms: Shared) -> Effect:
+  """Peak of the first arm less that of the second."""
+  return of_prompts(arms, lambda first, second: peak(first) - peak(second))
+
+
+def peak_is_higher(evidence: Evidence, first: str, second: str) -> Finding:
+  """Test of the claim that the peak of the first arm is the higher one."""
+  arms = shared(evidence, (first, second))
+  effect = peak_difference(arms)
+  return Finding(
+    estimators.greater(effect), effect, arms.seeds, peaks_in_words(arms)
+  )
+
+
+def peaks_in_words(arms: Shared) -> str:
+  """The peaks of two arms, and which seeds are left out."""
+  rates = [
+    np.mean([np.mean(peak(each[place])) for each in arms.frontiers])
+    for place in (0, 1)
+  ]
+  kls = [np.mean(arms.peak_kl(place)) for place in (0, 1)]
+  return (
+    f'Peaks, means over seeds: {rates[0]:.3f} at {kls[0]:.2f} nats and'
+    f' {rates[1]:.3f} at {kls[1]:.2f} nats. {arms.remark}'
+  ).strip()
+
+
+def recovered(arms: Shared) -> Effect:
+  """Share of the gap of peaks, offline to online, that the second recovers.
+
+  Args:
+    arms: offline, recovered, online.
+  """
+  offline, third, online = (
+    [peak(each[place]) for each in arms.frontiers] for place in range(3)
+  )
+  return estimators.recovery(offline, third, online, rng())
+
+
+def gap(arms: Shared, windows: np.ndarray | None = None) -> Gap:
+  """First arm less second at equal KL, nan where they share none.
+
+  Args:
+    arms: two.
+    windows: of KL; by default over the range that both arms and all seeds
+      reach, from `LEAST_KL`.
+  """
+  if windows is None:
+    windows = overlap(arms)
+  return estimators.matched_kl_gap(
+    arms.curves(0), arms.curves(1), windows, rng()
+  )
+
+
+def overlap(arms: Shared) -> np.ndarray:
+  """Windows over the KL that all arms reach, see `kl_overlap`.
+
+  They are evenly spaced in ln KL and leave no room between them.
+  """
+  low, high = kl_overlap(arms)
+  spacing = np.log(high / low) / (NUM_WINDOWS - 1)
+  return estimators.log_kl_windows(
+    low,
+    high,
+    num_windows=NUM_WINDOWS,
+    half_width=max(HALF_WIDTH, 0.5 * float(spacing)),
+  )
+
+
+def kl_overlap(arms: Shared) -> tuple[float, float]:
+  """Nats between which all arms have checkpoints with all seeds.
+
+  From `LEAST_KL` at least.
+
+  Raises:
+    Unreached: there is no such range.
+  """
+  kls = [each.curve.kl for seed in arms.frontiers for each in seed]
+  low = max(LEAST_KL, *(float(np.min(kl)) for kl in kls))
+  high = min(float(np.max(kl)) for kl in kls)
+  if not low < high:
+    raise Unreached(
+      f'The arms share no KL from {LEAST_KL} nats: one begins at {low:.2f} nats'
+      f' where another ends at {high:.2f}.'
+    )
+  return low, high
+
+
+def held(windows: Sequence[int], total: int) -> str:
+  """A sentence about the windows that hold checkpoints of both arms."""
+  each = ', '.join(map(str, windows))
+  return f'Windows with checkpoints of both, of {total}: {each} (by seed).'
+
+
+def exact(values: Sequence[float]) -> Effect:
+  """Of numbers by seed that have no draws: only seeds vary."""
+  estimates = [
+    Estimate(float(value), np.full(RESAMPLES, float(value))) for value in values
+  ]
+  return estimators.combine(estimates, rng())
+
+
+def _check_prompts(
+  seed: int, arms: Sequence[str], of_arms: Sequence[Frontier]
+) -> None:
+  for arm, each in zip(arms, of_arms):
+    if not np.array_equal(each.prompt_ids, of_arms[0].prompt_ids):
+      raise InputError(
+        f'Seed {seed}: {arm} was asked other prompts than {arms[0]}. Evaluate'
+        ' all runs of a study with one configuration.'
+      )
