@@ -19,7 +19,7 @@ from dap.study.points import Point
 HALF_WIDTH = 0.15  # of an envelope's windows on a plot, in ln KL
 _ARRAYS = ('prompt_ids', 'golden_p_ab', 'golden_p_ba')
 _STEP = 0.1  # between windows on a plot, in ln KL
-_RESAMPLES = 2000
+RESAMPLES = 2000  # of each point of a band
 
 
 class Band(NamedTuple):
@@ -77,6 +77,16 @@ def utilities(path: Path) -> tuple[np.ndarray, np.ndarray]:
   """Hidden utility of the responses, mean of each prompt."""
   arrays = points_lib.read_arrays(path, ('prompt_ids', 'hidden_utility'))
   return _by_prompt(arrays['prompt_ids'], arrays['hidden_utility'])
+
+
+def has_utilities(evidence: Evidence, arm: str) -> bool:
+  """Whether each evaluated checkpoint has the hidden utility by prompt."""
+  paths = [
+    evidence.folder / point.per_prompt
+    for point in evidence.of(arm)
+    if point.per_prompt
+  ]
+  return bool(paths) and all(map(_has_utility, paths))
 
 
 def frontiers(
@@ -168,7 +178,7 @@ def mean_rows(
   A seed with a nan in a row does not count there; rows of nan stay nan.
   """
   drawn = [
-    estimators.estimate_means(each, rng, num_resamples=_RESAMPLES)
+    estimators.estimate_means(each, rng, num_resamples=RESAMPLES)
     for each in of_seeds
   ]
   rows = np.full((len(of_seeds[0]), 3), np.nan)
@@ -209,6 +219,13 @@ def _frontier(points: Sequence[Point], folder: Path, read: Read) -> Frontier:
   kl = np.array([point.kl_nats for point in points])
   curve = Curve(kl, values[:, selection], values[:, ~selection])
   return Frontier(tuple(points), ids, curve)
+
+
+def _has_utility(path: Path) -> bool:
+  if not path.exists():
+    return False
+  with np.load(path, allow_pickle=False) as stored:
+    return 'hidden_utility' in stored.files
 
 
 # A study has thousands of files, and each predicate reads an arm anew.

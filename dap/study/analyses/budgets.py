@@ -1,10 +1,12 @@
 """Layer 6. What a win rate costs beside KL: samples, computation, and fits."""
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from dap import estimators
+from dap.errors import InputError
 from dap.estimators import Effect
 from dap.study import frontiers
 from dap.study.analyses import claims, comparisons, drawings
@@ -112,7 +114,10 @@ def _fits(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
     series.append(Series(arm.label, arm.role, d.tolist(), gains, points=points))
     grid = np.linspace(np.min(d), np.max(d), 60)
     for formula, form in _FORMS:
-      alpha, beta = _coefficients(points, sft, form)
+      found = _coefficients(points, sft, form)
+      if found is None:
+        continue
+      alpha, beta = found
       curve = estimators.overoptimisation(form, grid, alpha.mean, beta.mean)
       label = f'{arm.label}, {formula}'
       series.append(
@@ -134,22 +139,31 @@ def _fits(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
 
 
 def _coefficients(
-  points: Sequence[Point], sft: dict[int, float], form
-) -> list[Effect]:
-  """(alpha, beta) of a form over seeds; runs are drawn within them."""
+  points: Sequence[Point], sft: dict[int, float], form: estimators.Form
+) -> tuple[Effect, Effect] | None:
+  """(alpha, beta) over the seeds with enough checkpoints; None without any.
+
+  Whole runs are drawn within seeds.
+  """
   fits = []
   for seed in sorted({point.seed for point in points}):
     own = [point for point in points if point.seed == seed]
-    fits.append(
-      estimators.fit_overoptimisation(
-        form,
-        np.array([point.kl_nats for point in own]),
-        np.array([point.win_rate - sft[seed] for point in own]),
-        [point.run for point in own],
-        comparisons.rng(),
+    # Too few checkpoints for a fit are no mistake of the reader of a report.
+    with contextlib.suppress(InputError):
+      fits.append(
+        estimators.fit_overoptimisation(
+          form,
+          np.array([point.kl_nats for point in own]),
+          np.array([point.win_rate - sft[seed] for point in own]),
+          [point.run for point in own],
+          comparisons.rng(),
+          num_resamples=comparisons.RESAMPLES,
+        )
       )
-    )
-  return [
-    estimators.combine(each, comparisons.rng())
-    for each in zip(*((fit.alpha, fit.beta) for fit in fits))
-  ]
+  if not fits:
+    return None
+  alphas, betas = zip(*((fit.alpha, fit.beta) for fit in fits))
+  return (
+    estimators.combine(alphas, comparisons.rng()),
+    estimators.combine(betas, comparisons.rng()),
+  )

@@ -169,7 +169,7 @@ class Classification:
         lambda rows: estimators.spearman(*rows.T),
         [self._coordinates(evidence, seed, arms)],
         comparisons.rng(),
-        num_resamples=_FEWER,
+        num_resamples=comparisons.FEWER,
       )
       for seed in seeds
     ]
@@ -242,8 +242,6 @@ class Classification:
     )
     return Finding(verdict, farthest, seeds, detail.strip())
 
-
-_FEWER = 2_000  # draws of a statistic that is computed draw by draw
 
 _CLAIMS = (
   Claim(

@@ -17,6 +17,7 @@ LEAST_KL = 0.5  # nats: nearer to the SFT policy all arms are alike
 NUM_WINDOWS = 10
 HALF_WIDTH = 0.1  # of a window, in ln KL, where windows are not farther apart
 RESAMPLES = 10_000
+FEWER = 2_000  # where a draw costs more than a mean
 _SEED = 2405_08448
 
 # An arm, or its run with a setting.
@@ -83,8 +84,11 @@ def shared(
 def left_out(evidence: Evidence, seeds: Sequence[int]) -> str:
   """A sentence about the study's other seeds; empty where there is none."""
   others = [str(seed) for seed in evidence.seeds if seed not in seeds]
+  if not others:
+    return ''
+  end = 'which lacks it' if len(others) == 1 else 'which lack it'
   word = 'seed' if len(others) == 1 else 'seeds'
-  return f'Without {word} {", ".join(others)}, which lack it.' if others else ''
+  return f'Without {word} {", ".join(others)}, {end}.'
 
 
 def of_prompts(arms: Shared, values: Callable[..., np.ndarray]) -> Effect:
@@ -161,7 +165,9 @@ def recovered(arms: Shared) -> Effect:
   offline, third, online = (
     [peak(each[place]) for each in arms.frontiers] for place in range(3)
   )
-  return estimators.recovery(offline, third, online, rng())
+  return estimators.recovery(
+    offline, third, online, rng(), num_resamples=RESAMPLES
+  )
 
 
 def gap(arms: Shared, windows: np.ndarray | None = None) -> Gap:
@@ -175,8 +181,20 @@ def gap(arms: Shared, windows: np.ndarray | None = None) -> Gap:
   if windows is None:
     windows = overlap(arms)
   return estimators.matched_kl_gap(
-    arms.curves(0), arms.curves(1), windows, rng()
+    arms.curves(0), arms.curves(1), windows, rng(), num_resamples=RESAMPLES
   )
+
+
+def gap_chosen_anew(arms: Shared, windows: np.ndarray) -> Effect:
+  """`gap` whose draws choose their checkpoints on drawn selection prompts."""
+  return estimators.matched_kl_gap(
+    arms.curves(0),
+    arms.curves(1),
+    windows,
+    rng(),
+    num_resamples=FEWER,
+    of_seed=estimators.gap_of_choosing,
+  ).effect
 
 
 def overlap(arms: Shared) -> np.ndarray:
@@ -213,7 +231,7 @@ def kl_overlap(arms: Shared) -> tuple[float, float]:
   return low, high
 
 
-def held(windows: Sequence[int], total: int) -> str:
+def held(windows: np.ndarray, total: int) -> str:
   """A sentence about the windows that hold checkpoints of both arms."""
   each = ', '.join(map(str, windows))
   return f'Windows with checkpoints of both, of {total}: {each} (by seed).'

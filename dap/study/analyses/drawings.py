@@ -145,7 +145,7 @@ def flat(
 
 def kept(series: Iterable[Series]) -> tuple[Series, ...]:
   """Those that have marks."""
-  return tuple(each for each in series if len(each.y))
+  return tuple(each for each in series if np.isfinite(each.y).any())
 
 
 def with_marks(figures: Iterable[Figure]) -> list[Figure]:
@@ -153,7 +153,10 @@ def with_marks(figures: Iterable[Figure]) -> list[Figure]:
   return [
     figure
     for figure in figures
-    if any(each.kind != 'level' and len(each.y) for each in figure.series)
+    if any(
+      each.kind != 'level' and np.isfinite(each.y).any()
+      for each in figure.series
+    )
   ]
 
 

@@ -109,7 +109,11 @@ class Gap:
       found = comparisons.gap(arms, windows)
       verdict = estimators.greater(found.effect)
       held = comparisons.held(found.num_windows, self.num_windows)
-      detail = f'{held} {arms.remark}'.strip()
+      anew = comparisons.gap_chosen_anew(arms, windows)
+      detail = (
+        f'{held} With checkpoints chosen anew in each draw of prompts, so that'
+        f' the luck of the choice counts: {claims.shown(anew)}. {arms.remark}'
+      ).strip()
       return Finding(verdict, found.effect, arms.seeds, detail)
 
     sentence = (
@@ -197,8 +201,10 @@ def _past_peak(evidence: Evidence, arm: str, read: frontiers.Read) -> Finding:
 
 
 def _past_peak_of_utility(evidence: Evidence, arm: str) -> Finding:
-  if all(point.hidden_utility is None for point in evidence.of(arm)):
-    raise Unreached('These data have no hidden utility.')
+  if not frontiers.has_utilities(evidence, arm):
+    raise Unreached(
+      f'The evaluations of {arm} hold no hidden utility by prompt.'
+    )
   return _past_peak(evidence, arm, frontiers.utilities)
 
 

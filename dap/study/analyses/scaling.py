@@ -17,7 +17,6 @@ from dap.study.evidence import Axis, Evidence, Figure, Predicate
 _METHODS = ('online', 'shuffled', 'offline')
 _LABELS = ('online', 'offline on the shuffled stream', 'offline')
 _NEAR = 0.5  # of ln KL: peaks at similar KL
-_RESAMPLES = 2_000  # of quantiles over hundreds of checkpoints
 
 
 class Size(NamedTuple):
@@ -32,7 +31,7 @@ class Size(NamedTuple):
   """
 
   label: str
-  num_parameters: int
+  num_parameters: float
   online: str
   shuffled: str
   offline: str
@@ -52,16 +51,16 @@ class Scaling:
       least two; kept smallest first.
   """
 
-  sizes: tuple[Size, ...]
+  sizes: tuple[tuple[str, float, str, str, str], ...]
 
   def __post_init__(self):
     sizes = tuple(
-      Size(label, int(count), *arms) for label, count, *arms in self.sizes
+      (label, int(count), *arms) for label, count, *arms in self.sizes
     )
-    sizes = tuple(sorted(sizes, key=lambda size: size.num_parameters))
+    sizes = tuple(sorted(sizes, key=lambda size: size[1]))
     object.__setattr__(self, 'sizes', sizes)
     names.check(self, self.arms)
-    counts = [size.num_parameters for size in sizes]
+    counts = [size.num_parameters for size in self._sizes]
     if len(set(counts)) < max(2, len(sizes)) or min(counts) < 1:
       raise errors.InputError(
         'Scaling needs at least two sizes with numbers of parameters that'
@@ -69,13 +68,17 @@ class Scaling:
       )
 
   @property
+  def _sizes(self) -> list[Size]:
+    return [Size(*size) for size in self.sizes]
+
+  @property
   def arms(self) -> tuple[str, ...]:
     """Three of each size."""
-    return tuple(arm for size in self.sizes for arm in size.arms)
+    return tuple(arm for size in self._sizes for arm in size.arms)
 
   def predicates(self, evidence: Evidence) -> list[Predicate]:
     """P6a of each method, and P6b."""
-    small, large = self.sizes[0], self.sizes[-1]
+    small, large = self._sizes[0], self._sizes[-1]
     found = []
     for place, label in enumerate(_LABELS):
       suffix = '' if place == 0 else f'-{_METHODS[place][0:3]}'
@@ -105,7 +108,7 @@ class Scaling:
         evidence,
         [
           Drawn(size.arms[place], f'size_{size.label}', size.label)
-          for size in self.sizes
+          for size in self._sizes
         ],
         name=f'fig10_{method}',
         title=f'Policy sizes: {label}',
@@ -120,7 +123,7 @@ class Scaling:
   @property
   def _doublings(self) -> np.ndarray:
     """log2 of each size over the smallest."""
-    counts = np.array([size.num_parameters for size in self.sizes], float)
+    counts = np.array([size.num_parameters for size in self._sizes], float)
     return np.log2(counts / counts[0])
 
   def _closes(self, evidence: Evidence) -> Finding:
@@ -189,20 +192,20 @@ class Scaling:
               bests,
               lambda best, size=size, place=place: value(best, size, place),
             )
-            for size in range(len(self.sizes))
+            for size in range(len(self._sizes))
           ],
         )
         for place, (method, label) in enumerate(zip(_METHODS, _LABELS))
       )
     except Unreached:
       series = ()
-    labels = ', '.join(size.label for size in self.sizes)
+    labels = ', '.join(size.label for size in self._sizes)
     return Figure(
       name,
       title,
       'Best is the 90 % quantile over all checkpoints of a method and a size.'
       f' Sizes: {labels}. Means over seeds with 95 % intervals.',
-      Axis(f'log₂(parameters / parameters of {self.sizes[0].label})'),
+      Axis(f'log₂(parameters / parameters of {self._sizes[0].label})'),
       axis,
       series,
     )
@@ -235,7 +238,7 @@ def _bests(arms: Shared) -> list[list[Estimate]]:
         estimators.quantile_peak,
         each.values,
         comparisons.rng(),
-        num_resamples=_RESAMPLES,
+        num_resamples=comparisons.FEWER,
       )
       for each in of_arms
     ]

@@ -10,7 +10,7 @@ from dap.study.evidence import Evidence
 from dap.study.points import Point
 
 SETTING = (1e-3, 0.1)
-KLS = tuple(float(kl) for kl in np.geomspace(0.5, 16.0, 12))
+KLS = tuple(float(kl) for kl in np.geomspace(0.5, 16.0, 9))
 
 
 @dataclasses.dataclass

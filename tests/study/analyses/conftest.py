@@ -1,0 +1,13 @@
+"""Fewer draws: these tests ask on which side a verdict falls."""
+
+import pytest
+
+from dap.study import frontiers
+from dap.study.analyses import comparisons
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+  monkeypatch.setattr(comparisons, 'RESAMPLES', 1000)
+  monkeypatch.setattr(comparisons, 'FEWER', 200)
+  monkeypatch.setattr(frontiers, 'RESAMPLES', 200)
