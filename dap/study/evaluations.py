@@ -94,7 +94,11 @@ def evaluate(config: Point, inputs: Folders, work: Path) -> None:
       point, arrays = points.evaluate(
         policy, params, fixed, config.judging.evaluation, mesh
       )
-      point['hidden_utility'] = _utility(config, inputs, arrays)
+      utility = _utility(config, inputs, arrays)
+      point['hidden_utility'] = None
+      if utility is not None:
+        point['hidden_utility'] = float(np.mean(utility))
+        arrays['hidden_utility'] = utility
       point |= _spent(config, inputs['run'], fixed, step)
       files.write_arrays(work / f'{name}.npz', arrays)
       files.write_json(path, point)
@@ -163,8 +167,10 @@ def _spent(
   return {'train_flops': step * operations, 'sampled_tokens': sampled}
 
 
-def _utility(config: Point, inputs: Folders, arrays: dict) -> float | None:
-  """Mean hidden utility of the answers, for data that have one."""
+def _utility(
+  config: Point, inputs: Folders, arrays: dict[str, np.ndarray]
+) -> np.ndarray | None:
+  """Hidden utility of each answer, for data that have one."""
   score = getattr(config.data.source, 'utilities', None)
   if score is None:
     return None
@@ -174,4 +180,4 @@ def _utility(config: Point, inputs: Folders, arrays: dict) -> float | None:
   tokens = arrays['tokens']
   texts = [vocabulary.decode(row) for row in tokens]
   each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())
-  return float(np.mean(each))
+  return np.asarray(each, np.float64)
