@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# From a bare machine (Python 3.11 or newer) to a plot of KL against win rate:
-# makes .venv, installs, runs a small study on the embedded corpus.
+# From a bare machine (Python 3.11 or newer) to a report with verdicts: makes
+# .venv, installs, runs the default study on the embedded corpus (the gap,
+# coverage and classification; two seeds).
 #
-#   bash launch/quickstart.sh [DIRECTORY]     results; default out/gap
+#   bash launch/quickstart.sh [DIRECTORY]     results; default out/default
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-STUDY=configs/studies/gap.gin
-STUDY_DIR="${1:-$ROOT/out/gap}"
+STUDY=configs/studies/default.gin
+STUDY_DIR="${1:-$ROOT/out/default}"
 
 prepare_environment
 dap study --gin_file="$STUDY" --gin.STUDY_DIR="'$STUDY_DIR'"

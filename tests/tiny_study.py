@@ -1,4 +1,4 @@
-"""The study of configs/studies/gap.gin at a size that tests can afford."""
+"""The study of configs/studies at a size that tests can afford."""
 
 from dap import files
 
