@@ -63,6 +63,9 @@ setup(
     'test': [
       'beartype>=0.19',
       'hypothesis>=6.100',
+      'ipykernel>=6.29',  # these three execute notebooks/
+      'nbclient>=0.10',
+      'nbformat>=5.10',
       'playwright>=1.50',  # drives a browser; browsers it does not bring
       'pyright[nodejs]>=1.1.390',
       'pytest>=8',
