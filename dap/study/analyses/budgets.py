@@ -49,8 +49,8 @@ def _tokens(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
     'Win rate against the tokens that training sampled up to the checkpoint.'
     ' The line is the best checkpoint of at most that cost, chosen on one half'
     ' of the prompts and judged on the other, mean over seeds with its 95 %'
-    ' interval. Offline training samples nothing: its level is its best'
-    ' checkpoint.',
+    ' interval. Offline training samples nothing, so its best checkpoint is a'
+    ' level: the pairs that others wrote and labelled for it are not counted.',
     Axis('tokens sampled by training', log=True),
     drawings.WIN_AXIS,
     drawings.kept(series),

@@ -107,7 +107,7 @@ def frontier(
   series += [dots(evidence, each, y=y) for each in arms]
   series.append(dots(evidence, Drawn(GOLDEN, 'golden', 'golden policy'), y=y))
   if has_bands:
-    series += [band(evidence, each) for each in (*behind, *arms)]
+    series += [band(evidence, each) for each in (*arms, *behind)]
   how = HOW if has_bands else 'A dot is a checkpoint.'
   return Figure(
     name,

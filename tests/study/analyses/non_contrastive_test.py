@@ -51,4 +51,4 @@ def test_figure_9_has_ipo_behind(tmp_path):
   assert all('Best-of-2' in label for label in dots) and len(dots) == 3
   bands = [e.label for e in figure.series if e.kind == 'band']
   losses = [label.split()[0] for label in bands]
-  assert losses == 3 * ['IPO'] + 3 * ['Best-of-2']
+  assert losses == 3 * ['Best-of-2'] + 3 * ['IPO']

@@ -46,4 +46,4 @@ def test_figure_12_has_online_behind(tmp_path):
     made.arm(arm, hill(0.5))
   (figure,) = DATA.figures(made.evidence)
   bands = [e.role for e in figure.series if e.kind == 'band']
-  assert bands == ['online', 'offline', 'sft_early', 'early_late', 'late']
+  assert bands == ['offline', 'sft_early', 'early_late', 'late', 'online']
