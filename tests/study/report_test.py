@@ -1,34 +1,44 @@
+import dataclasses
 import json
 import os
 
 import numpy as np
 import pytest
+import report_parts
+from report_parts import figure, points, results
 
 from dap import files
 from dap.errors import InputError
-from dap.study import findings, points, report
+from dap.study import analyses, report
+from dap.study import points as points_lib
+from dap.study.evidence import Evidence
+from dap.study.findings import Answer
 from dap.study.points import Point
 
 RATE = {'value': 0.88, 'low': 0.86, 'high': 0.9, 'count': 1000}
-STUDY = {
-  'title': 'Online against offline',
-  'data_set': 'EmbeddedCorpus',
-  'kl_range': [1.0, 6.0],
-  'golden': {**RATE, 'against_truth': {**RATE, 'value': 0.89}},
-  'proxy': RATE,
-  'sft': {'loss': 1.25, 'unigram_loss': 3.5},
-  'baselines': {'choose_longer': {**RATE, 'value': 0.55}},
-  'samples': [{'prompt': 'p & q', 'sft': 'a', 'online': 'b', 'golden': 'c'}],
-  'config': {'beta': 0.1},
-  'caveats': ['Tuned on seed 0.'],
-}
+GAP = analyses.Gap('online', 'offline', kl_range=(1.0, 6.0))
+PAGES = ('report.html', 'report.md', 'verdicts.json')
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOrder:
+  """An analysis of one arm and one measure that says nothing."""
+
+  replay: str = 'replay'
+  arms = ('online',)
+
+  def predicates(self, evidence):
+    return []
+
+  def figures(self, evidence):
+    return []
 
 
 def study(folder, rates, seeds=(0, 1), described=True):
   """A study whose arms win at `rates` at every KL from 0.5 to 8."""
   num_prompts, lines = 200, []
   for seed in seeds:
-    lines.append(Point('sft', 'sft', seed, 600, win_rate=0.08))
+    lines.append(Point('sft', 'sft', seed, 0, win_rate=0.08))
     for arm, rate in rates.items():
       for step, kl in enumerate(np.geomspace(0.5, 8.0, 15)):
         rng = np.random.default_rng([seed, step, len(arm)])
@@ -50,86 +60,125 @@ def study(folder, rates, seeds=(0, 1), described=True):
             beta=0.1,
             kl_nats=float(kl),
             win_rate=float(np.mean(wins)),
-            truncated_fraction=0.1,
             per_prompt=name,
           )
         )
-  points.write(folder / 'runs.jsonl', lines)
+  points_lib.write(folder / 'runs.jsonl', lines)
   if described:
-    files.write_json(folder / 'study.json', STUDY)
+    kept = {**report_parts.STUDY, 'analyses': [analyses.to_json(GAP)]}
+    files.write_json(folder / 'study.json', kept)
+    files.write_json(folder / 'samples.json', report_parts.samples(lines))
     files.append_json_lines(
       folder / 'costs.jsonl', [{'stage': 'sft', 'seconds': 61.0}] * 2
     )
   return str(folder)
 
 
-def test_the_report_says_who_is_ahead_and_what_was_run(tmp_path, capsys):
+def test_a_study_is_reported_from_its_folder_alone(tmp_path, capsys):
   report.report(study_dir=study(tmp_path, {'online': 0.6, 'offline': 0.4}))
   text = (tmp_path / 'report.md').read_text()
   assert text.startswith(
-    '# Online against offline: EmbeddedCorpus, seeds 0, 1\n\n**At equal KL,'
-    ' between 1 and 6 nats of KL, online is ahead by 0.'
+    '# Online against offline: EmbeddedCorpus, seeds 0, 1\n\n**P1d reproduced:'
   )
   for expected in (
-    '![Each dot',
-    '| 1.5 to 2.25 |',
-    '| golden model: against truth | 0.890 [0.860, 0.900] |',
-    '| SFT policy: unigram loss | 3.500 |',
-    '| baseline: choose longer | 0.550',
-    '    online   b\n',
-    '"beta": 0.1',
-    '2:02 in all',
+    '| P1d | ',
+    '](figures/fig1.png)',
+    '| golden model: accuracy | 0.880 [0.860, 0.900] |',
+    'prompt 0-0',
+    '2:02 of work in all',
     '- Tuned on seed 0.',
     '- 2 of the 4 seeds',
-    '- Up to 10% of the responses',
     'All 62 points',
   ):
     assert expected in text
-  page = (tmp_path / 'report.html').read_text()
-  assert page.count('<svg') == 2 and 'p &amp; q' in page
+  (verdict,) = [
+    each
+    for each in json.loads((tmp_path / 'verdicts.json').read_text())
+    if each['primary']
+  ]
+  assert (verdict['name'], verdict['verdict']) == ('P1d', 'reproduced')
+  assert 0.1 < verdict['low'] < verdict['estimate'] < verdict['high'] < 0.3
+  assert 'data-figure="fig1"' in (tmp_path / 'report.html').read_text()
+  main = (tmp_path / 'frontier.png').read_bytes()
+  assert main == (tmp_path / 'figures' / 'fig1.png').read_bytes()
   assert 'report.html' in capsys.readouterr().out
 
 
 def test_the_report_of_equal_results_is_equal(tmp_path):
-  folder = study(tmp_path, {'online': 0.5, 'offline': 0.5}, seeds=(0,))
   written = []
   for _ in range(2):
-    report.report(study_dir=folder)
-    names = ('report.md', 'report.html', 'frontier.png', 'frontier.svg')
-    written.append([(tmp_path / name).read_bytes() for name in names])
+    report.write(tmp_path, results(tmp_path))
+    paths = [*tmp_path.rglob('*.*')]
+    written.append({path: path.read_bytes() for path in paths})
   assert written[0] == written[1]
+  names = {path.name for path in written[0]}
+  assert {*PAGES, 'frontier.svg', 'fig1.png', 'fig4.svg'} <= names
 
 
-@pytest.mark.parametrize(
-  ('rates', 'begins'),
-  [
-    ({'online': 0.2, 'offline': 0.8}, 'offline is ahead by 0.'),
-    ({'online': 0.5, 'offline': 0.5}, 'no difference is shown'),
-  ],
-)
-def test_the_headline_goes_with_the_interval(tmp_path, rates, begins):
-  results = report.load(tmp_path / study(tmp_path, rates))
-  gap = findings.main_gap(results)
-  assert f'nats of KL, {begins}' in findings.headline(results, gap)
+def test_figures_that_are_no_longer_drawn_go(tmp_path):
+  report.write(tmp_path, results(tmp_path))
+  (answer, *_) = results(tmp_path).answers
+  report.write(tmp_path, results(tmp_path, answers=[answer]))
+  names = {path.name for path in (tmp_path / 'figures').iterdir()}
+  assert names == {'fig1.png', 'fig1.svg'}
 
 
-def test_one_arm_and_no_description_are_enough(tmp_path):
+def test_figures_of_one_name_are_kept_apart_and_empty_ones_left_out(tmp_path):
+  drawn = figure(points())
+  empty = drawn._replace(name='empty', series=drawn.series[:1])
+  answers = [
+    Answer('One', [], [], [], [drawn, empty]),
+    Answer('Two', [], [], [], [drawn]),
+  ]
+  report.write(tmp_path, results(tmp_path, answers=answers))
+  names = {path.stem for path in (tmp_path / 'figures').iterdir()}
+  assert names == {'fig1', 'fig1_2'}
+  assert 'id="figure-fig1_2"' in (tmp_path / 'report.html').read_text()
+
+
+def test_points_without_a_description_are_drawn(tmp_path):
   folder = study(tmp_path, {'online': 0.5}, seeds=(0,), described=False)
   report.report(study_dir=folder)
   text = (tmp_path / 'report.md').read_text()
-  assert 'Only one arm has points' in text
+  assert '16 points, no analysis.' in text
+  assert '](figures/frontier.png)' in text
   assert 'Samples' not in text and 'Costs' not in text
+  assert json.loads((tmp_path / 'verdicts.json').read_text()) == []
 
 
-def test_points_without_arrays_still_make_a_report(tmp_path):
-  lines = [
-    Point('a', 'online', 0, 1, kl_nats=1.0, win_rate=0.5),
-    Point('b', 'offline', 0, 1, kl_nats=1.0, win_rate=0.4),
-  ]
-  points.write(tmp_path / 'runs.jsonl', lines)
+def test_points_at_no_kl_alone_make_a_report_without_figures(tmp_path):
+  points_lib.write(tmp_path / 'runs.jsonl', [Point('sft', 'sft', 0, 1)])
   report.report(study_dir=str(tmp_path))
-  text = (tmp_path / 'report.md').read_text()
-  assert 'no arrays by prompt' in text
+  assert not (tmp_path / 'frontier.png').exists()
+  assert '1 points' in (tmp_path / 'report.md').read_text()
+
+
+def test_measures_are_read_by_name_and_seed(tmp_path):
+  study(tmp_path, {'online': 0.5}, seeds=(0,))
+  files.write_arrays(
+    tmp_path / 'measures' / 'replay' / '3.npz', {'step': np.arange(4)}
+  )
+  found = report.load_evidence(tmp_path).measures
+  assert list(found) == ['replay'] and list(found['replay']) == [3]
+  np.testing.assert_array_equal(found['replay'][3]['step'], np.arange(4))
+
+
+@pytest.mark.parametrize('name', ['first.npz', '0.npz'])
+def test_measures_of_no_seed_or_no_arrays_are_refused(tmp_path, name):
+  study(tmp_path, {'online': 0.5}, seeds=(0,))
+  (tmp_path / 'measures' / 'replay').mkdir(parents=True)
+  (tmp_path / 'measures' / 'replay' / name).write_text('no arrays')
+  with pytest.raises(InputError, match=f'{name} needs .*un the study again'):
+    report.load_evidence(tmp_path)
+
+
+def test_an_answer_knows_its_name_its_arms_and_its_measures():
+  evidence = Evidence(points(), report_parts.Path(), {'replay': {}, 'own': {}})
+  found = report.answer(DataOrder(), evidence, {'DataOrder': ['source']})
+  assert found.name == 'Data order' and found.measures == ['replay']
+  assert found.arms == ['online', 'source']
+  titled = report.answer(analyses.Gap(title='The gap'), evidence)
+  assert titled.name == 'The gap'
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
@@ -137,7 +186,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
   before = sorted(os.listdir(folder))
   report.dry_run(study_dir=folder)
   assert sorted(os.listdir(folder)) == before
-  assert '62 points (30 online, 30 offline, 2 sft)' in capsys.readouterr().out
+  assert '62 points (30 offline, 30 online, 2 sft)' in capsys.readouterr().out
 
 
 def test_a_folder_without_points_is_refused(tmp_path):
@@ -145,8 +194,9 @@ def test_a_folder_without_points_is_refused(tmp_path):
     report.report(study_dir=str(tmp_path))
 
 
-def test_a_description_that_is_not_an_object_is_refused(tmp_path):
+@pytest.mark.parametrize('name', ['study.json', 'samples.json'])
+def test_a_description_that_is_not_an_object_is_refused(tmp_path, name):
   folder = study(tmp_path, {'online': 0.5}, seeds=(0,))
-  (tmp_path / 'study.json').write_text(json.dumps([1]))
-  with pytest.raises(InputError, match='study.json needs to be an object'):
+  (tmp_path / name).write_text(json.dumps([1]))
+  with pytest.raises(InputError, match=f'{name} needs to be an object'):
     report.report(study_dir=folder)
