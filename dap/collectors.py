@@ -23,6 +23,7 @@ def collector(
   reference: PyTree,
   annotator: PyTree,
   mesh: jax.sharding.Mesh,
+  rollout_program: Callable[..., Any] = steps.rollout_program,
 ) -> Collector:
   """Reads batches of pairs, or rolls the behaviour policy out on prompts.
 
@@ -32,6 +33,7 @@ def collector(
     reference: parameters on the mesh; None where the loss reads none.
     annotator: parameters on the mesh; None where nothing is sampled.
     mesh: of devices.
+    rollout_program: as `steps.rollout_program`.
   """
   examples = partitioning.by_example(mesh)
   order = run.algorithm.sampler.order
@@ -46,7 +48,7 @@ def collector(
       jax.device_put(pairs.batch(rows(step)), examples),
       None,
     )
-  program = steps.rollout_program(
+  program = rollout_program(
     run.model,
     run.algorithm.sampler,
     run.algorithm.annotator,

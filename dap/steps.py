@@ -60,7 +60,7 @@ def new_state(
 
 
 def state_sharding(
-  model: Any, optimizer: optimizers.Optimizer, mesh: jax.sharding.Mesh
+  model: Any, optimizer: optimizers.Optimizer, mesh: partitioning.AnyMesh
 ) -> TrainState:
   """A tree of shardings for the state of `model` under `optimizer`."""
   params = jax.eval_shape(model.init, jax.random.key(0))
@@ -73,52 +73,29 @@ def state_sharding(
   )
 
 
-@functools.cache
-def update_program(
+Update = Callable[
+  [TrainState, PreferenceBatch, Scalars], tuple[TrainState, dict[str, Array]]
+]
+
+
+def update_step(
   objective: Objective,
   optimizer: optimizers.Optimizer,
-  mesh: jax.sharding.Mesh,
   num_microbatches: int = 1,
-) -> Callable[
-  [TrainState, PreferenceBatch, Scalars], tuple[TrainState, dict[str, Array]]
-]:
-  """One jitted update: (state, batch, scalars) -> (state, metrics).
+) -> Update:
+  """One update as a pure function: (state, batch, scalars) -> (state, metrics).
 
-  `scalars` holds `learning_rate` and what the loss takes; all are traced. The
-  state is donated. With microbatches the gradient of the weighted sum is
-  accumulated and divided once, so their number changes rounding alone.
+  `scalars` holds `learning_rate` and what the loss takes. With microbatches the
+  gradient of the weighted sum is accumulated and divided once, so their number
+  changes rounding alone.
   """
   transformation = optimizer.transformation()
-
-  def weighted_sum(params, batch, scalars):
-    losses = objective(params, batch, scalars)
-    sums = {'loss': losses.each, **losses.metrics}
-    sums = {k: jnp.sum(losses.weight * v) for k, v in sums.items()}
-    return sums['loss'], (sums, jnp.sum(losses.weight))
-
-  gradient = jax.value_and_grad(weighted_sum, has_aux=True)
-
-  def accumulated(params, batch, scalars):
-    if num_microbatches == 1:
-      (_, sums), grads = gradient(params, batch, scalars)
-      return sums, grads
-    split = jax.tree.map(
-      lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
-    )
-
-    def body(total, microbatch):
-      (_, sums), grads = gradient(params, microbatch, scalars)
-      return jax.tree.map(jnp.add, total, (sums, grads)), None
-
-    first = jax.tree.map(lambda x: x[0], split)
-    shapes = jax.eval_shape(gradient, params, first, scalars)
-    zeros = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0][1], shapes[1])
-    )
-    return jax.lax.scan(body, zeros, split)[0]
+  gradient = _whole(objective)
+  if num_microbatches > 1:
+    gradient = _accumulated(gradient, num_microbatches)
 
   def step(state: TrainState, batch: PreferenceBatch, scalars: Scalars):
-    (sums, weight), grads = accumulated(state.params, batch, scalars)
+    (sums, weight), grads = gradient(state.params, batch, scalars)
     # A batch whose every row was dropped must not turn the state into nan.
     scale = 1 / jnp.maximum(weight, 1e-9)
     grads = jax.tree.map(lambda g: g * scale, grads)
@@ -133,14 +110,65 @@ def update_program(
     metrics['weight'] = weight
     return TrainState(state.step + 1, params, opt_state), metrics
 
+  return step
+
+
+@functools.cache
+def update_program(
+  objective: Objective,
+  optimizer: optimizers.Optimizer,
+  mesh: partitioning.AnyMesh,
+  num_microbatches: int = 1,
+) -> Update:
+  """`update_step`, jitted; the scalars are traced and the state is donated."""
   placed = state_sharding(objective.model, optimizer, mesh)
   replicated = partitioning.replicated(mesh)
   return jax.jit(
-    step,
+    update_step(objective, optimizer, num_microbatches),
     in_shardings=(placed, partitioning.by_example(mesh), replicated),
     out_shardings=(placed, replicated),
     donate_argnums=0,
   )
+
+
+def _whole(objective: Objective) -> Callable[..., Any]:
+  """(params, batch, scalars) -> ((sums, weight), gradient), not yet divided."""
+
+  def weighted_sum(params, batch, scalars):
+    losses = objective(params, batch, scalars)
+    sums = {'loss': losses.each, **losses.metrics}
+    sums = {k: jnp.sum(losses.weight * v) for k, v in sums.items()}
+    return sums['loss'], (sums, jnp.sum(losses.weight))
+
+  differentiated = jax.value_and_grad(weighted_sum, has_aux=True)
+
+  def gradient(params, batch, scalars):
+    (_, sums), grads = differentiated(params, batch, scalars)
+    return sums, grads
+
+  return gradient
+
+
+def _accumulated(
+  gradient: Callable[..., Any], num_microbatches: int
+) -> Callable[..., Any]:
+  """The same sums over the parts of a batch, one part in memory at a time."""
+
+  def accumulated(params, batch, scalars):
+    split = jax.tree.map(
+      lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
+    )
+
+    def body(total, microbatch):
+      part = gradient(params, microbatch, scalars)
+      return jax.tree.map(jnp.add, total, part), None
+
+    first = jax.tree.map(lambda x: x[0], split)
+    shapes = jax.eval_shape(gradient, params, first, scalars)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(body, zeros, split)[0]
+
+  return accumulated
 
 
 class Rollout(NamedTuple):
@@ -180,11 +208,10 @@ def row_keys(key: Key[Array, ''], num_rows: int) -> Key[Array, ' rows']:
   )
 
 
-@functools.cache
-def rollout_program(
-  policy: Any, sampler: Any, annotator: Any, pairing: Any, mesh: Any
+def rollout_step(
+  policy: Any, sampler: Any, annotator: Any, pairing: Any
 ) -> Callable[..., tuple[PreferenceBatch, Rollout]]:
-  """Sample, annotate, pair, and score under the reference: one program.
+  """Sample, annotate, pair, and score under the reference: a pure function.
 
   Takes (behaviour, reference, annotator parameters, prompts, root key, step).
   Nothing in it is differentiated: samples and labels are data to the update.
@@ -209,14 +236,20 @@ def rollout_program(
     tie = (p_ab == p_ba).astype(jnp.float32)
     return batch, Rollout(p_ab, p_ba, first.astype(jnp.float32), tie)
 
+  return rollout
+
+
+@functools.cache
+def rollout_program(
+  policy: Any, sampler: Any, annotator: Any, pairing: Any, mesh: Any
+) -> Callable[..., tuple[PreferenceBatch, Rollout]]:
+  """`rollout_step`, jitted: one program."""
   placed = partitioning.param_sharding(policy.logical_axes(), mesh)
   judge = annotator.sharding(mesh)
-  examples, replicated = (
-    partitioning.by_example(mesh),
-    partitioning.replicated(mesh),
-  )
+  examples = partitioning.by_example(mesh)
+  replicated = partitioning.replicated(mesh)
   return jax.jit(
-    rollout,
+    rollout_step(policy, sampler, annotator, pairing),
     in_shardings=(placed, placed, judge, examples, replicated, replicated),
     out_shardings=examples,
   )

@@ -19,16 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors, optimizers, partitioning, progress, steps, stream
+from dap import (
+  collectors,
+  errors,
+  optimizers,
+  partitioning,
+  progress,
+  steps,
+  stream,
+)
 from dap.algorithms.algorithm import Algorithm
-from dap.checkpoints import state as checkpoints
-from dap.collectors import collector
 from dap.data.pairs import Pairs
+from dap.journals import Hook, Journal, Restart, RunJournal
 from dap.metrics import MetricsLog
 from dap.records import TrainState
-
-# (finished updates, parameters) -> None, after each checkpoint
-Hook = Callable[[int, PyTree], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,58 +181,115 @@ def fit(
   """
   mesh = partitioning.mesh((1, 1)) if mesh is None else mesh
   check(run, pairs, mesh)
-  placed = steps.state_sharding(run.model, run.optimizer, mesh)
-  params = _place(params, placed, run, mesh)
-  collect = collector(run, pairs, params.reference, params.annotator, mesh)
-  update = steps.update_program(
-    run.objective, run.optimizer, mesh, run.num_microbatches
+  programs = _programs(run, pairs, params, mesh)
+  files = journal(
+    run,
+    pairs,
+    model_dir,
+    digest=digest,
+    record_stream=record_stream,
+    on_checkpoint=on_checkpoint,
+    log=log,
   )
-  loop = _restore_or_start(run, params, placed, model_dir, digest)
-  metrics = log or MetricsLog(model_dir)
-  metrics.truncate(loop.step)
-  recorder = None
-  if record_stream and run.algorithm.samples:
-    recorder = _recorder(run, pairs, model_dir)
-    recorder.truncate(loop.step)
-  state, behaviour = loop.state, loop.behaviour
-  if loop.step and on_checkpoint is not None:
-    on_checkpoint(loop.step, state.params)  # a kill may have come before it
-  with progress.track(label, run.num_steps, start=loop.step) as tick:
-    for step in range(loop.step, run.num_steps):
+  return loop(run, programs, files, label)
+
+
+class Programs(NamedTuple):
+  """What the loop calls; the state may be one run's or a stack of several.
+
+  `start` makes the state before the first update, placed as `template`, its
+  shapes and shardings, says. `collect` takes (step, behaviour policy) and gives
+  the batch and what a rollout remembers, `update` the next state and metrics,
+  `scalars` the traced numbers of a step.
+  """
+
+  start: Callable[[], TrainState]
+  template: TrainState
+  collect: collectors.Collector
+  update: steps.Update
+  scalars: Callable[[int], steps.Scalars]
+
+
+def loop(
+  run: Run, programs: Programs, files: Journal, label: str
+) -> TrainState:
+  """All updates that are not done yet; `run` is what all runs share."""
+  begun = files.restore(programs.template)
+  begun = Restart(0, programs.start()) if begun is None else begun
+  _, state, behaviour = begun
+  with progress.track(label, run.num_steps, start=begun.step) as tick:
+    for step in range(begun.step, run.num_steps):
       if run.algorithm.refresh(step):
         behaviour = _behaviour(run, state)
-      batch, rollout = collect(
+      batch, rollout = programs.collect(
         step, state.params if behaviour is None else behaviour
       )
-      if recorder is not None:
-        recorder.append(step, step, run.seed, *jax.device_get((batch, rollout)))
-      scalars = run.scalars(step)
-      state, values = update(state, batch, scalars)
+      files.record(step, batch, rollout)
+      scalars = programs.scalars(step)
+      state, values = programs.update(state, batch, scalars)
       done = step + 1
       if done % run.log_every == 0 or done == run.num_steps:
-        metrics.write(done, {**jax.device_get(values), **scalars})
+        files.write(done, {**jax.device_get(values), **scalars})
       if done in run.save_steps or done == run.num_steps:
-        if recorder is not None:
-          recorder.flush()
-        _save(model_dir, state, behaviour, digest)
-        if on_checkpoint is not None:
-          on_checkpoint(done, state.params)
+        files.save(done, state, behaviour)
       tick(done)
-  if recorder is not None:
-    recorder.close()
+  files.close()
   return state
 
 
-class _Loop(NamedTuple):
-  step: int
-  state: TrainState
-  behaviour: PyTree
+def journal(
+  run: Run,
+  pairs: Pairs,
+  model_dir: pathlib.Path,
+  *,
+  digest: str,
+  record_stream: bool,
+  on_checkpoint: Hook | None = None,
+  log: MetricsLog | None = None,
+) -> RunJournal:
+  """The files of a run; the arguments as of `fit`."""
+
+  def recorder() -> stream.Writer:
+    length = run.algorithm.sampler.length
+    dtype = stream.layout(pairs.prompts.shape[1], length)
+    return stream.Writer(model_dir / 'stream', run.batch_size, dtype)
+
+  return RunJournal(
+    model_dir,
+    log or MetricsLog(model_dir),
+    recorder if record_stream and run.algorithm.samples else None,
+    run.seed,
+    digest,
+    on_checkpoint,
+  )
 
 
-def _place(
+def _programs(
+  run: Run, pairs: Pairs, params: Params, mesh: jax.sharding.Mesh
+) -> Programs:
+  placed = steps.state_sharding(run.model, run.optimizer, mesh)
+  params = place(params, placed, run, mesh)
+
+  def start() -> TrainState:
+    # A copy: the update donates its state, and the caller keeps its arrays.
+    initial = jax.tree.map(lambda leaf: jnp.array(leaf), params.initial)
+    return jax.device_put(steps.new_state(initial, run.optimizer), placed)
+
+  return Programs(
+    start,
+    template(run, placed),
+    collectors.collector(run, pairs, params.reference, params.annotator, mesh),
+    steps.update_program(
+      run.objective, run.optimizer, mesh, run.num_microbatches
+    ),
+    run.scalars,
+  )
+
+
+def place(
   params: Params, placed: TrainState, run: Run, mesh: jax.sharding.Mesh
 ) -> Params:
-  """Puts all parameters on the mesh once."""
+  """Puts reference and annotator on the mesh once."""
   annotator = None
   if run.algorithm.samples:
     annotator = jax.device_put(
@@ -240,69 +301,23 @@ def _place(
   return Params(params.initial, reference, annotator)
 
 
-def _behaviour(run: Run, state: TrainState) -> PyTree:
-  """A copy to sample from; None says: the policy itself, no copy."""
-  if not run.algorithm.samples or run.algorithm.refresh(1):
-    return None
-  return jax.tree.map(jnp.copy, state.params)
-
-
-def _restore_or_start(
-  run: Run,
-  params: Params,
-  placed: TrainState,
-  model_dir: pathlib.Path,
-  digest: str,
-) -> _Loop:
-  root = model_dir / 'checkpoints'
-  step = checkpoints.newest(root)
-  if step is None:
-    # A copy: the update donates its state, and the caller keeps its arrays.
-    initial = jax.tree.map(lambda leaf: jnp.array(leaf), params.initial)
-    state = steps.new_state(initial, run.optimizer)
-    return _Loop(0, jax.device_put(state, placed), None)
-  folder = root / f'checkpoint_{step}'
-  written = checkpoints.metadata(folder)['digest']
-  if written != digest:
-    raise errors.InputError(
-      f'{model_dir} holds the run of another configuration (digest {written},'
-      f' this one {digest}). Give another MODEL_DIR, or remove that folder.'
-    )
+def template(run: Run, placed: TrainState) -> TrainState:
+  """Shapes and dtypes of a run's state, with these shardings."""
   shapes = jax.eval_shape(
     lambda key: steps.new_state(run.model.init(key), run.optimizer),
     jax.random.key(0),
   )
-  template = jax.tree.map(
+  return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
     ),
     shapes,
     placed,
   )
-  restored = checkpoints.restore_params(folder, template.params)
-  rest = {'optimizer': template.optimizer, 'step': template.step}
-  if any(n.startswith('behaviour') for n in _rest_names(folder)):
-    rest['behaviour'] = template.params
-  tree = checkpoints.restore_rest(folder, rest)
-  state = TrainState(tree['step'], restored, tree['optimizer'])
-  return _Loop(step, state, tree.get('behaviour'))
 
 
-def _rest_names(folder: pathlib.Path) -> list[str]:
-  return list(checkpoints.metadata(folder)['rest'])
-
-
-def _save(
-  model_dir: pathlib.Path, state: TrainState, behaviour: PyTree, digest: str
-) -> None:
-  rest = {'optimizer': state.optimizer, 'step': state.step}
-  if behaviour is not None:
-    rest['behaviour'] = behaviour
-  checkpoints.save(
-    model_dir / 'checkpoints', int(state.step), state.params, rest, digest
-  )
-
-
-def _recorder(run: Run, pairs: Pairs, model_dir: pathlib.Path) -> stream.Writer:
-  dtype = stream.layout(pairs.prompts.shape[1], run.algorithm.sampler.length)
-  return stream.Writer(model_dir / 'stream', run.batch_size, dtype)
+def _behaviour(run: Run, state: TrainState) -> PyTree:
+  """A copy to sample from; None says: the policy itself, no copy."""
+  if not run.algorithm.samples or run.algorithm.refresh(1):
+    return None
+  return jax.tree.map(jnp.copy, state.params)

@@ -31,6 +31,8 @@ LAYERS = {
   'algorithms': 4,
   'collectors': 4,
   'costs': 4,
+  'groups': 4,
+  'journals': 4,
   'metrics': 4,
   'optimizers': 4,
   'steps': 4,
