@@ -1,5 +1,6 @@
 """Layer 6. The legend of a drawing: series, then betas, then seeds."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from dap.study.drawing import looks
 from dap.study.drawing.looks import FAINT, INK, Style
 from dap.study.evidence import Figure, Series
 
+_WIDTH = 24  # letters in a line
 _DASHES: tuple[Any, ...] = ('-', (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
@@ -42,6 +44,7 @@ def add(
     handles=handles, loc='outside right center', frameon=False, fontsize=8.5
   )
   for text in made.get_texts():
+    text.set_text(textwrap.fill(text.get_text(), _WIDTH))
     text.set_color(INK.light)
 
 

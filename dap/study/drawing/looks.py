@@ -118,18 +118,27 @@ def variants(series: Sequence[Series]) -> list[int]:
 
 
 def shares(figure: Figure) -> dict[float, float]:
-  """How full the colour of each beta is; empty where there is one beta."""
+  """How full the colour of each beta is, of series that have several."""
   betas = sorted({
-    point.beta
+    beta
     for each in figure.series
-    if each.kind == 'points'
-    for point in each.points
-    if point.beta is not None
+    if each.kind == 'points' and len(_betas(each)) > 1
+    for beta in _betas(each)
   })  # fmt: skip
-  if len(betas) < 2:
-    return {}
   full = np.linspace(_PALEST, 1.0, len(betas))
   return {beta: round(float(share), 3) for beta, share in zip(betas, full)}
+
+
+def fullness(series: Series, of_beta: Mapping[float, float]) -> list[float]:
+  """The share of each mark, from `shares`; full where there is one beta."""
+  betas = [point.beta for point in series.points]
+  if len(_betas(series)) < 2:
+    return [1.0] * len(series.x)
+  return [1.0 if beta is None else of_beta.get(beta, 1.0) for beta in betas]
+
+
+def _betas(series: Series) -> set[float]:
+  return {point.beta for point in series.points if point.beta is not None}
 
 
 def mixed(colour: str, share: float, ground: str = '#ffffff') -> str:

@@ -96,7 +96,7 @@ def log_ticks(low: float, high: float) -> tuple[float, ...]:
 
 def tick_text(tick: float) -> str:
   """'0.5', '20' or, far from 1, '2×10¹¹'."""
-  if 1e-3 <= tick < 1e5:
+  if 1e-3 <= tick < 1e4:
     return f'{tick:g}'
   digits, _, power = f'{tick:.0e}'.partition('e')
   raised = str(int(power)).translate(_RAISED)

@@ -101,20 +101,14 @@ def _points(
     if series.points:
       marker = looks.shape(style, series.points[index].seed).paper
     by_shape.setdefault(marker, []).append(index)
+  full = looks.fullness(series, shares)
   for marker, indices in by_shape.items():
-    faces = [_face(series, index, colour, shares) for index in indices]
+    faces = [looks.mixed(colour, full[index]) for index in indices]
     axes.scatter(
       _taken(series.x, indices), _taken(series.y, indices), s=15,
       marker=marker, facecolors=faces if filled else 'none', edgecolors=colour,
       linewidths=0.4 if filled else 0.8, zorder=3,
     )  # fmt: skip
-
-
-def _face(
-  series: Series, index: int, colour: str, shares: dict[float, float]
-) -> str:
-  beta = series.points[index].beta if series.points else None
-  return looks.mixed(colour, shares.get(beta, 1.0) if beta else 1.0)
 
 
 def _line(

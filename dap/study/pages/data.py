@@ -69,7 +69,8 @@ def shown(
   ordered = [*arms, *sorted({points[row].algorithm for row in own})]
   found = {}
   for side in ('sft', 'online', 'offline'):
-    arm = next((a for a in ordered if a.startswith(side)), side)
+    of_side = (arm for arm in ordered if arm.startswith(side))
+    arm = 'sft' if side == 'sft' else next(of_side, side)
     rows = [row for row in own if points[row].algorithm == arm]
     near = [row for row in rows if points[row].kl_nats <= largest_kl]
     if near:
@@ -162,10 +163,8 @@ def _series(
       [position[index] for index in path]
       for path in marks.paths(figure, series)
     ]
-    if shares:
-      made['shares'] = [
-        1.0 if p.beta is None else shares.get(p.beta, 1.0) for p in own
-      ]
+    full = looks.fullness(series, shares)
+    made['shares'] = [full[index] for index in kept]
   return made
 
 

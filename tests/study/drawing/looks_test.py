@@ -57,6 +57,14 @@ def test_a_greater_beta_is_fuller_and_a_single_one_is_full():
   assert looks.shares(figure(series('a', betas=(0.1, 0.1)))) == {}
 
 
+def test_a_series_of_one_beta_is_full_beside_others_of_several():
+  one, several = series('a', betas=(0.05, 0.05)), series('b', betas=(0.1, 0.05))
+  shares = looks.shares(figure(one, several))
+  assert looks.fullness(one, shares) == [1.0, 1.0]
+  assert looks.fullness(several, shares) == [1.0, shares[0.05]] != [1.0, 1.0]
+  assert looks.shares(figure(one, series('c', betas=(0.1,)))) == {}
+
+
 def test_series_of_one_role_and_kind_are_told_apart():
   drawn = [series('a'), series('a', 'line'), series('a'), series('b')]
   assert looks.variants(drawn) == [0, 0, 1, 0]

@@ -65,7 +65,8 @@ def test_ticks_of_a_logarithmic_axis_are_round_and_few(low, high, ticks):
   ('tick', 'text'),
   [
     (0.5, '0.5'),
-    (20.0, '20'),
+    (5000.0, '5000'),
+    (5e4, '5×10⁴'),
     (2e11, '2×10¹¹'),
     (1e12, '10¹²'),
     (5e-5, '5×10⁻⁵'),

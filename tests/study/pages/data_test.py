@@ -6,6 +6,7 @@ from report_parts import figure, points, samples
 
 from dap.study.drawing import looks
 from dap.study.pages import data
+from dap.study.points import Point
 
 
 def made(**changes):
@@ -89,6 +90,14 @@ def test_arms_of_the_analyses_are_preferred_in_the_samples():
   other = [p._replace(run='x', algorithm='online_new') for p in own]
   chosen = data.shown([*own, *other], 0, ['online_new'], math.inf)
   assert chosen['online'] >= len(own)
+
+
+def test_an_arm_on_data_of_the_sft_policy_is_not_the_sft_policy():
+  own = [Point('sft_early_ipo_a', 'sft_early_ipo', 0, 1, win_rate=0.9)]
+  assert 'sft' not in data.shown(own, 0, ['sft_early_ipo'], math.inf)
+  whole = [*own, *points()]
+  found = data.shown(whole, 0, ['sft_early_ipo'], math.inf)
+  assert whole[found['sft']].run == 'sft'
 
 
 def test_the_limit_of_kl_is_that_of_the_first_analysis_with_one():
