@@ -48,24 +48,16 @@ def collector(
       jax.device_put(pairs.batch(rows(step)), examples),
       None,
     )
+  algorithm = run.algorithm
   program = rollout_program(
-    run.model,
-    run.algorithm.sampler,
-    run.algorithm.annotator,
-    run.algorithm.pairing,
-    mesh,
+    run.model, algorithm.sampler, algorithm.annotator, algorithm.pairing, mesh
   )
   root = jax.device_put(jax.random.key(run.seed), partitioning.replicated(mesh))
 
   def collect(step, behaviour):
     prompts = jax.device_put(pairs.batch(rows(step)).prompts, examples)
     return program(
-      behaviour,
-      reference,
-      annotator,
-      prompts,
-      root,
-      np.int32(step),
+      behaviour, reference, annotator, prompts, root, np.int32(step)
     )
 
   return collect

@@ -251,32 +251,28 @@ def _programs(
     each = [run.scalars(step) for run in runs]
     return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
-  template = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      (count, *leaf.shape), leaf.dtype, sharding=sharding
-    ),
-    train.template(shared, single),
-    placed,
-  )
+  axes = SAMPLED if shared.algorithm.samples else SHARED
   return train.Programs(
     start,
-    template,
+    _stacked_template(train.template(shared, single), count),
     collectors.collector(
-      shared,
-      pairs,
-      params.reference,
-      params.annotator,
-      mesh,
-      rollout_program,
+      shared, pairs, params.reference, params.annotator, mesh, rollout_program
     ),
     update_program(
-      shared.objective,
-      shared.optimizer,
-      mesh,
-      shared.num_microbatches,
-      SAMPLED if shared.algorithm.samples else SHARED,
+      shared.objective, shared.optimizer, mesh, shared.num_microbatches, axes
     ),
     scalars,
+  )
+
+
+def _stacked_template(template: TrainState, count: int) -> TrainState:
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      (count, *leaf.shape),
+      leaf.dtype,
+      sharding=stacked_sharding(leaf.sharding),
+    ),
+    template,
   )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from dap.checkpoints.load import Checkpoint
-from dap.study import evaluations, grid, stages
+from dap.study import evaluations, grid, grouped, stages
 from dap.study.artefacts import Stage
 from dap.study.design import Study, evaluated_steps
 from dap.study.grid import Arm, GridRun, PolicySize, RunOf
@@ -91,16 +91,9 @@ class Tree:
     name = f'run/{run.name}'
     if name not in self.stages:
       arm, each = self._grid[run.name]
-      self.stages[name] = self._policy_run(
-        each.name,
-        stages.Training(
-          each.run, record_stream=arm.record_stream, mesh=self.study.mesh
-        ),
-        self._sft(arm.size),
-        self._data(arm),
-        annotator='proxy',
-        group=(arm.run.algorithm.samples, arm.size),
-      )
+      several = len(arm.settings) > 1
+      add = self._member if arm.grouped and several else self._single
+      self.stages[name] = add(arm, each)
     return self.stages[name]
 
   def evaluate(
@@ -121,6 +114,38 @@ class Tree:
       run=trained,
       **self.judges(size),
     )
+
+  def _single(self, arm: Arm, each: GridRun) -> Stage:
+    return self._policy_run(
+      each.name,
+      stages.Training(
+        each.run, record_stream=arm.record_stream, mesh=self.study.mesh
+      ),
+      self._sft(arm.size),
+      self._data(arm),
+      annotator='proxy',
+      group=(arm.run.algorithm.samples, arm.size),
+    )
+
+  def _member(self, arm: Arm, each: GridRun) -> Stage:
+    """A run of a group, and before it the training of the group."""
+    name = f'group/{arm.name}'
+    if name not in self.stages:
+      runs = tuple((one.name, one.run) for one in arm.runs(self.seed))
+      self.stages[name] = self._policy_run(
+        f'{arm.name}_group',
+        grouped.GroupTraining(
+          runs, record_stream=arm.record_stream, mesh=self.study.mesh
+        ),
+        self._sft(arm.size),
+        self._data(arm),
+        annotator='proxy',
+        group=(arm.run.algorithm.samples, arm.size, len(runs)),
+        function=grouped.policy_runs,
+        count=len(runs),
+      )
+    trained = self.stages[name]
+    return stage(each.name, grouped.member, each.name, 0.1, trained=trained)
 
   def _sft(self, size: PolicySize | None) -> Stage:
     return self.stages[f'sft_{size.name}' if size else 'sft']
@@ -162,13 +187,15 @@ class Tree:
   def _policy_run(
     self,
     name: str,
-    training: stages.Training,
+    training: stages.Training | grouped.GroupTraining,
     sft: Stage,
     data: dict[str, Stage],
     annotator: str,
     group: Any,
+    function: Any = stages.policy_run,
+    count: int = 1,
   ) -> Stage:
-    """A run from its SFT policy.
+    """A run from its SFT policy, or `count` of them.
 
     Offline never reads the annotator (spec 4.5), so another proxy leaves it.
     """
@@ -177,9 +204,9 @@ class Tree:
     weight = 12 if samples else 8
     return stage(
       name,
-      stages.policy_run,
+      function,
       training,
-      weight=weight * training.run.num_steps / 500,
+      weight=count * weight * training.run.num_steps / 500,
       group=group,
       sft=sft,
       **data,

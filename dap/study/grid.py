@@ -106,6 +106,9 @@ class Arm:
     pairs: what it trains on, or whose prompts it answers.
     size: of its policies, where it is not the study's.
     record_stream: keep every on-policy batch of each run.
+    grouped: train the runs of a seed as one program and one stage, if there are
+      several: fills a device that one run leaves idle. Their bits are not those
+      of single runs.
   """
 
   name: str
@@ -114,6 +117,7 @@ class Arm:
   pairs: PairsFrom = GoldenPairs()
   size: PolicySize | None = None
   record_stream: bool = False
+  grouped: bool = False
 
   def __post_init__(self):
     settings = tuple((rate, beta) for rate, beta in self.settings)

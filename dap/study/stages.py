@@ -251,10 +251,29 @@ def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
 
 
 def policy_run(config: Training, inputs: Folders, work: Path) -> None:
-  """E, F, G, H: a policy from the SFT policy, which stays its reference.
+  """E, F, G, H: a policy from the SFT policy, which stays its reference."""
+  pairs, params = policy_inputs(config, inputs)
+  train.fit(
+    config.run,
+    pairs,
+    params,
+    work,
+    mesh=partitioning.mesh(config.mesh),
+    digest=values.digest(config),
+    record_stream=config.record_stream,
+    label=work.name.split('-')[0],
+  )
+
+
+def policy_inputs(config: Any, inputs: Folders) -> tuple[Pairs, train.Params]:
+  """What a training that starts from the SFT policy reads.
 
   Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
   `annotator`, a preference model, where it samples.
+
+  Args:
+    config: with the `run`, `splits` and `mesh` of a `Training`.
+    inputs: of its stage.
   """
   run, shape = config.run, config.mesh
   start = load_params(run.model, inputs['sft'], mesh=shape)
@@ -266,16 +285,7 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
     pairs = stream.read(inputs['stream'] / 'stream')
   else:
     pairs = load_splits(inputs['pairs'], config.splits)
-  train.fit(
-    run,
-    pairs,
-    train.Params(start, start, annotator),
-    work,
-    mesh=partitioning.mesh(shape),
-    digest=values.digest(config),
-    record_stream=config.record_stream,
-    label=work.name.split('-')[0],
-  )
+  return pairs, train.Params(start, start, annotator)
 
 
 def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
