@@ -131,6 +131,15 @@ def headlines(results: Results) -> list[blocks.Block]:
   return [*found, blocks.Text(summary, strong=not found)]
 
 
+def lines(results: Results) -> list[str]:
+  """A line for each claim, for a terminal."""
+  return [
+    f'{each.name:<12} {each.verdict:<12} {numbers.estimate(each)}'
+    f'{" (these seeds only)" if each.conditional else ""}'
+    for each in results.predicates
+  ]
+
+
 def caveats(results: Results) -> list[str]:
   """What a reader must know before citing the numbers."""
   notes = list(results.study.get('caveats', ()))

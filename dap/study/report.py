@@ -46,7 +46,10 @@ def report(*, study_dir: str) -> None:
     InputError: no points, or files that are not a study's.
   """
   folder = Path(study_dir)
-  write(folder, load(folder))
+  results = load(folder)
+  write(folder, results)
+  for line in findings.lines(results):
+    progress.say(line)
   progress.say(f'{folder}: wrote {", ".join(_WRITES)}')
 
 

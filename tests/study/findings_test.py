@@ -47,6 +47,14 @@ def test_a_primary_endpoint_that_was_not_reached_says_why():
   ] == ('P1d not reached: Online is ahead at equal KL. No KL is shared.')
 
 
+def test_a_terminal_has_a_line_for_each_claim():
+  first, *_, last = findings.lines(results())
+  assert first == (
+    'P1d          reproduced   0.085 [0.050, 0.112] win rate (these seeds only)'
+  )
+  assert last.split()[1:] == ['not', 'reached', '–']
+
+
 def test_without_analyses_the_points_are_counted():
   (text,) = texts(findings.headlines(results(answers=[])))
   assert text == '28 points, no analysis.'
