@@ -5,7 +5,7 @@ person who shares one folder between studies should be told what changed.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from dap import files
@@ -14,21 +14,26 @@ from dap.study.artefacts import Job
 _MOST = 8  # lines; what else differs follows from the same bindings
 
 
-def notices(missing: Sequence[Job]) -> list[str]:
+def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
   """A line for each missing stage that stands there with other bindings.
 
-  Stages that differ only in what they read are left out: the stage that they
-  read is named.
+  Stages of other seeds are left out, and those that differ only in what they
+  read: the stage that they read is named.
+
+  Args:
+    missing: what will be run.
+    planned: all jobs of the study, whose folders are no surprise.
   """
   lines = []
+  own = {job.folder.name for job in planned}
   for job in missing:
-    for description in _others(job):
+    for description in _others(job, own):
       changes = [
         change
         for change in _changes(description, job.description, '')
         if not change.startswith(('inputs', 'files'))
       ]
-      if changes:
+      if changes and not any('.seed:' in change for change in changes):
         lines.append(
           f'{job.stage.name} is there with other bindings ({changes[0]}'
           f'{" and more" if len(changes) > 1 else ""}); it is made anew as'
@@ -39,13 +44,15 @@ def notices(missing: Sequence[Job]) -> list[str]:
   return lines[:_MOST] + ([f'So are {more} more stages.'] if more > 0 else [])
 
 
-def _others(job: Job) -> Iterator[dict[str, Any]]:
-  """Records of finished stages of the same name, the newest first."""
+def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, Any]]:
+  """Records of other finished stages of the same name, the newest first."""
   own = re.compile(re.escape(job.stage.name) + '-[0-9a-f]{16}')
   found = [
     folder / 'stage.json'
     for folder in job.folder.parent.glob(f'{job.stage.name}-*')
-    if own.fullmatch(folder.name) and (folder / 'stage.json').exists()
+    if own.fullmatch(folder.name)
+    and folder.name not in known
+    and (folder / 'stage.json').exists()
   ]
   for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
     yield files.read_json(path)

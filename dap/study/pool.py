@@ -66,7 +66,7 @@ def run_stages(
   folders = [artefacts.folder(target, root, where) for target in targets]
   wanted = [job for job in jobs if job.folder in set(folders)]
   missing = artefacts.missing(jobs, wanted)
-  for notice in differences.notices(missing):
+  for notice in differences.notices(missing, jobs):
     progress.say(notice)
   if missing and num_workers:
     with progress.display() as shown:

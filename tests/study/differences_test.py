@@ -9,6 +9,7 @@ from dap.study.artefacts import Stage
 class Text:
   text: str
   parts: tuple[int, ...] = (1, 2)
+  seed: int = 0
 
 
 def write(config, inputs, work_dir):
@@ -22,7 +23,7 @@ NEW = dataclasses.replace(A, config=Text('new'))
 
 def lines(tmp_path, *targets):
   jobs = artefacts.plan(list(targets), tmp_path, artefacts.runtime())
-  return differences.notices(artefacts.missing(jobs, jobs))
+  return differences.notices(artefacts.missing(jobs, jobs), jobs)
 
 
 def test_a_study_of_its_own_has_nothing_to_say(tmp_path):
@@ -51,6 +52,13 @@ def test_a_change_within_a_list_has_its_place(tmp_path):
   other = dataclasses.replace(A, config=Text('old', (1, 3)))
   (line,) = lines(tmp_path, other)
   assert 'config.parts' in line and '2 there, 3 here' in line
+
+
+def test_another_seed_and_a_stage_of_the_same_study_are_no_surprise(tmp_path):
+  artefacts.run_stage(A, tmp_path)
+  other_seed = dataclasses.replace(A, config=Text('old', seed=1))
+  assert lines(tmp_path, other_seed) == []
+  assert lines(tmp_path, A, NEW) == []
 
 
 def test_names_that_only_begin_alike_are_other_stages(tmp_path):
