@@ -94,14 +94,18 @@ def report(
 ) -> list[blocks.Block]:
   """The report in the order of its pages; absent results are left out.
 
+  The main figure, the first, stands above the verdicts.
+
   Args:
     results: of a study.
     charts: its figures under the names of their questions.
   """
+  main, *others = _all(charts) or [None]
   return [
     *headlines(results),
+    *([main] if main else []),
     *_verdicts(results.answers),
-    *_figures(charts),
+    *([blocks.Heading('Figures'), *others] if others else []),
     *_samples(results),
     *_models(results.study),
     blocks.Heading('Read with care'),
@@ -192,11 +196,10 @@ def _verdicts(answers: Sequence[Answer]) -> list[blocks.Block]:
   return [blocks.Heading('Verdicts'), blocks.Verdicts(groups)]
 
 
-def _figures(
+def _all(
   charts: Sequence[tuple[str, Sequence[blocks.Chart]]],
-) -> list[blocks.Block]:
-  parts = [part for _, of_question in charts for part in of_question]
-  return [blocks.Heading('Figures'), *parts] if parts else []
+) -> list[Any]:
+  return [part for _, of_question in charts for part in of_question]
 
 
 def _samples(results: Results) -> list[blocks.Block]:
