@@ -1,10 +1,11 @@
 """Layer 4. What a training costs before it runs: parameters, memory, time.
 
 Memory is what XLA's own analysis says of the compiled update; time comes from
-the matmul operations of the step and the rate that this device reaches.
+the matmul operations of the step and the rate that this device reaches, or
+that a `Device` is said to have.
 """
 
-import functools
+import dataclasses
 import time
 from typing import Any, NamedTuple
 
@@ -12,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dap import steps
+from dap import errors, optimizers, steps
+from dap.algorithms.algorithm import Algorithm
+from dap.algorithms.samplers import FromDataset
+from dap.models.heads import JointPreferenceModel
 from dap.models.policy import Policy
 from dap.models.t5 import T5Config
 from dap.records import Pair, PreferenceBatch, Prompts
@@ -53,24 +57,69 @@ def operations(
   )
 
 
+def pair_operations(
+  model: Any, prompt_length: int, response_length: int
+) -> float:
+  """Matmul operations of reading a prompt and two responses to it.
+
+  A policy scores both; a preference model says which is preferred, in both
+  orders.
+  """
+  if isinstance(model, JointPreferenceModel):
+    one = operations(model.config, model.context_length, 1)
+    return 2 * sum(one)
+  one = operations(model.config, prompt_length, response_length)
+  head = one.head if isinstance(model, Policy) else 0.0  # none in a judge
+  return one.encoder + one.cross + 2 * (one.decoder + head)
+
+
+def answer_operations(
+  model: Any, prompt_length: int, response_length: int
+) -> float:
+  """Matmul operations of writing or scoring one response to a prompt."""
+  return sum(operations(model.config, prompt_length, response_length))
+
+
 def step_operations(
   run: Any, prompt_length: int, response_length: int
 ) -> float:
   """Matmul operations of one step of a `train.Run`, its rollout included."""
-  model = run.model
-  one = operations(model.config, prompt_length, response_length)
-  shared = one.encoder + one.cross
-  head = one.head if isinstance(model, Policy) else 0.0  # none in a judge
-  forward = shared + 2 * (one.decoder + head)
+  lengths = prompt_length, response_length
+  forward = pair_operations(run.model, *lengths)
   total = 3 * forward
   if run.algorithm.samples:
-    judge = operations(
-      run.algorithm.annotator.model.config, prompt_length, response_length
-    )
     total += forward  # sampling, whose encoder the update cannot reuse
     total += forward  # the reference's log-probs
-    total += judge.encoder + judge.cross + 2 * judge.decoder
+    total += pair_operations(run.algorithm.annotator.model, *lengths)
   return run.batch_size * total
+
+
+def sampled_tokens(run: Any) -> int:
+  """Tokens that a run draws if every response has the greatest length."""
+  if not run.algorithm.samples:
+    return 0
+  sampler = run.algorithm.sampler
+  each = sampler.num_samples * sampler.length
+  return run.num_steps * run.batch_size * each
+
+
+def program(run: Any) -> Any:
+  """The run without what does not change its compiled programs.
+
+  Runs with equal programs cost the same for each step.
+  """
+  loss = run.algorithm.loss
+  scalars = tuple((name, 1.0) for name, _ in loss.scalars)
+  algorithm = Algorithm(
+    dataclasses.replace(loss, scalars=scalars),
+    run.algorithm.sampler if run.algorithm.samples else FromDataset(),
+    run.algorithm.annotator,
+    run.algorithm.pairing,
+  )
+  return dataclasses.replace(
+    run, algorithm=algorithm, learning_rate=1.0, num_steps=1,
+    schedule=optimizers.Constant(), seed=0, save_steps=(), log_every=1,
+  )  # fmt: skip
 
 
 def num_parameters(model: Any) -> int:
@@ -101,35 +150,23 @@ def abstract_batch(
 def compiled_update(
   run: Any, mesh: Any, prompt_length: int, response_length: int
 ) -> Any:
-  """The compiled update program, from shapes alone; once for runs of a grid."""
-  return _compiled(
-    run.objective,
-    run.optimizer,
-    mesh,
-    run.num_microbatches,
-    tuple(run.scalars(0)),
-    (run.batch_size, prompt_length, response_length),
-  )
+  """The compiled update program, from shapes alone."""
+  return lowered_update(run, mesh, prompt_length, response_length).compile()
 
 
-@functools.cache
-def _compiled(
-  objective: Any,
-  optimizer: Any,
-  mesh: Any,
-  num_microbatches: int,
-  scalars: tuple[str, ...],
-  sizes: tuple[int, int, int],
+def lowered_update(
+  run: Any, mesh: Any, prompt_length: int, response_length: int
 ) -> Any:
-  program: Any = steps.update_program(
-    objective, optimizer, mesh, num_microbatches
+  """The update program from shapes alone."""
+  update: Any = steps.update_program(
+    run.objective, run.optimizer, mesh, run.num_microbatches
   )
   state = jax.eval_shape(
-    lambda key: steps.new_state(objective.model.init(key), optimizer),
+    lambda key: steps.new_state(run.model.init(key), run.optimizer),
     jax.random.key(0),
   )
-  numbers = dict.fromkeys(scalars, np.float32(1))
-  return program.lower(state, abstract_batch(*sizes), numbers).compile()
+  batch = abstract_batch(run.batch_size, prompt_length, response_length)
+  return update.lower(state, batch, run.scalars(0))
 
 
 def memory(compiled: Any) -> int | None:
@@ -167,3 +204,99 @@ def seconds(
   """Expected time of a run on a device of that matmul rate, an estimate."""
   work = step_operations(run, prompt_length, response_length)
   return run.num_steps * (work / (_UTILISATION * rate) + _OVERHEAD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """What an accelerator can do, and how much of that is expected of it.
+
+  Attributes:
+    name: for people.
+    peak: matmul operations a second in the compute dtype.
+    bandwidth: bytes a second from its memory.
+    memory: bytes.
+    utilisation: share of the peak that updates, judging and scoring reach.
+    streaming: share of the bandwidth that drawing tokens reaches.
+  """
+
+  name: str
+  peak: float
+  bandwidth: float
+  memory: float
+  utilisation: float = 0.4
+  streaming: float = 0.5
+
+  def __post_init__(self):
+    for field in ('peak', 'bandwidth', 'memory', 'utilisation', 'streaming'):
+      if not getattr(self, field) > 0:
+        raise errors.InputError(
+          f'A device needs {field} > 0, got {getattr(self, field)}.'
+        )
+
+  @property
+  def rate(self) -> float:
+    """Matmul operations a second that are expected."""
+    return self.utilisation * self.peak
+
+  def step_seconds(
+    self,
+    run: Any,
+    mesh_shape: tuple[int, int],
+    prompt_length: int,
+    response_length: int,
+  ) -> float:
+    """Expected time of a step of a `train.Run` on a mesh of such devices."""
+    work = step_operations(run, prompt_length, response_length)
+    seconds = work / (self.rate * mesh_shape[0] * mesh_shape[1])
+    if run.algorithm.samples:
+      read = decoding_bytes(run.model.config, prompt_length, response_length)
+      samples = run.algorithm.sampler.num_samples
+      seconds += self.drawing_seconds(read, run.batch_size, mesh_shape, samples)
+    return seconds + _OVERHEAD
+
+  def drawing_seconds(
+    self,
+    read: 'Read',
+    prompts: float,
+    mesh_shape: tuple[int, int],
+    samples: int = 1,
+  ) -> float:
+    """Time of drawing a batch of responses: memory bounds it, not arithmetic.
+
+    Every data group reads all weights; the model axis splits all.
+    """
+    data, split = mesh_shape
+    caches = prompts / data * (read.prompt + samples * read.response)
+    rate = split * self.streaming * self.bandwidth
+    return (read.weights + caches) / rate
+
+
+class Read(NamedTuple):
+  """Bytes that decoding a whole response reads.
+
+  Attributes:
+    weights: of the decoder and its head, once a token whatever the batch.
+    prompt: keys and values of a prompt, which its responses share.
+    response: keys and values of a response itself.
+  """
+
+  weights: float
+  prompt: float
+  response: float
+
+
+def decoding_bytes(
+  config: T5Config, prompt_length: int, response_length: int
+) -> Read:
+  """Of responses of the greatest length; each token reads the whole cache."""
+  size = jnp.dtype(config.dtype).itemsize
+  inner, d = config.num_heads * config.head_dim, config.emb_dim
+  mlp = (len(config.mlp_activations) + 1) * d * config.mlp_dim
+  layers = config.num_decoder_layers
+  weights = size * layers * (6 * d * inner + mlp) + 4 * d * config.vocab_size
+  cache = size * layers * 2 * inner  # of one token
+  return Read(
+    response_length * weights,
+    response_length * prompt_length * cache,
+    response_length**2 * cache,
+  )

@@ -76,7 +76,14 @@ def _run(
 ):
   from dap.commands import run  # After --help, which shall need no gin.
 
-  run.run(command, options.gin_file, overrides, options.dry_run, COMMANDS)
+  run.run(
+    command,
+    options.gin_file,
+    overrides,
+    options.dry_run,
+    COMMANDS,
+    options.show_config,
+  )
 
 
 def _take_overrides(
@@ -148,7 +155,13 @@ def _add_command(commands, name: str, command: Command):
   parser.add_argument(
     '--dry_run',
     action='store_true',
-    help='print the resolved configuration and what it costs; run nothing',
+    help='print the resolved configuration, equal values once, and what it'
+    ' costs; run nothing',
+  )
+  parser.add_argument(
+    '--show_config',
+    action='store_true',
+    help='print every value of the resolved configuration; run nothing',
   )
 
 

@@ -33,6 +33,7 @@ LAYERS = {
   'costs': 4,
   'groups': 4,
   'journals': 4,
+  'memory': 4,
   'metrics': 4,
   'optimizers': 4,
   'steps': 4,

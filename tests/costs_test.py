@@ -7,6 +7,8 @@ import tiny
 from dap import costs, partitioning
 from dap.algorithms import algorithm, objectives
 from dap.commands import bindings, resolve
+from dap.errors import InputError
+from dap.models import heads
 from dap.models.policy import Policy
 
 ONE_DEVICE = partitioning.mesh((1, 1))
@@ -123,3 +125,79 @@ def test_longer_runs_and_larger_models_take_longer():
 
 def test_the_matmul_rate_is_measured():
   assert 1e8 < costs.matmul_rate(256) < 1e15
+
+
+def test_a_joint_preference_model_reads_both_orders_and_answers_one_token():
+  judge = heads.JointPreferenceModel(tiny.CONFIG, 20, (1,), (2,), 3, 4)
+  one = costs.operations(tiny.CONFIG, 20, 1)
+  by_hand = 2 * (one.encoder + one.cross + one.decoder + one.head)
+  assert costs.pair_operations(judge, tiny.PROMPT, tiny.LENGTH) == by_hand
+  program = jax.jit(judge.log_odds)
+  tokens = jax.ShapeDtypeStruct((1, tiny.LENGTH), 'int32')
+  prompts = jax.ShapeDtypeStruct((1, tiny.PROMPT), 'int32')
+  params = jax.eval_shape(judge.init, jax.random.key(0))
+  compiled = program.lower(params, prompts, tokens, tokens).compile()
+  analysis = compiled.cost_analysis()
+  assert analysis and 0.9 <= analysis['flops'] / by_hand < 1.5
+
+
+def test_tokens_are_sampled_online_alone():
+  assert costs.sampled_tokens(OFFLINE) == 0
+  # Two responses of 5 tokens to each of 8 prompts, at 12 steps.
+  assert costs.sampled_tokens(tiny.run(tiny.ONLINE)) == 2 * 5 * 8 * 12
+
+
+def test_runs_of_a_grid_have_one_program_and_other_losses_another():
+  same = tiny.run(
+    algorithm.Algorithm(objectives.ipo(0.5)),
+    learning_rate=1e-4,
+    num_steps=3,
+    save_steps=(1,),
+    seed=4,
+  )
+  assert costs.program(same) == costs.program(OFFLINE)
+  for other in (
+    tiny.run(tiny.ONLINE),
+    tiny.run(algorithm.Algorithm(objectives.dpo(0.1))),
+    tiny.run(batch_size=4),
+  ):
+    assert costs.program(other) != costs.program(OFFLINE)
+
+
+DEVICE = costs.Device('made up', peak=1e12, bandwidth=1e9, memory=1e9)
+
+
+def step_seconds(run, mesh=(1, 1), device=DEVICE):
+  return device.step_seconds(run, mesh, tiny.PROMPT, tiny.LENGTH)
+
+
+def test_a_step_on_a_device_takes_its_operations_at_the_expected_rate():
+  work = costs.step_operations(OFFLINE, tiny.PROMPT, tiny.LENGTH)
+  overhead = costs._OVERHEAD
+  assert step_seconds(OFFLINE) - overhead == pytest.approx(work / 0.4e12)
+  four = step_seconds(OFFLINE, (2, 2)) - overhead
+  assert four == pytest.approx(work / 0.4e12 / 4)
+
+
+def test_drawing_tokens_is_bounded_by_memory():
+  # A layer has 6 x 16 x 16 of attention and 3 x 16 x 32; the head 16 x 24; at
+  # each of 5 tokens they are read once and keys and values of 16 for the 6
+  # tokens of each prompt and the 5 of each response; 4 bytes a number.
+  read = costs.decoding_bytes(tiny.CONFIG, tiny.PROMPT, tiny.LENGTH)
+  assert read.weights == 5 * 4 * (6 * 16 * 16 + 3 * 16 * 32 + 16 * 24)
+  assert read.prompt == 5 * 4 * 6 * 2 * 16
+  assert read.response == 5 * 4 * 5 * 2 * 16
+  run = tiny.run(tiny.ONLINE)
+  work = costs.step_operations(run, tiny.PROMPT, tiny.LENGTH) / 0.4e12
+  drawn = read.weights + 8 * (read.prompt + 2 * read.response)
+  expected = work + drawn / 0.5e9 + costs._OVERHEAD
+  assert step_seconds(run) == pytest.approx(expected)
+  # More data groups do not read fewer weights, a model axis does.
+  assert DEVICE.drawing_seconds(read, 8, (8, 1)) > read.weights / 0.5e9
+  halved = DEVICE.drawing_seconds(read, 8, (1, 2))
+  assert halved == pytest.approx(DEVICE.drawing_seconds(read, 8, (1, 1)) / 2)
+
+
+def test_a_device_without_a_rate_is_refused():
+  with pytest.raises(InputError, match='device needs peak > 0, got 0'):
+    costs.Device('none', peak=0, bandwidth=1, memory=1)

@@ -8,13 +8,18 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-  """Where a command's run function is, and what `--help` says of it."""
+  """Where a command's run function is, and what `--help` says of it.
+
+  `dry_run_needs_all` is False where a dry run can do without what is marked
+  `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'.
+  """
 
   module: str
   function: str
   summary: str
   description: str
   example: str
+  dry_run_needs_all: bool = True
 
 
 _ONLINE = '--gin_file=configs/embedded/online_ipo.gin'
@@ -74,6 +79,7 @@ Stages are named by what determines them, from prepared data to the report, so
 a second start, or a start with other bindings, redoes only what changed.""",
     example=f"""dap study {_STUDY} \\
     --gin.STUDY_DIR='"out/gap"'""",
+    dry_run_needs_all=False,
   ),
   'report': Command(
     module='dap.study.report',

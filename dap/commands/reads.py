@@ -124,6 +124,16 @@ def _unread(binding: Binding, read: Collection[Binding]) -> str:
   )
 
 
+def required(bindings: Sequence[Binding], function: Any) -> list[str]:
+  """Names that `function` reads and that are still `%gin.REQUIRED`."""
+  found = [
+    binding.name
+    for binding, _ in walk(bindings, [function], live)
+    if binding.is_macro and binding.value == REQUIRED
+  ]
+  return list(dict.fromkeys(found))
+
+
 def refuse_missing(bindings: Sequence[Binding], function: Any):
   """Refuse to start while something that the run needs has no value.
 

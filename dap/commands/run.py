@@ -13,6 +13,7 @@ def configure(
   files: Sequence[str],
   overrides: Sequence[tuple[str, str]],
   commands: Mapping[str, Command],
+  stand_ins: bool = False,
 ) -> dict[str, Any]:
   """The keyword arguments of the command's run function.
 
@@ -21,6 +22,8 @@ def configure(
     files: gin files in the order given; later bindings win.
     overrides: (NAME, VALUE) of each `--gin.NAME=VALUE`.
     commands: all commands: a gin file may bind the run functions of several.
+    stand_ins: give what is required and missing a text in place of its value,
+      and say so.
 
   Raises:
     InputError: whatever is wrong with the files and overrides.
@@ -28,6 +31,11 @@ def configure(
   function = getattr(importlib.import_module(command.module), command.function)
   read = bindings.read(files, overrides)
   reads.refuse_unread(read, function, _run_functions(commands))
+  if stand_ins and (missing := reads.required(read, function)):
+    print(f'Needed to run it, and not given: {", ".join(missing)}\n')
+    read = bindings.read(
+      files, [*overrides, *((name, f"'<{name}>'") for name in missing)]
+    )
   reads.refuse_missing(read, function)
   return resolve.resolve(read, function)
 
@@ -47,13 +55,21 @@ def run(
   overrides: Sequence[tuple[str, str]],
   dry_run: bool,
   commands: Mapping[str, Command],
+  show_config: bool = False,
 ):
-  """Run a command, or with `dry_run` print what it would do and cost."""
-  arguments = configure(command, files, overrides, commands)
+  """Run a command, or with `dry_run` print what it would do and cost.
+
+  With `show_config` print every value that it would be given, and stop there.
+  """
+  stand_ins = (dry_run or show_config) and not command.dry_run_needs_all
+  arguments = configure(command, files, overrides, commands, stand_ins)
+  if show_config:
+    print(show.text(arguments), flush=True)
+    return
   module = importlib.import_module(command.module)
   if not dry_run:
     getattr(module, command.function)(**arguments)
     return
   if arguments:
-    print(show.text(arguments), flush=True)
+    print(show.compact(arguments), flush=True)
   module.dry_run(**arguments)

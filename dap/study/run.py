@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dap import errors
+from dap import costs, errors
 from dap.study import (
   artefacts,
   build,
@@ -29,6 +29,7 @@ def run(
   seeds: tuple[int, ...] = (0,),
   caveats: tuple[str, ...] = (),
   num_workers: int | None = None,
+  device: costs.Device | None = None,
 ) -> None:
   """Runs what is missing of a study and writes its report.
 
@@ -41,10 +42,12 @@ def run(
     num_workers: processes, each with one core and the accelerators of the
       study's mesh; as many as the machine has room for when None, and 0 runs
       everything in this process.
+    device: that a dry run tells times for; this machine when None.
 
   Raises:
     errors.InputError: the configuration or the data cannot work.
   """
+  del device
   root = Path(study_dir).absolute()
   workers = _workers(num_workers, study)
   built = {seed: build.build(study, seed) for seed in check_seeds(seeds)}
@@ -69,14 +72,20 @@ def dry_run(
   study: Study,
   seeds: tuple[int, ...] = (0,),
   num_workers: int | None = None,
+  device: costs.Device | None = None,
   **others: Any,
 ) -> None:
   """Prints the stages, which are done, and what models and time they cost."""
   del others
   workers = _workers(num_workers, study)
-  seeds = check_seeds(seeds)
-  jobs = planned(study, seeds, Path(study_dir), workers)
-  forecast.show(study, jobs, max(1, workers), Path(study_dir))
+  forecast.show(
+    study,
+    {seed: build.build(study, seed) for seed in check_seeds(seeds)},
+    Path(study_dir).absolute(),
+    artefacts.runtime(threads=1 if workers else None),
+    workers,
+    device,
+  )
 
 
 def planned(

@@ -35,4 +35,4 @@ def test_the_command_in_an_experiments_head_is_complete(path):
   assert command, f'{path} shows no command'
   words = shlex.split(command.group())
   arguments = configured(words[1:])
-  assert {'run', 'golden'} & arguments.keys()
+  assert {'run', 'study'} & arguments.keys()

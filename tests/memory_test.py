@@ -1,0 +1,110 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from dap import costs, memory, optimizers, partitioning, steps
+from dap.algorithms import algorithm, objectives, refresh, samplers
+from dap.annotators import models
+from dap.models import heads, t5
+from dap.models.policy import Policy
+
+PROMPT, LENGTH = 64, 32
+# Wide enough that kernels and activations, not small change, take the room.
+CONFIG = t5.T5Config(1024, 128, 2, 64, 256, 2, 1)
+POLICY = Policy(CONFIG, 1000)
+JUDGE = heads.JointPreferenceModel(CONFIG, 128, (1001,), (1002,), 1003, 1004)
+ONLINE = algorithm.Algorithm(
+  objectives.ipo(0.1),
+  samplers.FromPolicy(LENGTH),
+  models.PreferenceAnnotator(JUDGE),
+)
+
+
+def run(which=ONLINE, model=POLICY, **changes):
+  made = tiny.run(which, model, batch_size=16, **changes)
+  return dataclasses.replace(made, optimizer=optimizers.Adafactor())
+
+
+def estimate(training, mesh=(1, 1)):
+  return memory.estimate(training, mesh, PROMPT, LENGTH)
+
+
+def size(tree):
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(('mesh', 'parts'), [((1, 1), 1), ((2, 2), 2)])
+def test_the_update_needs_about_what_xla_says(mesh, parts):
+  training = run(num_microbatches=parts)
+  compiled = costs.compiled_update(
+    training, partitioning.mesh(mesh), PROMPT, LENGTH
+  )
+  found, told = estimate(training, mesh), compiled.memory_analysis()
+  assert told.temp_size_in_bytes * 0.6 < found.update
+  assert found.update < told.temp_size_in_bytes * 2
+  assert found.state == pytest.approx(told.argument_size_in_bytes, rel=0.05)
+
+
+def test_the_rollout_needs_about_what_xla_says():
+  params, judge = (
+    jax.eval_shape(model.init, jax.random.key(0)) for model in (POLICY, JUDGE)
+  )
+  program = steps.rollout_program(
+    POLICY, ONLINE.sampler, ONLINE.annotator, ONLINE.pairing,
+    partitioning.mesh((1, 1)),
+  )  # fmt: skip
+  prompts = costs.abstract_batch(16, PROMPT, LENGTH).prompts
+  told = (
+    program.lower(
+      params, params, judge, prompts, jax.random.key(0), np.int32(0)
+    )
+    .compile()
+    .memory_analysis()
+    .temp_size_in_bytes
+  )
+  assert told * 0.4 < estimate(run()).rollout < told * 2.5
+
+
+def test_state_and_held_parameters_are_counted_by_hand():
+  found = estimate(run())
+  params = jax.eval_shape(POLICY.init, jax.random.key(0))
+  judge = jax.eval_shape(JUDGE.init, jax.random.key(0))
+  state = jax.eval_shape(
+    lambda tree: steps.new_state(tree, optimizers.Adafactor()), params
+  )
+  assert found.state == size(state)
+  assert found.held == size(params) + size(judge)
+  assert found.total == found.state + found.held + max(
+    found.update, found.rollout
+  )
+
+
+def test_a_model_axis_splits_parameters_and_a_data_axis_rows():
+  whole, rows, widths = (estimate(run(), m) for m in ((1, 1), (4, 1), (1, 2)))
+  assert rows.state == whole.state
+  assert widths.state == pytest.approx(whole.state / 2, rel=0.02)
+  assert whole.rollout / 4 <= rows.rollout < whole.rollout / 2
+  assert whole.update / 4 < rows.update < whole.update / 2
+
+
+def test_deeper_models_keep_what_each_layer_keeps():
+  def kept(**layers):
+    config = dataclasses.replace(CONFIG, **layers)
+    return np.array(memory.saved(run(model=Policy(config)), PROMPT, LENGTH))
+
+  three, four, five = (kept(num_encoder_layers=n) for n in (3, 4, 5))
+  np.testing.assert_allclose(five - four, four - three)
+  # And so jax says of a whole model.
+  config = dataclasses.replace(CONFIG, num_decoder_layers=3)
+  deep = run(model=Policy(config))
+  whole = memory._saved_at(deep, (2, 3), PROMPT, LENGTH)
+  np.testing.assert_allclose(memory.saved(deep, PROMPT, LENGTH), whole)
+
+
+def test_a_policy_that_answers_for_many_steps_is_held_beside():
+  stale = dataclasses.replace(ONLINE, refresh=refresh.Every(10))
+  params = size(jax.eval_shape(POLICY.init, jax.random.key(0)))
+  assert estimate(run(stale)).held - estimate(run()).held == params
