@@ -5,6 +5,7 @@ study.json, measures/, samples.json and costs.jsonl; it writes report.html,
 report.md, verdicts.json, frontier.png, frontier.svg and figures/ beside them.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from dap.study.points import Point
 
 _FIGURES = 'figures'
 _MAIN = 'frontier'
+_READS = ('runs.jsonl', 'study.json', 'samples.json', 'costs.jsonl')
+_STAMP = '.report'
 _WRITES = (
   'report.html',
   'report.md',
@@ -51,6 +54,35 @@ def report(*, study_dir: str) -> None:
   for line in findings.lines(results):
     progress.say(line)
   progress.say(f'{folder}: wrote {", ".join(_WRITES)}')
+
+
+def refresh(study_dir: str) -> None:
+  """Writes the report unless it is there, of these results by this code."""
+  folder = Path(study_dir)
+  stamp, now = folder / _STAMP, _fingerprint(folder)
+  whole = all((folder / name).exists() for name in (_STAMP, *_WRITES))
+  if whole and stamp.read_text() == now:
+    progress.say(f'{folder}: report.html is of these results already')
+    return
+  stamp.unlink(missing_ok=True)
+  report(study_dir=study_dir)
+  files.write_atomically(stamp, now)
+
+
+def _fingerprint(folder: Path) -> str:
+  """A hash of what a report is made of: results, and the code that reads them.
+
+  Arrays by prompt lie in stages, whose names in runs.jsonl are hashes.
+  """
+  code = Path(__file__).parent
+  sources = [*code.rglob('*'), *(code.parent / 'estimators').glob('*.py')]
+  results = [folder / name for name in _READS]
+  paths = [*results, *(folder / 'measures').glob('*/*.npz'), *sources]
+  digest = hashlib.sha256()
+  for path in sorted(paths):
+    if path.is_file() and path.suffix != '.pyc':
+      digest.update(hashlib.sha256(path.read_bytes()).digest())
+  return digest.hexdigest()
 
 
 def dry_run(*, study_dir: str) -> None:

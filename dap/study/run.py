@@ -63,7 +63,7 @@ def run(
     seed: {name: next(places) for name in tree} for seed, tree in built.items()
   }
   collect.write(study, found, root, title, caveats)
-  report.report(study_dir=study_dir)
+  report.refresh(study_dir)
 
 
 def dry_run(

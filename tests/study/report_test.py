@@ -200,3 +200,20 @@ def test_a_description_that_is_not_an_object_is_refused(tmp_path, name):
   (tmp_path / name).write_text(json.dumps([1]))
   with pytest.raises(InputError, match=f'{name} needs to be an object'):
     report.report(study_dir=folder)
+
+
+def test_a_report_is_drawn_anew_when_its_results_or_files_changed(
+  tmp_path, capsys
+):
+  study(tmp_path, {'online': 0.6, 'offline': 0.5}, seeds=(0,))
+
+  def drawn():
+    report.refresh(str(tmp_path))
+    return 'wrote report.html' in capsys.readouterr().out
+
+  assert drawn() and not drawn()
+  (tmp_path / 'report.md').unlink()
+  assert drawn() and not drawn()
+  costs = {'stage': 'sft', 'seconds': 1.0}
+  files.append_json_lines(tmp_path / 'costs.jsonl', [costs])
+  assert drawn() and not drawn()
