@@ -51,3 +51,72 @@ def test_huge_pages_join_the_tunables_that_are_set(before, after):
     ' use_huge_pages; printenv GLIBC_TUNABLES || echo "$GLIBC_TUNABLES"'
   )
   assert bash('-c', program, GLIBC_TUNABLES='').stdout.strip() == after
+
+
+STUDIES = (
+  'default', 'gap', 'h1', 'h2', 'h3', 'h4', 'h5', 'on_policy_data', 'losses',
+  'staleness', 'all',
+)  # fmt: skip
+STUB = """
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+fail() { printf '%s\\n' "$@" >&2; exit 2; }
+run_here() { printf '%s\\n' "$@"; exit; }
+"""
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+  """launch/study.sh where starting a command only prints its words."""
+  root = tmp_path_factory.mktemp('root')
+  (root / 'launch').mkdir()
+  (root / 'configs').symlink_to(ROOT / 'configs')
+  (root / 'launch' / 'environment.sh').write_text(STUB)
+  (root / 'launch' / 'gpu.sh').write_text('echo on gpu "$@"')
+  script = root / 'launch' / 'study.sh'
+  script.write_text((ROOT / 'launch' / 'study.sh').read_text())
+  return lambda *words, **environment: bash(
+    str(script), *words, **{'WORK_DIR': '', 'PLACE': '', **environment}
+  )
+
+
+@pytest.mark.parametrize('name', STUDIES)
+def test_every_experiment_starts_by_its_name(study, name):
+  _, command, config, folder, *rest = study(name, '--dry_run').stdout.split()
+  assert command == 'study' and rest == ['--dry_run']
+  path = ROOT / config.removeprefix('--gin_file=')
+  assert path.exists() and path.parent.name == 'studies'
+  assert folder.startswith('--gin.STUDY_DIR=') and f'/out/{name}' in folder
+
+
+def test_papers_sizes_places_and_folders_are_chosen_by_the_caller(study):
+  words = study('h5', '--gin.SEEDS=(1,)', '--paper').stdout.split()
+  assert '--gin_file=configs/paper/h5_scaling.gin' in words
+  assert '/out/paper/h5' in words[3] and words[4] == '--gin.SEEDS=(1,)'
+  there = study('gap', PLACE='gpu', WORK_DIR='/data').stdout
+  assert there.startswith('on gpu study --gin_file=configs/studies/gap.gin')
+  assert "--gin.STUDY_DIR='gap'" in there
+
+
+@pytest.mark.parametrize(
+  ('words', 'place', 'message'),
+  [
+    (('h6',), '', "no experiment 'h6'. There are: default gap h1"),
+    ((), '', 'Name an experiment: default gap'),
+    (('losses', '--paper'), '', 'There are: all gap h1_coverage'),
+    (('gap',), 'moon', 'give cpu, gpu or tpu'),
+  ],
+)
+def test_what_is_not_there_is_refused_with_what_is(
+  study, words, place, message
+):
+  done = study(*words, PLACE=place)
+  assert done.returncode == 2 and not done.stdout
+  assert message in done.stderr
+
+
+def test_help_teaches_every_experiment(study):
+  done = study('--help')
+  assert done.returncode == 0
+  for name in STUDIES:
+    assert f'\n  {name} ' in done.stdout
+  assert '--paper' in done.stdout and 'set -e' not in done.stdout

@@ -7,8 +7,8 @@ their seed, learning rate and beta; so a finished one tells what others take.
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-from dap import costs
-from dap.study import evaluations, measures, stages
+from dap import costs, train
+from dap.study import evaluations, grouped, measures, stages
 from dap.study.artefacts import Stage
 
 Lengths = tuple[int, int]  # of prompts and responses, tokens
@@ -39,13 +39,32 @@ class Work(NamedTuple):
   drawn: tuple[Drawn, ...] = ()
 
 
+class Training(NamedTuple):
+  """A run that a stage trains, and how many like it at once."""
+
+  run: train.Run
+  count: int
+
+
+def training(stage: Stage) -> Training | None:
+  """What a stage trains; None for others."""
+  match stage.config:
+    case stages.Training(run=run):
+      return Training(run, 1)
+    case grouped.GroupTraining(runs=runs, run=run):
+      return Training(run, len(runs))
+    case _:
+      return None
+
+
 def kind(stage: Stage) -> Kind:
   """What other stages the time of this one can be told from."""
   config = stage.config
+  if (trained := training(stage)) is not None:
+    program = costs.program(trained.run)
+    alike = stage.function.__qualname__, program, trained.count, config.mesh
+    return Kind(alike, trained.run.num_steps)
   match config:
-    case stages.Training(run=run):
-      name = stage.function.__qualname__
-      return Kind((name, costs.program(run), config.mesh), run.num_steps)
     case evaluations.Point(judging=judging):
       return Kind(judging, max(1, len(config.save_steps)))
     case _:
@@ -57,7 +76,7 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
   """The work of a stage that trains nothing, evaluations above all.
 
   Args:
-    stage: not of `stages.Training`.
+    stage: that trains nothing.
     lengths: of prompts and responses, tokens.
     num_pairs: of the training split, as far as anyone knows.
   """

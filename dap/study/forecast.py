@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dap import costs, errors, files, memory, progress
-from dap.study import artefacts, effort, stages, timing
+from dap.study import artefacts, effort, timing
 from dap.study.artefacts import Job, Stage
 from dap.study.design import Study
 from dap.study.schedule import Schedule
@@ -58,8 +58,8 @@ class Clock:
     alike, units = effort.kind(stage)
     if alike in self._measured:
       return units * self._measured[alike]
-    if isinstance(stage.config, stages.Training):
-      return _STAGE + units * self.step(stage.config.run)
+    if (training := effort.training(stage)) is not None:
+      return _STAGE + units * training.count * self.step(training.run)
     work = effort.work(stage, self._lengths, self._num_pairs)
     seconds = work.operations / self._rate
     if self._device is not None:
@@ -120,7 +120,7 @@ def show(
   timed = {} if device else _timed(study, named, plan, found, workers)
   clock = Clock(study, found, timed, device)
   for label, group in named.items():
-    print(_training_line(study, label, group, clock, timed))
+    print(_training_line(study, label, group, clock, timed, device))
   print()
   for line in _stage_lines(plan, clock):
     print(line)
@@ -208,7 +208,7 @@ def _timed(
   wanted: dict[str, Any] = {}
   for label, group in named.items():
     stage = group[0]
-    run = costs.program(stage.config.run)
+    run = costs.program(_run(stage))
     small = costs.step_operations(run, *lengths) <= _SMALL
     known = effort.kind(stage).alike in found
     if small and not known and run not in wanted.values():
@@ -227,9 +227,9 @@ def _trainings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Stage]]:
   """Stages that train by what they are called; equal programs together."""
   by_program: dict[Any, list[Stage]] = {}
   for job in jobs:
-    if isinstance(job.stage.config, stages.Training):
-      run = job.stage.config.run
-      key = costs.program(run), run.num_steps
+    if (training := effort.training(job.stage)) is not None:
+      run = training.run
+      key = costs.program(run), run.num_steps, training.count
       by_program.setdefault(key, []).append(job.stage)
   return {
     ', '.join(dict.fromkeys(_SETTING.sub('', s.name) for s in group)): group
@@ -243,8 +243,9 @@ def _training_line(
   group: Sequence[Stage],
   clock: Clock,
   timed: Mapping[Any, timing.Timed],
+  device: costs.Device | None,
 ) -> str:
-  run = group[0].config.run
+  run = _run(group[0])
   lengths = study.data.prompt_length, study.data.response_length
   operations = run.num_steps * costs.step_operations(run, *lengths)
   sampled = costs.sampled_tokens(run)
@@ -252,11 +253,11 @@ def _training_line(
   if here is not None and here.memory:
     room = f'update {files.readable_size(here.memory)}'
   else:
-    room = _room(memory.estimate(run, study.mesh, *lengths))
+    room = _room(memory.estimate(run, study.mesh, *lengths), device)
   parts = [
     f'{costs.num_parameters(run.model):,} parameters',
     room,
-    f'{run.num_steps} steps of {run.batch_size}',
+    f'{run.num_steps} steps of {run.batch_size}{_at_once(group[0])}',
     f'{operations:.2g} matmul operations',
     *([f'{sampled:,} tokens sampled at most'] if sampled else []),
     f'about {progress.duration(clock.seconds(group[0]))} each',
@@ -265,12 +266,25 @@ def _training_line(
   return f'{label}{runs}: {"; ".join(parts)}'
 
 
-def _room(needed: memory.Memory) -> str:
+def _run(stage: Stage) -> Any:
+  training = effort.training(stage)
+  assert training is not None
+  return training.run
+
+
+def _at_once(stage: Stage) -> str:
+  training = effort.training(stage)
+  count = training.count if training is not None else 1
+  return f', {count} runs at once' if count > 1 else ''
+
+
+def _room(needed: memory.Memory, device: costs.Device | None) -> str:
   size = files.readable_size
   rollout = f', or rollout {size(needed.rollout)}' if needed.rollout else ''
   return (
     f'about {size(needed.total)} a device (state {size(needed.state)}, start'
     f' and judge {size(needed.held)}, update {size(needed.update)}{rollout})'
+    f'{"; MORE THAN IT HAS" if device and needed.total > device.memory else ""}'
   )
 
 
@@ -301,7 +315,7 @@ def _basis(
       f'Times are computed, not measured: {data} x {split} of {device.name} for'
       f' each process, {device.utilisation:.0%} of {device.peak:.3g} operations'
       f' a second, and {device.streaming:.0%} of {device.bandwidth:.3g} bytes a'
-      ' second where tokens are drawn.'
+      ' second where tokens are drawn. Traffic between devices is not counted.'
     )
   told = []
   if found:

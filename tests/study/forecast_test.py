@@ -135,9 +135,12 @@ GPU = '--gin_file=gin/devices/h100.gin'
 def test_a_dry_run_for_a_device_measures_nothing_here(capsys, monkeypatch):
   monkeypatch.setattr(costs, 'matmul_rate', None)
   monkeypatch.setattr(forecast, '_timed', None)
-  out = dry_run(capsys, GPU)
+  out = dry_run(capsys, GPU, '--gin_file=gin/study/grouped.gin')
   assert 'Times are computed, not measured: 1 x 1 of NVIDIA H100' in out
-  assert 'a device (state ' in out
+  assert 'a device (state ' in out and 'MORE THAN IT HAS' not in out
+  assert '6 steps of 8, 2 runs at once;' in out
+  small = dry_run(capsys, GPU, **{'costs.Device.memory': 1e5})
+  assert 'MORE THAN IT HAS' in small
 
 
 def test_a_dry_run_without_the_data_prints_costs_and_says_what_is_missing(
