@@ -14,10 +14,13 @@ SIZES = {
   'study.run.num_workers': 2,
   'ONLINE_STEPS': 60,
   'ONLINE_SAVE_STEPS': tuple(range(5, 60, 5)),
-  'ONLINE_SETTINGS': ((1e-2, 0.1),),
+  'SETTINGS': ((1e-2, 0.1),),
+  'DEFAULT_SETTING': (1e-2, 0.1),
   'OFFLINE_STEPS': 60,
   'OFFLINE_SAVE_STEPS': (20, 40),
-  'OFFLINE_SETTINGS': ((1e-2, 0.1),),
+  'measures.StreamAccuracy.num_windows': 3,
+  'measures.StreamAccuracy.num_pairs': 8,
+  'measures.OwnPairs.num_pairs': 16,
 }
 
 
@@ -40,7 +43,7 @@ def test_a_study_that_was_killed_ends_with_the_same_bytes(
   monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'compiled'))
   monkeypatch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
-  words = tiny_study.argv('unused', **SIZES)[1:]
+  words = tiny_study.argv('unused', config='default', **SIZES)[1:]
   words.remove("--gin.STUDY_DIR='unused'")
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
   kill.finish(words, whole)
@@ -50,7 +53,7 @@ def test_a_study_that_was_killed_ends_with_the_same_bytes(
   last = kill.finish(words, killed)
   story = f'killed after {moments}: {legs}'
   assert tiny_study.lines(killed) == tiny_study.lines(whole), story
-  for name in ('runs.jsonl', 'study.json'):
+  for name in ('runs.jsonl', 'study.json', 'samples.json', 'verdicts.json'):
     assert (killed / name).read_bytes() == (whole / name).read_bytes(), story
   assert last.stages_done == len(kill.done(whole))
   costs = files.read_json_lines(killed / 'costs.jsonl')
