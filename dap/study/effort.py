@@ -57,12 +57,25 @@ def training(stage: Stage) -> Training | None:
       return None
 
 
+def step(run: train.Run) -> Hashable:
+  """What the time of a step depends on; not on which loss of pairs it is."""
+  program = costs.program(run)
+  slots = program.algorithm
+  return (
+    program.model,
+    slots.loss.objective,
+    (slots.sampler, slots.annotator, slots.pairing),
+    program.optimizer,
+    (program.batch_size, program.num_microbatches),
+  )
+
+
 def kind(stage: Stage) -> Kind:
   """What other stages the time of this one can be told from."""
   config = stage.config
   if (trained := training(stage)) is not None:
-    program = costs.program(trained.run)
-    alike = stage.function.__qualname__, program, trained.count, config.mesh
+    one = step(trained.run)
+    alike = stage.function.__qualname__, one, trained.count, config.mesh
     return Kind(alike, trained.run.num_steps)
   match config:
     case evaluations.Point(judging=judging):

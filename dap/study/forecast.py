@@ -3,7 +3,14 @@
 import heapq
 import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Hashable,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +26,8 @@ _STAGE, _CHECKPOINT = 2.0, 0.1
 _SMALL = 2e11  # matmul operations of a step that is timed and not computed
 _SETTING = re.compile(r'_lr[0-9.e+-]+(_beta[0-9.e+-]+)?$')
 
+# By what the time of a step depends on: a run of that kind, and its time.
+Steps = Mapping[Hashable, tuple[Any, timing.Timed]]
 Trees = Mapping[int, Mapping[str, Stage]]  # by seed, by name
 
 
@@ -43,7 +52,7 @@ class Clock:
     self,
     study: Study,
     measured: Mapping[Any, float],
-    timed: Mapping[Any, timing.Timed],
+    timed: Steps,
     device: costs.Device | None,
   ):
     self._study, self._measured, self._timed = study, measured, timed
@@ -70,9 +79,8 @@ class Clock:
     """Of one step of a training."""
     if self._device is not None:
       return self._device.step_seconds(run, self._study.mesh, *self._lengths)
-    program = costs.program(run)
-    if program in self._timed:
-      return self._timed[program].seconds
+    if (alike := effort.step(run)) in self._timed:
+      return self._timed[alike][1].seconds
     return costs.step_operations(run, *self._lengths) / self._rate
 
   def _drawing(self, drawn: effort.Drawn) -> float:
@@ -87,8 +95,8 @@ class Clock:
       data, split = self._study.mesh
       return data * split * self._device.rate
     rates = [
-      costs.step_operations(program, *self._lengths) / each.seconds
-      for program, each in self._timed.items()
+      costs.step_operations(run, *self._lengths) / each.seconds
+      for run, each in self._timed.values()
     ]
     return statistics.median(rates) if rates else 0.5 * costs.matmul_rate()
 
@@ -202,25 +210,24 @@ def _timed(
   plan: Plan,
   found: Mapping[Any, float],
   workers: int,
-) -> dict[Any, timing.Timed]:
+) -> Steps:
   """Real steps of the small programs that nothing finished tells of."""
   lengths = study.data.prompt_length, study.data.response_length
-  wanted: dict[str, Any] = {}
+  wanted: dict[Hashable, tuple[str, Any]] = {}
   for label, group in named.items():
-    stage = group[0]
-    run = costs.program(_run(stage))
+    run = _run(group[0])
     small = costs.step_operations(run, *lengths) <= _SMALL
-    known = effort.kind(stage).alike in found
-    if small and not known and run not in wanted.values():
-      wanted[re.sub(r'\W+', '_', label.split(',')[0])] = run
+    if small and effort.kind(group[0]).alike not in found:
+      name = re.sub(r'\W+', '_', label.split(',')[0])
+      wanted.setdefault(effort.step(run), (name, run))
   if not wanted:
     return {}
   timings = {
     name: timing.Timing(run, *lengths, study.mesh)
-    for name, run in wanted.items()
+    for name, run in wanted.values()
   }
   each = timing.measure(timings, workers)
-  return {run: each[name] for name, run in wanted.items()}
+  return {alike: (run, each[name]) for alike, (name, run) in wanted.items()}
 
 
 def _trainings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Stage]]:
@@ -242,14 +249,14 @@ def _training_line(
   label: str,
   group: Sequence[Stage],
   clock: Clock,
-  timed: Mapping[Any, timing.Timed],
+  timed: Steps,
   device: costs.Device | None,
 ) -> str:
   run = _run(group[0])
   lengths = study.data.prompt_length, study.data.response_length
   operations = run.num_steps * costs.step_operations(run, *lengths)
   sampled = costs.sampled_tokens(run)
-  here = timed.get(costs.program(run))
+  _, here = timed.get(effort.step(run), (run, None))
   if here is not None and here.memory:
     room = f'update {files.readable_size(here.memory)}'
   else:
@@ -305,7 +312,7 @@ def _stage_lines(plan: Plan, clock: Clock) -> Iterator[str]:
 def _basis(
   study: Study,
   found: Mapping[Any, float],
-  timed: Mapping[Any, timing.Timed],
+  timed: Steps,
   device: costs.Device | None,
 ) -> str:
   """What the times are told by."""
