@@ -146,7 +146,7 @@ def test_a_number_out_of_range_is_refused(capfd, checkpoint, out, name):
 
 @pytest.mark.parametrize('beta', [0.0, -0.1])
 def test_a_study_with_a_beta_out_of_range_is_refused(capfd, out, beta):
-  words = tiny_study.argv(out, OFFLINE_SETTINGS=((1e-3, beta),))
+  words = tiny_study.argv(out, SETTINGS=((1e-3, beta),))
   assert 'a beta > 0' in refused(capfd, words)
   assert not out.exists()
 

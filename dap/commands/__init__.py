@@ -84,9 +84,10 @@ a second start, or a start with other bindings, redoes only what changed.""",
   'report': Command(
     module='dap.study.report',
     function='report',
-    summary='draw KL against win rate from the results of a study',
+    summary='write the report of a study: verdicts, figures, samples',
     description="""\
-Reads results and writes plots and a summary: repeat it as you like.""",
+Reads results and writes report.html, report.md, verdicts.json and figures/:
+repeat it as you like.""",
     example=f"""dap report {_STUDY} \\
     --gin.STUDY_DIR='"out/gap"'""",
   ),
