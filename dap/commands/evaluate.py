@@ -11,8 +11,7 @@ from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import points
 from dap.study import points as runs
-
-_TEST_PROMPTS = 10_000_000  # held-out prompts are numbered apart from training
+from dap.study.stages import TEST_PROMPTS
 
 
 def evaluate(
@@ -54,39 +53,29 @@ def evaluate(
   run, vocabulary = prepared(run, data, folder / 'cache')
   policy = run.model
   load.require(golden_checkpoint_path, 'a judge', 'GOLDEN_CHECKPOINT_PATH')
-  judges = [
+  golden_judge, proxy_judge = (
     points.Judge(model, load.load_params(model, path, devices))
     for model, path in (
       (golden, golden_checkpoint_path),
       (proxy, proxy_checkpoint_path or golden_checkpoint_path),
     )
-  ]
+  )
   reference, opponent = (
     load.load_params(policy, path, devices)
     for path in (reference_checkpoint_path, opponent_checkpoint_path)
   )
   cache = folder / 'cache'
-  train_pairs = data.prepare('train', vocabulary, cache).pairs()
-  held_out = data.prepare('test', vocabulary, cache).pairs(_TEST_PROMPTS)
-  asked = points.questions(held_out, evaluation.num_prompts, evaluation.seed)
-  length, size = data.response_length, evaluation.batch_size
-
-  def labelled(pairs):
-    few = pairs.take(slice(0, evaluation.num_pairs))
-    few = _golden_labels(few, judges[0], size, devices)
-    return collectors.with_reference(policy, few, reference, devices, size)
-
-  fixed = points.Fixed(
-    asked,
-    points.questions(train_pairs, evaluation.num_kl_prompts, evaluation.seed),
-    points.answers(
-      policy, opponent, asked, length, evaluation, devices, slot=2
-    ),
-    labelled(train_pairs),
-    labelled(held_out),
-    judges[0],
-    judges[1],
+  fixed = _fixed(
+    policy,
+    data.prepare('train', vocabulary, cache).pairs(),
+    data.prepare('test', vocabulary, cache).pairs(TEST_PROMPTS),
     reference,
+    opponent,
+    golden_judge,
+    proxy_judge,
+    data.response_length,
+    evaluation,
+    devices,
   )
   root = folder / 'checkpoints'
   lines = []
@@ -113,6 +102,39 @@ def evaluate(
       tick(done, f'win rate {point["win_rate"]:.3f}')
   runs.write(folder / 'runs.jsonl', lines)
   progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _fixed(
+  policy: Any,
+  train_pairs: Pairs,
+  held_out: Pairs,
+  reference: Any,
+  opponent: Any,
+  golden: points.Judge,
+  proxy: points.Judge,
+  length: int,
+  evaluation: points.Evaluation,
+  mesh: Any,
+) -> points.Fixed:
+  """What all checkpoints are judged against."""
+  asked = points.questions(held_out, evaluation.num_prompts, evaluation.seed)
+  size = evaluation.batch_size
+
+  def labelled(pairs):
+    few = pairs.take(slice(0, evaluation.num_pairs))
+    few = _golden_labels(few, golden, size, mesh)
+    return collectors.with_reference(policy, few, reference, mesh, size)
+
+  return points.Fixed(
+    asked,
+    points.questions(train_pairs, evaluation.num_kl_prompts, evaluation.seed),
+    points.answers(policy, opponent, asked, length, evaluation, mesh, slot=2),
+    labelled(train_pairs),
+    labelled(held_out),
+    golden,
+    proxy,
+    reference,
+  )
 
 
 def _golden_labels(

@@ -11,16 +11,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from dap.estimators.verdicts import CONTRADICTED as CONTRADICTED
+from dap.estimators.verdicts import NOT_REACHED as NOT_REACHED
+from dap.estimators.verdicts import REPRODUCED as REPRODUCED
+from dap.estimators.verdicts import UNDECIDED as UNDECIDED
 from dap.study.points import Point
 
 # A run of an arm's grid: its learning rate and beta; beta is None where the
 # loss has none.
 Setting = tuple[float, float | None]
-
-REPRODUCED = 'reproduced'
-CONTRADICTED = 'contradicted'
-UNDECIDED = 'undecided'
-NOT_REACHED = 'not reached'
 
 
 class Predicate(NamedTuple):
@@ -30,7 +29,7 @@ class Predicate(NamedTuple):
     name: of spec 4.4, such as 'P1d'; ours end in a letter of their own.
     claim: in a sentence, in words of the study.
     place: in the paper, such as 'Fig. 1'; 'ours' where it has none.
-    verdict: one of the four words above.
+    verdict: one of the four words of `estimators.verdicts`.
     estimate: of the quantity the claim is about; None where none was reached.
     low: end of its 95 % interval.
     high: the other end.
