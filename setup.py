@@ -59,6 +59,19 @@ setup(
       'tensorflow-datasets>=4.9.7',
       'importlib_resources>=6',  # TFDS imports it and does not ask for it
     ],
+    # What T5X, airio and jestimator import; launch/install_t5x.sh adds those
+    # three, which are not on the package registry (its t5x is a dummy).
+    't5x': [
+      'seqio>=0.0.19',
+      'tensorflow-datasets>=4.9.7',
+      'importlib_resources>=6',
+      'absl-py>=2',
+      'cached-property>=1.5',
+      'clu>=0.0.12',
+      'fiddle>=0.3',
+      'grain>=0.2.12',
+      'tensorboard>=2.18',
+    ],
     'huggingface': ['datasets>=4'],
     'test': [
       'beartype>=0.19',
