@@ -1,15 +1,16 @@
 """Layer 3. Writes the arrays of `arrays.prepare`, row by row."""
 
 import contextlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dap.data.sources import Row
+from dap.data.schema import Row
 from dap.data.vocabulary import EOS_ID, PAD_ID, UNKNOWN_ID, Vocabulary
 from dap.errors import InputError
 
@@ -20,17 +21,42 @@ LongResponses = Callable[[list[int], int], list[int] | None]
 _PAIR_KEYS = ('chosen', 'rejected')
 
 
+class Encoded(NamedTuple):
+  """A row with its token ids.
+
+  Attributes:
+    row: its texts and other keys.
+    prompt: ids without an end.
+    responses: ids by key of the row, `chosen` and `rejected` or `response`,
+      each with its end unless it is cut already.
+  """
+
+  row: Row
+  prompt: list[int]
+  responses: dict[str, list[int]]
+
+
+def encode(rows: Sequence[Row], vocabulary: Vocabulary) -> Iterator[Encoded]:
+  """The rows with the ids of their texts, ends appended."""
+  keys = ('response',) if rows and 'response' in rows[0] else _PAIR_KEYS
+  for row in rows:
+    responses = {k: [*vocabulary.encode(row[k]), EOS_ID] for k in keys}
+    yield Encoded(row, vocabulary.encode(row['prompt']), responses)
+
+
 def write_rows(
   folder: Path,
-  rows: Sequence[Row],
-  vocabulary: Vocabulary,
+  examples: Iterable[Encoded],
   lengths: tuple[int, int],
   long_responses: LongResponses,
 ) -> None:
   """Writes the arrays row by row: neither ids nor texts are held twice."""
+  examples = iter(examples)
+  first = next(examples, None)
+  keys = _PAIR_KEYS if first is None else tuple(first.responses)
+  head = () if first is None else (first,)
   prompt_length, response_length = lengths
-  keys = ('response',) if rows and 'response' in rows[0] else _PAIR_KEYS
-  counts: Counter[str] = Counter(rows=len(rows), responses=0)
+  counts: Counter[str] = Counter(rows=0, responses=0)
   prompt_ids: dict[str, int] = {}
   with contextlib.ExitStack() as stack:
 
@@ -41,15 +67,14 @@ def write_rows(
     names, starts = column('prompt_ids'), column('row_starts')
     responses = [column(key, response_length) for key in keys]
     texts = stack.enter_context(open(folder / 'rows.jsonl', 'wb'))
-    for number, row in enumerate(rows, start=1):
-      ids = [[*vocabulary.encode(row[key]), EOS_ID] for key in keys]
+    for row, prompt, ids in itertools.chain(head, examples):
+      counts['rows'] += 1
       try:
-        kept = _keep(ids, response_length, long_responses, counts)
+        kept = _keep([*ids.values()], response_length, long_responses, counts)
       except InputError as error:
-        raise InputError(f'Example {number}: {error}') from error
+        raise InputError(f'Example {counts["rows"]}: {error}') from error
       if kept is None:
         continue
-      prompt = vocabulary.encode(row['prompt'])
       counts['cut_prompts'] += len(prompt) > prompt_length
       counts['unknown'] += sum(x.count(UNKNOWN_ID) for x in (prompt, *kept))
       counts['tokens'] += sum(map(len, (prompt, *kept)))

@@ -13,19 +13,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
 from dap import files
-from dap.data.array_writer import LongResponses, qualified_name, write_rows
+from dap.data.array_writer import (
+  Encoded,
+  LongResponses,
+  encode,
+  qualified_name,
+  write_rows,
+)
 from dap.data.pairs import Pairs
-from dap.data.sources import Row, Source
+from dap.data.schema import Row
+from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
 
 VERSION = 1  # goes up whenever `prepare` writes other arrays for the same input
+
+
+@runtime_checkable
+class EncodedSource(Source, Protocol):
+  """A source with token ids of its own, which are kept as they are."""
+
+  def encoded(
+    self, split: str, vocabulary: Vocabulary, lengths: tuple[int, int]
+  ) -> Iterator[Encoded]:
+    """The rows with their ids; `lengths` are of prompts and of responses."""
+    ...
 
 
 def trim(ids: list[int], limit: int) -> list[int] | None:
@@ -79,6 +98,11 @@ class Prepared:
       file.seek(int(starts[index]))
       return json.loads(file.readline())
 
+  def rows(self) -> Iterator[Row]:
+    """All rows in order, read as they are asked for."""
+    with open(Path(self.folder, 'rows.jsonl'), 'rb') as file:
+      yield from map(json.loads, file)
+
   def pairs(self, first_prompt_id: int = 0) -> Pairs:
     """The columns as pairs; prompts are numbered from `first_prompt_id`."""
     return Pairs(
@@ -102,7 +126,8 @@ def prepare(
   """Tokenise a split, or find it tokenised already.
 
   A response is its ids and the end, 1; one over the limit is for
-  `long_responses` to treat. A prompt over the limit loses its beginning.
+  `long_responses` to treat. A prompt over the limit loses its beginning. An
+  `EncodedSource` brings its ids.
   Several processes may prepare the same split at once.
 
   Args:
@@ -130,16 +155,24 @@ def prepare(
   name = f'{split}-{hashlib.sha256(key.encode()).hexdigest()[:24]}'
   folder = Path(cache_dir, name)
   if not folder.exists():
-    rows = source.load(split)
+    examples = _examples(source, split, vocabulary, lengths)
     aside = folder.with_name(f'.{name}.{uuid.uuid4().hex}')
     try:
       with files.explained(folder):
         aside.mkdir(parents=True)
-        write_rows(aside, rows, vocabulary, lengths, long_responses)
+        write_rows(aside, examples, lengths, long_responses)
       _publish(aside, folder)
     finally:
       shutil.rmtree(aside, ignore_errors=True)
   return _open(folder)
+
+
+def _examples(
+  source: Source, split: str, vocabulary: Vocabulary, lengths: tuple[int, int]
+) -> Iterator[Encoded]:
+  if isinstance(source, EncodedSource):
+    return source.encoded(split, vocabulary, lengths)
+  return encode(source.load(split), vocabulary)
 
 
 def _publish(aside: Path, folder: Path) -> None:

@@ -1,20 +1,22 @@
-"""Layer 3. Pairs that TFDS or Hugging Face's `datasets` keep, as sources.
+"""Layer 3. Raw rows that Hugging Face's `datasets` or TFDS keep.
 
-Both libraries are imported when a source is loaded. Only a data set named by
-its name on the Hugging Face hub is downloaded, and that once.
+Readers as in `dap/data/readers.py`. Both libraries are imported when something
+is read. Only a data set named by its name on the hub is downloaded, and that
+once.
 """
 
 import hashlib
 import importlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dap.data.sources import Row, require_texts
-from dap.errors import InputError
+import numpy as np
 
-_PAIR_KEYS = ('prompt', 'chosen', 'rejected')
+from dap.data import paths
+from dap.data.schema import Placed
+from dap.errors import InputError
 
 
 def optional(name: str, extra: str = 'seqio') -> Any:
@@ -31,124 +33,195 @@ def optional(name: str, extra: str = 'seqio') -> Any:
     ) from error
 
 
-@dataclass(frozen=True)
-class TfdsPairs:
-  """Pairs from a TFDS data set that was prepared before.
-
-  Attributes:
-    folder: of one version, where its dataset_info.json lies.
-    prompt: feature of the prompts, a text.
-    chosen: likewise.
-    rejected: likewise.
-  """
-
-  folder: str
-  prompt: str = 'prompt'
-  chosen: str = 'chosen'
-  rejected: str = 'rejected'
-
-  def load(self, split: str) -> list[Row]:
-    """The rows of a split, in the order of its files."""
-    tfds = optional('tensorflow_datasets')
-    optional('tensorflow').config.set_visible_devices([], 'GPU')
-    try:
-      builder = tfds.builder_from_directory(self.folder)
-    except Exception as error:  # TFDS has no error of its own for this
-      raise InputError(
-        f'{self.folder} is no prepared TFDS data set: {error}. Give the folder'
-        ' of a version, where dataset_info.json lies.'
-      ) from error
-    if split not in builder.info.splits:
-      if split == 'stress':
-        return []
-      raise InputError(
-        f'{self.folder} has the splits {", ".join(builder.info.splits)}; the'
-        f' {split} split is needed.'
-      )
-    config = tfds.ReadConfig(interleave_cycle_length=1)
-    dataset = builder.as_dataset(split=split, read_config=config)
-    examples = enumerate(tfds.as_numpy(dataset), start=1)
-    return [
-      self._row(example, f'{self.folder}, {split} example {number}')
-      for number, example in examples
-    ]
-
-  def _row(self, example: dict[str, Any], where: str) -> Row:
-    names = zip(_PAIR_KEYS, (self.prompt, self.chosen, self.rejected))
-    row = {
-      key: example[name].decode('utf-8')
-      for key, name in names
-      if isinstance(example.get(name), bytes)
-    }
-    require_texts(row, _PAIR_KEYS, where)
-    return row
-
-  def fingerprint(self) -> str:
-    """Names the records of all splits, and the features read from them."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(self.folder).glob('*-*-of-*')):
-      digest.update(path.name.encode() + b'\n')
-      digest.update(hashlib.sha256(path.read_bytes()).digest())
-    names = '/'.join((self.prompt, self.chosen, self.rejected))
-    return f'tfds-{digest.hexdigest()}-{names}'
+def import_tensorflow() -> Any:
+  """TensorFlow, kept off the accelerators, which are JAX's."""
+  tf = optional('tensorflow')
+  tf.config.set_visible_devices([], 'GPU')
+  return tf
 
 
 @dataclass(frozen=True)
-class HuggingFacePairs:
-  """Pairs from a data set of the Hugging Face hub, or from a folder.
+class HuggingFaceRows:
+  """Rows of a data set of the Hugging Face hub, or of a folder of its files.
 
   Attributes:
-    name: on the hub (`openai/summarize_from_feedback`), or a folder of files.
+    name: on the hub (`Anthropic/hh-rlhf`), or a folder of JSON lines or
+      Parquet files.
     revision: commit on the hub, best one that never moves; `datasets` no longer
       runs a data set's own script, whose `refs/convert/parquet` it can read.
     config: subset, None for the only one.
-    prompt: column of the prompts, a text.
-    chosen: likewise.
-    rejected: likewise.
+    folder: of the data set that holds the subset, where it is none of the
+      configs (`helpful-base`).
+    train: what of it is our split `train`: one of its splits, or a part of one
+      ('train[5%:]').
+    test: the same for `test`, None where there is none.
   """
 
   name: str
   revision: str | None = None
   config: str | None = None
-  prompt: str = 'prompt'
-  chosen: str = 'chosen'
-  rejected: str = 'rejected'
+  folder: str | None = None
+  train: str = 'train'
+  test: str | None = 'test'
 
-  def load(self, split: str) -> list[Row]:
+  def read(self, split: str) -> Iterator[Placed]:
     """The rows of a split, in their order."""
-    columns = dict(zip(_PAIR_KEYS, (self.prompt, self.chosen, self.rejected)))
-    splits = self._splits()
-    if split not in splits:
-      if split == 'stress':
-        return []
-      raise InputError(
-        f'{self.name} has the splits {", ".join(splits)}; the {split} split is'
-        ' needed.'
-      )
-    rows = []
-    for number, example in enumerate(splits[split], start=1):
-      row = {k: example[name] for k, name in columns.items() if name in example}
-      require_texts(row, _PAIR_KEYS, f'{self.name}, {split} example {number}')
-      rows.append(row)
-    return rows
+    own = _own_split(self, split)
+    rows = self._load(own)
+    return (
+      (f'{self.name}, {own} row {number}', row)
+      for number, row in enumerate(rows, start=1)
+    )
 
-  def _splits(self) -> Any:
+  def _load(self, own_split: str) -> Any:
     datasets = optional('datasets', 'huggingface')
     try:
       return datasets.load_dataset(
-        self.name, self.config, revision=self.revision
+        self.name,
+        self.config,
+        revision=self.revision,
+        data_dir=self.folder,
+        split=own_split,
       )
     except Exception as error:  # the hub, files and formats each have theirs
+      if _is_gated(error):
+        raise InputError(_gated(self.name)) from error
       raise InputError(
-        f'The data set {self.name} cannot be loaded: {error}. Give a name that'
-        ' the hub has (with a network, or after it was loaded once), or a'
-        ' folder of JSON lines or Parquet files.'
+        f'The data set {self.name} cannot be loaded, split {own_split}:'
+        f' {_first_cause(error)}. Give a name and a split that the hub has'
+        ' (with a network, or after it was loaded once), or a folder of JSON'
+        ' lines or Parquet files.'
       ) from error
 
   def fingerprint(self) -> str:
     """Names the rows themselves: a revision may move, a folder may change."""
-    digest = hashlib.sha256()
-    for split in ('train', 'test'):
-      if split in self._splits():
-        digest.update(json.dumps([split, self.load(split)]).encode())
-    return f'huggingface-{digest.hexdigest()}'
+    return f'huggingface-{_rows_hash(self)}'
+
+
+def _first_cause(error: BaseException) -> BaseException:
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return error
+
+
+def _gated(name: str) -> str:
+  return (
+    f'The data set {name} is gated: its terms must be accepted before it can be'
+    f' loaded. Accept them at https://huggingface.co/datasets/{name} with your'
+    ' account and log in (hf auth login, or HF_TOKEN with a token of yours), or'
+    ' give files of it: --gin_file=gin/data/readers/jsonl.gin.'
+  )
+
+
+def _is_gated(error: BaseException | None) -> bool:
+  """Whether the hub's refusal of a gated data set is among the causes."""
+  while error is not None:
+    if type(error).__name__ == 'GatedRepoError' or 'is a gated' in str(error):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
+@dataclass(frozen=True)
+class TfdsRows:
+  """Examples of a TFDS data set that was prepared before, texts decoded.
+
+  Attributes:
+    name: the folder of one version, where its dataset_info.json lies; or a
+      name that `tfds.builder` knows, such as `huggingface:anthropic__hh_rlhf`.
+    data_dir: for a name, the folder of all data sets; TFDS's own when None.
+    train: what of it is our split `train`: a split of it, or a part of one
+      ('train[5%:]').
+    test: the same for `test`, None where there is none.
+  """
+
+  name: str
+  data_dir: str | None = None
+  train: str = 'train'
+  test: str | None = 'test'
+
+  def read(self, split: str) -> Iterator[Placed]:
+    """The examples of a split, in the order of its files."""
+    own, builder = _own_split(self, split), self._builder()
+    tfds = optional('tensorflow_datasets')
+    config = tfds.ReadConfig(interleave_cycle_length=1)
+    try:
+      dataset = builder.as_dataset(split=own, read_config=config)
+    except Exception as error:  # TFDS has no error of its own for these
+      raise InputError(
+        f'{self.name}: the split {own} cannot be read: {error} It has'
+        f' {", ".join(builder.info.splits) or "none"}. Name one of these, or'
+        ' prepare the data set first: download_and_prepare().'
+      ) from error
+    return (
+      (f'{self.name}, {own} row {n}', _plain(example, builder.info.features))
+      for n, example in enumerate(tfds.as_numpy(dataset), start=1)
+    )
+
+  def _builder(self) -> Any:
+    tfds = optional('tensorflow_datasets')
+    import_tensorflow()
+    try:
+      if paths.exists(self.name):
+        return tfds.builder_from_directory(self.name)
+      return tfds.builder(self.name, data_dir=self.data_dir)
+    except Exception as error:  # nor for this
+      if _is_gated(error):
+        raise InputError(_gated(self.name)) from error
+      raise InputError(
+        f'{self.name} is no prepared TFDS data set: {error}. Give the folder'
+        ' of a version, where dataset_info.json lies, or a name that'
+        ' tfds.builder knows.'
+      ) from error
+
+  def fingerprint(self) -> str:
+    """Names the examples themselves."""
+    return f'tfds-{_rows_hash(self)}'
+
+
+def _own_split(reader: HuggingFaceRows | TfdsRows, split: str) -> str:
+  own = {'train': reader.train, 'test': reader.test}[split]
+  if own is None:
+    kind = type(reader).__name__
+    raise InputError(
+      f'The {split} split is needed, but {reader.name} has none: give'
+      f" {kind}({split}=SPLIT), a part of another one such as 'train[:5%]'."
+    )
+  return own
+
+
+def _rows_hash(reader: HuggingFaceRows | TfdsRows) -> str:
+  digest = hashlib.sha256()
+  for split in ('train', 'test'):
+    if split == 'test' and reader.test is None:
+      continue
+    digest.update(split.encode())
+    for _, row in reader.read(split):
+      digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+  return digest.hexdigest()
+
+
+def _plain(value: Any, feature: Any) -> Any:
+  """An example as JSON has it: texts decoded, lists of objects as such.
+
+  TFDS keeps a list of objects as an object of lists.
+  """
+  if isinstance(value, dict):
+    inner = getattr(feature, 'feature', None)
+    if inner is None:
+      return {key: _plain(value[key], feature[key]) for key in value}
+    columns = {key: _plain_list(value[key], inner[key]) for key in value}
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+  if isinstance(value, np.ndarray) and value.ndim:
+    return _plain_list(value, getattr(feature, 'feature', None))
+  return _plain_item(value)
+
+
+def _plain_list(values: Any, feature: Any) -> list[Any]:
+  return [_plain(value, feature) for value in values]
+
+
+def _plain_item(value: Any) -> Any:
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  return value.item() if isinstance(value, np.generic) else value

@@ -1,31 +1,38 @@
-"""Layer 3. Where preference data comes from: files, read and checked.
+"""Layer 3. Preference data as rows of one schema, read and checked.
 
 A source is a value with `load(split)`, the rows of a split as dictionaries, and
-`fingerprint()`, which names the content of its files and never their paths.
-Rows of pairs have `prompt`, `chosen` and `rejected`; rows of targets, for
-supervised training, have `prompt` and `response`; other keys are kept.
+`fingerprint()`, which names their content and never where it lies. Rows of
+pairs have `prompt`, `chosen`, `rejected`, `source` and `id`
+(`dap/data/schema.py`); rows of targets, for supervised training, have `prompt`
+and `response`.
 
-Files are JSON lines in UTF-8, gzipped or not, a line ending at a line feed and
-nowhere else. Every mistake in them is an InputError with file and line.
+`Formatted` is a reader, where raw rows lie, and a format, what they mean.
 """
 
-import gzip
 import hashlib
 import json
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+from dap.data.readers import Reader
+from dap.data.schema import SPLITS, Placed, Row, with_unique_ids
 from dap.errors import InputError
 
-Row = dict[str, Any]
-SPLITS = ('train', 'test', 'stress')
+VERSION = 1  # goes up whenever a format gives other pairs for the same rows
 
-_GZIP_MAGIC = b'\x1f\x8b'
-_PAIR_KEYS = ('prompt', 'chosen', 'rejected')
-_TARGET_KEYS = ('prompt', 'response')
-_LAST_TURN = '\n\nAssistant:'
+# Takes a raw row and its place, gives its pairs (none where it has none), or
+# raises an InputError that names the place and the cure.
+Format = Callable[[Row, str], list[Row]]
+# Takes raw rows as they are read, gives what the format sees as one.
+Group = Callable[[Iterable[Placed]], Iterable[Placed]]
+# Takes a raw row, its place and a split: whether it belongs to the split,
+# where one file holds several.
+Keep = Callable[[Row, str, str], bool]
+# What to do about a row that its format refuses: raise the error or not.
+Mistakes = Callable[[InputError], None]
 
 
 @runtime_checkable
@@ -37,55 +44,85 @@ class Source(Protocol):
   def fingerprint(self) -> str: ...
 
 
+def each_row(rows: Iterable[Placed]) -> Iterable[Placed]:
+  """Every raw row stands for itself."""
+  return rows
+
+
+def every_row(row: Row, where: str, split: str) -> bool:
+  """A file holds one split."""
+  del row, where, split
+  return True
+
+
+def refuse(error: InputError) -> None:
+  """Stops at the first row with a mistake."""
+  raise error
+
+
+def leave_out(error: InputError) -> None:
+  """Goes on without the row, and warns."""
+  logging.getLogger(__name__).warning('Left out: %s', error)
+
+
 @dataclass(frozen=True)
-class JsonlPairs:
-  """Preference pairs, one object a line: prompt, chosen, rejected.
+class Formatted:
+  """The pairs of raw rows.
 
   Attributes:
-    train: path of a .jsonl or .jsonl.gz file, for the split `train`.
-    test: the same for `test`, or None where there is none.
+    reader: where the raw rows lie.
+    format: of `dap/data/formats`: what they mean.
+    group: which raw rows belong together; `formats.by_prompt` for a set with a
+      row for each response.
+    keep: which raw rows belong to a split; `formats.by_own_split` for a file
+      that holds several.
+    mistakes: `refuse` or `leave_out`, for rows with a mistake; whoever leaves
+      them out is warned of each.
   """
 
-  train: str | None
-  test: str | None = None
+  reader: Reader
+  format: Format
+  group: Group = each_row
+  keep: Keep = every_row
+  mistakes: Mistakes = refuse
+
+  @property
+  def name(self) -> str:
+    """What the data is called in reports: its format's name."""
+    return _described(self.format)[0].rpartition('.')[2]
 
   def load(self, split: str) -> list[Row]:
-    return _load(self, split, _checked(_PAIR_KEYS))
+    """The rows of a split, in the order of the raw ones."""
+    if split == 'stress':
+      return []  # only the embedded corpus has such pairs
+    if split not in SPLITS:
+      raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
+    rows = list(with_unique_ids(self._rows(split)))
+    if not rows:
+      raise InputError(
+        f'{self.reader}: no examples for the {split} split, which needs at'
+        f' least one. Are its rows what {self.name} reads, and is none left'
+        ' out?'
+      )
+    return rows
+
+  def _rows(self, split: str) -> Iterator[Row]:
+    read = self.reader.read(split)
+    kept = (placed for placed in read if self.keep(placed[1], placed[0], split))
+    for where, row in self.group(kept):
+      try:
+        found = self.format(row, where)
+      except InputError as error:
+        self.mistakes(error)
+        continue
+      yield from found
 
   def fingerprint(self) -> str:
-    return _fingerprint('pairs', self.train, self.test)
-
-
-@dataclass(frozen=True)
-class JsonlTargets:
-  """Texts to imitate, one object a line: prompt, response."""
-
-  train: str | None
-  test: str | None = None
-
-  def load(self, split: str) -> list[Row]:
-    return _load(self, split, _checked(_TARGET_KEYS))
-
-  def fingerprint(self) -> str:
-    return _fingerprint('targets', self.train, self.test)
-
-
-@dataclass(frozen=True)
-class HHDialogues:
-  """Pairs as whole dialogues (Anthropic's hh-rlhf): chosen, rejected.
-
-  The last turn of each, after the last "\\n\\nAssistant:", is the response; all
-  before it, that mark included, is the prompt and must be the same in both.
-  """
-
-  train: str | None
-  test: str | None = None
-
-  def load(self, split: str) -> list[Row]:
-    return _load(self, split, _split_dialogues)
-
-  def fingerprint(self) -> str:
-    return _fingerprint('dialogues', self.train, self.test)
+    """Names what the reader reads and how it is understood."""
+    choices = (self.format, self.group, self.keep, self.mistakes)
+    content = [VERSION, self.reader.fingerprint(), *map(_described, choices)]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return f'{self.name}-{digest}'
 
 
 @dataclass(frozen=True)
@@ -121,178 +158,24 @@ class ChosenResponses:
     return f'chosen-{self.pairs.fingerprint()}'
 
 
-# Takes an object and where it stands, gives the row or raises InputError.
-_Convert = Callable[[dict[str, Any], str], Row]
+def _described(value: Any) -> list[Any]:
+  """The name of a function and the arguments that are given to it already."""
+  if isinstance(value, partial):
+    given = sorted(value.keywords.items())
+    return [*_described(value.func), *value.args, *map(_part, given)]
+  function = getattr(value, 'function', None)
+  if function is not None:  # a function that configuration gave arguments
+    return [*_described(function), *map(_part, value.arguments)]
+  if is_dataclass(value) and not isinstance(value, type):
+    given = [(f.name, getattr(value, f.name)) for f in fields(value)]
+    return [_qualified(type(value)), *map(_part, given)]
+  return [_qualified(value)]
 
 
-def _load(
-  source: JsonlPairs | JsonlTargets | HHDialogues, split: str, convert: _Convert
-) -> list[Row]:
-  if split == 'stress':
-    return []  # only the embedded corpus has such pairs
-  if split not in SPLITS:
-    raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
-  path = {'train': source.train, 'test': source.test}[split]
-  name = type(source).__name__
-  if path is None:
-    raise InputError(
-      f'The {split} split is needed, but this {name} names no file for it: give'
-      f' {name}({split}=PATH).'
-    )
-  rows = [convert(value, where) for where, value in _read_objects(path)]
-  if not rows:
-    raise InputError(
-      f'{path}: no examples. The {split} split needs at least one line.'
-    )
-  return rows
+def _part(item: tuple[str, Any]) -> list[Any]:
+  name, value = item
+  return [name, _described(value) if callable(value) else repr(value)]
 
 
-def _read_objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Each line's place, for messages, and its object; blank lines are none."""
-  for number, line in enumerate(_read_lines(path), start=1):
-    where = f'{path}, line {number}'
-    if not line.strip():
-      continue
-    try:
-      text = line.decode('utf-8-sig' if number == 1 else 'utf-8')
-    except UnicodeDecodeError as error:
-      raise InputError(
-        f'{where}: byte {error.start + 1} of the line,'
-        f' 0x{line[error.start]:02x}, is no UTF-8. Save the file as UTF-8.'
-      ) from error
-    try:
-      value = json.loads(text.rstrip())
-    except (ValueError, RecursionError) as error:
-      what = getattr(error, 'msg', 'too deep, or a number too long')
-      column = getattr(error, 'colno', 1)
-      raise InputError(
-        f'{where}: not JSON at column {column}: {what}. Each line must be one'
-        ' whole JSON object.'
-      ) from error
-    if not isinstance(value, dict):
-      raise InputError(
-        f'{where}: each line must be a JSON object, got'
-        f' {_json_type(value)}: {_shortened(text)}.'
-      )
-    yield where, value
-
-
-def _read_lines(path: str) -> Iterator[bytes]:
-  try:
-    with open(path, 'rb') as file:
-      is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    with (gzip.open if is_gzip else open)(path, 'rb') as lines:
-      yield from lines
-  except FileNotFoundError as error:
-    raise InputError(f'{path}: no such file. Give the path of one.') from error
-  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-    raise InputError(
-      f'{path}: the gzip data is damaged or cut short ({error}). Copy the file'
-      ' again.'
-    ) from error
-  except OSError as error:
-    raise InputError(f'{path}: cannot be read: {error.strerror}.') from error
-
-
-def _checked(keys: tuple[str, ...]) -> _Convert:
-  def convert(value: dict[str, Any], where: str) -> Row:
-    require_texts(value, keys, where)
-    return value
-
-  return convert
-
-
-def require_texts(value: Row, keys: tuple[str, ...], where: str) -> None:
-  """Raises an InputError unless each key has a text that is not empty."""
-  for key in keys:
-    _require_text(value, key, keys, where)
-
-
-def _require_text(
-  value: dict[str, Any], key: str, keys: tuple[str, ...], where: str
-) -> str:
-  if key not in value:
-    raise InputError(
-      f'{where}: each line needs the keys {", ".join(keys)}; {key} is missing,'
-      f' there are {", ".join(value) or "none"}.'
-    )
-  text = value[key]
-  if not isinstance(text, str):
-    raise InputError(
-      f'{where}: {key} must be a text, got {_json_type(text)}:'
-      f' {_shortened(json.dumps(text))}.'
-    )
-  if not text.strip():
-    raise InputError(
-      f'{where}: {key} is empty. Remove the line or give a text.'
-    )
-  try:
-    text.encode('utf-8')
-  except UnicodeEncodeError as error:
-    raise InputError(
-      f'{where}: {key} has half of a surrogate pair at character'
-      f' {error.start + 1}, which is no Unicode text. Remove it.'
-    ) from error
-  return text
-
-
-def _split_dialogues(value: dict[str, Any], where: str) -> Row:
-  prompts, responses = [], []
-  for key in ('chosen', 'rejected'):
-    dialogue = _require_text(value, key, ('chosen', 'rejected'), where)
-    before, mark, response = dialogue.rpartition(_LAST_TURN)
-    if not mark:
-      raise InputError(
-        f'{where}: {key} needs a turn that begins {_LAST_TURN!r}; got'
-        f' {_shortened(dialogue)}.'
-      )
-    if not response.strip():
-      raise InputError(
-        f'{where}: the last turn of {key} is empty. Remove the line.'
-      )
-    prompts.append(before + mark)
-    responses.append(response.strip())
-  if prompts[0] != prompts[1]:
-    raise InputError(
-      f'{where}: chosen and rejected must be the same dialogue up to the last'
-      f' {_LAST_TURN!r}; they part at character {_parting(*prompts)}.'
-      ' Remove the line.'
-    )
-  return value | {
-    'prompt': prompts[0],
-    'chosen': responses[0],
-    'rejected': responses[1],
-  }
-
-
-def _parting(first: str, second: str) -> int:
-  same = (i for i, (a, b) in enumerate(zip(first, second), 1) if a != b)
-  return next(same, 1 + min(len(first), len(second)))
-
-
-def _fingerprint(kind: str, *paths: str | None) -> str:
-  """Names the kind and the bytes of each file."""
-  digest = hashlib.sha256()
-  for path in paths:
-    if path is None:
-      digest.update(b'none')
-      continue
-    try:
-      with open(path, 'rb') as file:
-        content = hashlib.file_digest(file, 'sha256').hexdigest()
-    except OSError as error:
-      raise InputError(
-        f'{path}: cannot be read: {error.strerror}. Give the path of a file.'
-      ) from error
-    digest.update(content.encode())
-  return f'{kind}-{digest.hexdigest()}'
-
-
-def _json_type(value: Any) -> str:
-  names = {dict: 'an object', list: 'a list', str: 'a text', bool: 'a boolean'}
-  return 'null' if value is None else names.get(type(value), 'a number')
-
-
-def _shortened(text: str, limit: int = 60) -> str:
-  text = text.strip()
-  return text if len(text) <= limit else text[: limit - 3] + '...'
+def _qualified(value: Any) -> str:
+  return f'{value.__module__}.{value.__qualname__}'

@@ -1,20 +1,19 @@
-"""Layer 3. Our sources for seqio and TFDS.
+"""Layer 3. Our sources and prepared arrays as seqio Tasks.
 
 Everything here needs the extra `[seqio]`; nothing is imported before it is
-called, and nothing is downloaded. A seqio Task gives the very token ids that
+called, and nothing is downloaded. A Task gives the very token ids that
 `arrays.prepare` writes: `inputs`, cut on the left and without an end, `targets`
 (chosen) and `rejected`, each with an end unless it is cut.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dap.data import corpus
-from dap.data.hub import optional
+from dap.data.arrays import Prepared
+from dap.data.hub import import_tensorflow, optional
+from dap.data.schema import Row
 from dap.data.sources import Source
 from dap.data.vocabulary import (
   EOS_ID,
@@ -23,9 +22,9 @@ from dap.data.vocabulary import (
   SentencePiece,
   Vocabulary,
 )
+from dap.errors import InputError
 
-_COLUMNS = {'inputs': 'prompt', 'targets': 'chosen', 'rejected': 'rejected'}
-_PAIR_KEYS = ('prompt', 'chosen', 'rejected')
+COLUMNS = {'inputs': 'prompt', 'targets': 'chosen', 'rejected': 'rejected'}
 
 
 def add_task(
@@ -37,21 +36,28 @@ def add_task(
   """Registers the pairs of a source as the seqio Task `name`, and returns it.
 
   Sequence lengths are those that the Task is asked with; a response is trimmed
-  after its end was appended, as `arrays.trim` does.
+  after its end was appended, as `arrays.trim` does. Nothing is read before the
+  Task is asked for its data.
   """
-  seqio, tf = optional('seqio'), _import_tensorflow()
-  features = {
-    key: seqio.Feature(seqio_vocabulary(vocabulary), add_eos=key != 'inputs')
-    for key in _COLUMNS
-  }
+  return add_lazy_task(name, source.load, seqio_vocabulary(vocabulary), splits)
+
+
+def add_lazy_task(
+  name: str,
+  load: Callable[[str], list[Row]],
+  vocabulary: Any,
+  splits: Sequence[str] = ('train', 'test'),
+) -> Any:
+  """As `add_task`, of what loads a split and of seqio's own vocabulary."""
+  seqio, tf = optional('seqio'), import_tensorflow()
 
   def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
     del shuffle_files, seed
-    rows = source.load(split)
+    rows = load(split)
     return tf.data.Dataset.from_tensor_slices(
       {
-        key: tf.constant([row[column] for row in rows], tf.string)
-        for key, column in _COLUMNS.items()
+        column: tf.constant([row[column] for row in rows], tf.string)
+        for column in COLUMNS.values()
       }
     )
 
@@ -59,17 +65,90 @@ def add_task(
     name,
     source=seqio.FunctionDataSource(dataset, splits=tuple(splits)),
     preprocessors=[
+      name_features,
       seqio.preprocessors.tokenize,
-      _cut_inputs_on_the_left,
+      cut_inputs_on_the_left,
       seqio.preprocessors.append_eos,
     ],
-    output_features=features,
+    output_features={
+      key: seqio.Feature(vocabulary, add_eos=key != 'inputs') for key in COLUMNS
+    },
   )
 
 
-def _cut_inputs_on_the_left(
+def add_prepared_task(
+  name: str, prepared: Mapping[str, Prepared], vocabulary: Vocabulary
+) -> Any:
+  """Registers prepared arrays as the seqio Task `name`, and returns it.
+
+  The token ids are those of the arrays, without the padding, beside the texts
+  that they are of (`inputs_pretokenized`, ...); asked with shorter lengths the
+  Task cuts them as `arrays.prepare` would.
+
+  Args:
+    name: in seqio's registry.
+    prepared: of `arrays.prepare`, by split; pairs, not targets.
+    vocabulary: that the arrays were prepared with.
+
+  Raises:
+    InputError: the arrays hold targets.
+  """
+  seqio, tf = optional('seqio'), import_tensorflow()
+  for split, arrays in prepared.items():
+    if 'chosen' not in arrays.responses:
+      raise InputError(
+        f'A Task needs pairs, chosen and rejected; the split {split} has'
+        f' {", ".join(arrays.responses)}. Prepare a source of pairs.'
+      )
+  spec = {key: tf.TensorSpec([None], tf.int32) for key in COLUMNS}
+  spec |= {
+    f'{key}_pretokenized': tf.TensorSpec([], tf.string) for key in COLUMNS
+  }
+
+  def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
+    del shuffle_files, seed
+    return tf.data.Dataset.from_generator(
+      lambda: _unpadded(prepared[split]), output_signature=spec
+    )
+
+  feature = seqio.Feature(seqio_vocabulary(vocabulary), add_eos=False)
+  return seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(
+      dataset,
+      splits=tuple(prepared),
+      num_input_examples={s: len(arrays) for s, arrays in prepared.items()},
+    ),
+    preprocessors=[cut_inputs_on_the_left],
+    output_features=dict.fromkeys(COLUMNS, feature),
+  )
+
+
+def _unpadded(arrays: Prepared) -> Iterator[dict[str, Any]]:
+  columns = {
+    'inputs': arrays.prompts,
+    'targets': arrays.responses['chosen'],
+    'rejected': arrays.responses['rejected'],
+  }
+  for index, texts in enumerate(arrays.rows()):
+    rows = {key: column[index] for key, column in columns.items()}
+    yield {
+      **{key: row[row > 0] for key, row in rows.items()},
+      **{f'{key}_pretokenized': texts[own] for key, own in COLUMNS.items()},
+    }
+
+
+def name_features(dataset: Any) -> Any:
+  """Pairs' keys as seqio has them: prompt is inputs, chosen is targets."""
+  return dataset.map(
+    lambda row: {key: row[column] for key, column in COLUMNS.items()}
+  )
+
+
+def cut_inputs_on_the_left(
   dataset: Any, sequence_length: Mapping[str, int] | None = None
 ) -> Any:
+  """Keeps the ends of inputs that are too long: seqio would keep the starts."""
   limit = (sequence_length or {}).get('inputs')
   if limit is None:
     return dataset
@@ -91,7 +170,7 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> Any:
 
 
 def _wrap(vocabulary: Vocabulary) -> Any:
-  seqio, tf = optional('seqio'), _import_tensorflow()
+  seqio, tf = optional('seqio'), import_tensorflow()
 
   def encode(text: Any) -> Any:
     text = tf.compat.as_str(np.asarray(text, object).item())
@@ -103,6 +182,7 @@ def _wrap(vocabulary: Vocabulary) -> Any:
     eos_id = EOS_ID
     unk_id = UNKNOWN_ID
     _base_vocab_size = vocabulary.size
+    ours = vocabulary
 
     def _encode(self, s):
       return vocabulary.encode(s)
@@ -132,61 +212,3 @@ def _wrap(vocabulary: Vocabulary) -> Any:
       return vocabulary.fingerprint()
 
   return Wrapped()
-
-
-def tfds_builder(
-  source: corpus.EmbeddedCorpus, data_dir: str | None = None
-) -> Any:
-  """A TFDS builder of the embedded corpus.
-
-  `download_and_prepare()` writes it under `data_dir` (TFDS's own default when
-  None) without a download; `tfds.load` can then read it from there.
-  """
-  builder, config = _tfds_classes()
-  name = source.fingerprint()
-  return builder(
-    config=config(name=name, description=repr(source), source=source),
-    data_dir=data_dir,
-  )
-
-
-@cache
-def _tfds_classes() -> tuple[Any, Any]:
-  """Made once: TFDS registers a builder by its name."""
-  tfds, tf = optional('tensorflow_datasets'), _import_tensorflow()
-
-  @dataclass(kw_only=True)
-  class Config(tfds.core.BuilderConfig):
-    """Which corpus."""
-
-    source: Any
-
-  class EmbeddedCorpus(tfds.core.GeneratorBasedBuilder):
-    """Posts and pairs of summaries with preferences, see dap/data/corpus.py."""
-
-    VERSION = tfds.core.Version(f'{corpus.VERSION}.0.0')
-
-    def _info(self):
-      features = {key: tfds.features.Text() for key in (*_PAIR_KEYS, 'kind')}
-      for key in ('chosen_utility', 'rejected_utility'):
-        features[key] = tfds.features.Scalar(tf.float64)
-      return self.dataset_info_from_configs(
-        features=tfds.features.FeaturesDict(features),
-        disable_shuffling=True,  # rows stay in the order of the source
-      )
-
-    def _split_generators(self, dl_manager):
-      del dl_manager
-      return {s: self._generate_examples(s) for s in corpus.SPLITS}
-
-    def _generate_examples(self, split):
-      return enumerate(self.builder_config.source.load(split))
-
-  return EmbeddedCorpus, Config
-
-
-def _import_tensorflow() -> Any:
-  """TensorFlow, kept off the accelerators, which are JAX's."""
-  tf = optional('tensorflow')
-  tf.config.set_visible_devices([], 'GPU')
-  return tf

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any, Protocol, SupportsInt, runtime_checkable
 
 from dap import files
+from dap.data import paths
 from dap.errors import InputError
 
 PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
@@ -98,7 +98,12 @@ class Words:
 
 @dataclass(frozen=True)
 class SentencePiece:
-  """A SentencePiece model, such as T5's: padding 0, end 1."""
+  """A SentencePiece model, such as T5's: padding 0, end 1.
+
+  Attributes:
+    path: of the .model file, local or of a protocol that `dap/data/paths.py`
+      opens.
+  """
 
   path: str
 
@@ -124,10 +129,11 @@ class SentencePiece:
 
 def _read_model(path: str) -> bytes:
   try:
-    return Path(path).read_bytes()
+    return paths.read(path)
   except OSError as error:
     raise InputError(
-      f'Cannot read the SentencePiece model {path}: {error.strerror}. Give the'
+      f'Cannot read the SentencePiece model {path}:'
+      f' {error.strerror or error}. Give the'
       ' path of a .model file, or train one on your texts with'
       ' TrainedSentencePiece.'
     ) from error

@@ -50,7 +50,7 @@ def write(
   first = folders[min(folders)]
   summary = {
     'title': title,
-    'data_set': type(study.data.source).__name__,
+    'data_set': _data_set(study.data.source),
     'seeds': sorted(folders),
     'caveats': list(caveats),
     'by_seed': {str(s): _measured(p) for s, p in sorted(folders.items())},
@@ -73,6 +73,11 @@ def write(
     ),
   }
   files.write_json(root / 'study.json', summary)
+
+
+def _data_set(source: Any) -> str:
+  """What the report calls the data: its own name, or its kind."""
+  return getattr(source, 'name', type(source).__name__)
 
 
 def _runs(study: Study, seed: int) -> Iterator[tuple[str, Any]]:

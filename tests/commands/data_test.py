@@ -104,5 +104,5 @@ def test_a_dry_run_checks_every_row_and_writes_nothing(cache, capsys):
     train=FIXTURES / 'pairs.jsonl',
   )
   printed = capsys.readouterr().out
-  assert 'train: 4 rows' in printed and 'JsonlPairs' in printed
+  assert 'train: 4 rows' in printed and 'JsonlFiles' in printed
   assert not cache.exists()

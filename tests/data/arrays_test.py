@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dap.data import array_writer, arrays, sources
+from dap.data import array_writer, arrays, formats, sources
 from dap.data.corpus import EmbeddedCorpus
-from dap.data.sources import JsonlPairs, JsonlTargets
+from dap.data.readers import JsonlFiles
 from dap.data.vocabulary import Bytes, Words
 from dap.errors import InputError
 
 LAWS = settings(deadline=None, derandomize=True, max_examples=60)
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures' / 'data'
-PAIRS = JsonlPairs(str(FIXTURES / 'pairs.jsonl'))
+PAIRS = sources.Formatted(
+  JsonlFiles(str(FIXTURES / 'pairs.jsonl')), formats.pairs
+)
 WORDS = Words(('a', 'b', 'c', 'd', 'e'))  # a is 3, e is 7
 
 
@@ -36,7 +38,7 @@ def pairs_of(folder, *rows):
   keys = ('prompt', 'chosen', 'rejected')
   lines = [json.dumps(dict(zip(keys, row))) for row in rows]
   path.write_text('\n'.join(lines))
-  return JsonlPairs(str(path))
+  return sources.Formatted(JsonlFiles(str(path)), formats.pairs)
 
 
 def test_responses_end_and_prompts_keep_their_last_tokens(tmp_path):
@@ -119,7 +121,8 @@ def test_the_same_prompt_has_the_same_id(tmp_path):
 
 
 def test_targets_have_one_response(tmp_path):
-  source = JsonlTargets(str(FIXTURES / 'targets.jsonl'))
+  reader = JsonlFiles(str(FIXTURES / 'targets.jsonl'))
+  source = sources.Formatted(reader, formats.targets)
   prepared = prepare(source, tmp_path, Bytes(), response_length=20)
   assert list(prepared.responses) == ['response']
   assert Bytes().decode(prepared.responses['response'][1]) == 'Green.'

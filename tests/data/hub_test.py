@@ -1,43 +1,24 @@
 import json
 import pathlib
+from unittest import mock
 
 import pytest
 
-from dap.data import hub, tasks
+from dap.data import formats, hub, tfds_builder
 from dap.data.corpus import EmbeddedCorpus
-from dap.data.hub import HuggingFacePairs, TfdsPairs
-from dap.data.sources import JsonlPairs
+from dap.data.hub import HuggingFaceRows, TfdsRows
+from dap.data.readers import JsonlFiles
+from dap.data.sources import Formatted
 from dap.errors import InputError
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures' / 'data'
+PAIRS = Formatted(JsonlFiles(str(FIXTURES / 'pairs.jsonl')), formats.pairs)
 CORPUS = EmbeddedCorpus(num_train=60, num_stress=20, num_test=10)
 ROWS = CORPUS.load('train')
 
 
-def test_the_corpus_survives_tfds(tmp_path):
-  pytest.importorskip('tensorflow_datasets')
-  builder = tasks.tfds_builder(CORPUS, str(tmp_path))
-  builder.download_and_prepare()
-  assert builder.info.splits['stress'].num_examples == 20
-  source = TfdsPairs(str(builder.data_path))
-  keys = ('prompt', 'chosen', 'rejected')
-  assert source.load('train') == [{k: row[k] for k in keys} for row in ROWS]
-  swapped = TfdsPairs(source.folder, chosen='rejected', rejected='chosen')
-  assert swapped.load('test')[0]['chosen'] == source.load('test')[0]['rejected']
-  assert swapped.fingerprint() != source.fingerprint()
-
-
-def test_a_tfds_data_set_that_does_not_fit_is_refused(tmp_path):
-  pytest.importorskip('tensorflow_datasets')
-  builder = tasks.tfds_builder(CORPUS, str(tmp_path))
-  builder.download_and_prepare()
-  folder = str(builder.data_path)
-  with pytest.raises(InputError, match='prompt is missing'):
-    TfdsPairs(folder, prompt='question').load('train')
-  with pytest.raises(InputError, match='the dev split is needed'):
-    TfdsPairs(folder).load('dev')
-  with pytest.raises(InputError, match='no prepared TFDS data set'):
-    TfdsPairs(str(tmp_path / 'none')).load('train')
+def question_pairs(row, where):
+  return formats.pairs(row, where, prompt='question')
 
 
 def test_what_is_not_installed_is_named_with_the_way_to_install_it():
@@ -45,45 +26,118 @@ def test_what_is_not_installed_is_named_with_the_way_to_install_it():
     hub.optional('no_such_module')
 
 
-def hugging_face_folder(folder):
+# TFDS
+
+
+def written(folder):
+  pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  builder = tfds_builder.tfds_builder(CORPUS, str(folder), name='small')
+  builder.download_and_prepare()
+  return builder
+
+
+def test_the_corpus_survives_tfds(tmp_path):
+  builder = written(tmp_path)
+  assert builder.info.splits['stress'].num_examples == 20
+  assert str(builder.data_path).endswith('dap_pairs/small/1.0.0')
+  reader = TfdsRows(str(builder.data_path))
+  rows = [row for _, row in reader.read('train')]
+  for row, ours in zip(rows, ROWS, strict=True):
+    assert row == pytest.approx(ours)  # utilities too, in 32 bits
+  texts = Formatted(reader, formats.pairs).load('train')
+  assert [row['chosen'] for row in texts] == [row['chosen'] for row in ROWS]
+
+
+def test_a_tfds_name_and_a_part_of_a_split_are_read(tmp_path):
+  builder = written(tmp_path)
+  reader = TfdsRows(
+    'dap_pairs/small', data_dir=str(tmp_path), train='stress[:25%]', test=None
+  )
+  stress = [row['prompt'] for row in CORPUS.load('stress')[:5]]
+  assert [row['prompt'] for _, row in reader.read('train')] == stress
+  with pytest.raises(InputError, match=r'has none: give TfdsRows\(test=SPLIT'):
+    reader.read('test')
+  assert reader.fingerprint() != TfdsRows(str(builder.data_path)).fingerprint()
+
+
+def test_a_tfds_data_set_that_does_not_fit_is_refused(tmp_path):
+  folder = str(written(tmp_path).data_path)
+  with pytest.raises(InputError, match='train row 1: .*question is missing'):
+    Formatted(TfdsRows(folder), question_pairs).load('train')
+  with pytest.raises(InputError, match='the split dev .* has train, test,'):
+    TfdsRows(folder, train='dev').read('train')
+  with pytest.raises(InputError, match='no prepared TFDS data set'):
+    TfdsRows(str(tmp_path / 'none')).read('train')
+
+
+def test_a_builder_needs_rows(tmp_path):
+  pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  empty = EmbeddedCorpus(num_train=1, num_stress=0, num_test=1)
+  with pytest.raises(InputError, match='None of the splits stress has rows'):
+    tfds_builder.tfds_builder(empty, str(tmp_path), ('stress',))
+
+
+# Hugging Face
+
+
+@pytest.fixture
+def datasets(monkeypatch, tmp_path):
+  found = pytest.importorskip('datasets', reason='the extra [huggingface]')
+  monkeypatch.setattr('datasets.config.HF_DATASETS_CACHE', tmp_path / 'cache')
+  return found
+
+
+def folder_of_files(folder):
+  folder.mkdir()
+  lines = [json.dumps(row) for row in PAIRS.load('train')]
   for split in ('train', 'test'):
-    rows = JsonlPairs(str(FIXTURES / 'pairs.jsonl')).load('train')
-    lines = [json.dumps(row) for row in rows]
     (folder / f'{split}.jsonl').write_text('\n'.join(lines))
   return str(folder)
 
 
-def test_a_folder_for_hugging_face_gives_its_rows(tmp_path, monkeypatch):
-  pytest.importorskip('datasets')
-  monkeypatch.setattr('datasets.config.HF_DATASETS_CACHE', tmp_path / 'cache')
-  (tmp_path / 'data').mkdir()
-  source = HuggingFacePairs(hugging_face_folder(tmp_path / 'data'))
-  assert [row['rejected'] for row in source.load('test')] == [
-    'A stone.',
-    'No.',
-    'Fruit.',
-    'Lost',
-  ]
+def test_a_folder_for_hugging_face_gives_its_rows(datasets, tmp_path):
+  name = folder_of_files(tmp_path / 'data')
+  source = Formatted(HuggingFaceRows(name), formats.pairs)
+  assert source.load('test') == PAIRS.load('train')
   assert source.load('stress') == []
-  with pytest.raises(InputError, match='train example 1: .*prompt is missing'):
-    HuggingFacePairs(source.name, prompt='question').load('train')
-  with pytest.raises(InputError, match='has the splits .*; the dev split'):
-    source.load('dev')
+  half = Formatted(HuggingFaceRows(name, test='train[:50%]'), formats.pairs)
+  assert half.load('test') == PAIRS.load('train')[:2]
+  with pytest.raises(InputError, match='train row 1: .*question is missing'):
+    Formatted(HuggingFaceRows(name), question_pairs).load('train')
+  with pytest.raises(InputError, match='split dev: Unknown split "dev"'):
+    Formatted(HuggingFaceRows(name, train='dev'), formats.pairs).load('train')
+  with pytest.raises(InputError, match='needed, but .*SPLIT'):
+    Formatted(HuggingFaceRows(name, test=None), formats.pairs).load('test')
 
 
-def test_a_hugging_face_fingerprint_names_the_rows(tmp_path, monkeypatch):
-  pytest.importorskip('datasets')
-  monkeypatch.setattr('datasets.config.HF_DATASETS_CACHE', tmp_path / 'cache')
-  for name in ('one', 'two'):
-    (tmp_path / name).mkdir()
-    hugging_face_folder(tmp_path / name)
-  one, two = (HuggingFacePairs(str(tmp_path / n)) for n in ('one', 'two'))
+def test_a_hugging_face_fingerprint_names_the_rows(datasets, tmp_path):
+  names = [folder_of_files(tmp_path / name) for name in ('one', 'two')]
+  one, two = (HuggingFaceRows(name) for name in names)
   assert one.fingerprint() == two.fingerprint()
-  swapped = HuggingFacePairs(one.name, chosen='rejected', rejected='chosen')
-  assert swapped.fingerprint() != one.fingerprint()
+  part = HuggingFaceRows(names[0], train='train[1:]')
+  assert part.fingerprint() != one.fingerprint()
+  no_test = HuggingFaceRows(names[0], test=None)
+  assert no_test.fingerprint() != one.fingerprint()
 
 
-def test_a_data_set_that_cannot_be_loaded_is_named(tmp_path):
-  pytest.importorskip('datasets')
+def test_a_data_set_that_cannot_be_loaded_is_named(datasets, tmp_path):
   with pytest.raises(InputError, match=f'{tmp_path} cannot be loaded'):
-    HuggingFacePairs(str(tmp_path)).load('train')
+    HuggingFaceRows(str(tmp_path)).read('train')
+
+
+def test_a_gated_set_says_how_to_log_in(datasets, monkeypatch):
+  from huggingface_hub import errors
+
+  name = 'lmsys/chatbot_arena_conversations'
+
+  def refuse(*args, **kwargs):
+    gated = errors.GatedRepoError('401', response=mock.MagicMock())
+    raise datasets.exceptions.DatasetNotFoundError('no access') from gated
+
+  monkeypatch.setattr(datasets, 'load_dataset', refuse)
+  with pytest.raises(InputError) as caught:
+    HuggingFaceRows(name).read('train')
+  said = str(caught.value)
+  assert f'https://huggingface.co/datasets/{name}' in said
+  assert 'hf auth login' in said and 'HF_TOKEN' in said
+  assert '--gin_file=gin/data/readers/jsonl.gin' in said

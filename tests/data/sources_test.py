@@ -5,9 +5,10 @@ import pathlib
 
 import pytest
 
-from dap.data import sources
+from dap.data import formats, sources
 from dap.data.corpus import EmbeddedCorpus
-from dap.data.sources import HHDialogues, JsonlPairs, JsonlTargets
+from dap.data.readers import JsonlFiles
+from dap.data.sources import Formatted
 from dap.errors import InputError
 
 FIXTURES = pathlib.Path(__file__).parents[1] / 'fixtures' / 'data'
@@ -15,6 +16,18 @@ PAIRS = str(FIXTURES / 'pairs.jsonl')
 DIALOGUES = str(FIXTURES / 'dialogues.jsonl')
 TARGETS = str(FIXTURES / 'targets.jsonl')
 GOOD = b'{"prompt": "p", "chosen": "c", "rejected": "r"}\n'
+
+
+def own_pairs(train, test=None):
+  return Formatted(JsonlFiles(train, test), formats.pairs)
+
+
+def own_targets(train):
+  return Formatted(JsonlFiles(train), formats.targets)
+
+
+def dialogues(train):
+  return Formatted(JsonlFiles(train), formats.hh)
 
 
 def written(folder, content, name='data.jsonl'):
@@ -28,7 +41,7 @@ def line(**values):
 
 
 def test_pairs_keep_their_order_and_their_other_keys():
-  rows = JsonlPairs(PAIRS).load('train')
+  rows = own_pairs(PAIRS).load('train')
   assert [row['rejected'] for row in rows] == [
     'A stone.',
     'No.',
@@ -39,26 +52,26 @@ def test_pairs_keep_their_order_and_their_other_keys():
 
 
 def test_a_line_ends_at_a_line_feed_alone():
-  row = JsonlPairs(PAIRS).load('train')[3]
+  row = own_pairs(PAIRS).load('train')[3]
   assert row['prompt'].startswith('Odd\u2028break\u0085s')
 
 
 def test_gzip_is_told_by_content_and_gives_the_same_rows(tmp_path):
   content = gzip.compress(pathlib.Path(PAIRS).read_bytes())
   zipped = written(tmp_path, content, 'pairs.data')
-  assert JsonlPairs(zipped).load('train') == JsonlPairs(PAIRS).load('train')
+  assert own_pairs(zipped).load('train') == own_pairs(PAIRS).load('train')
 
 
 def test_a_byte_order_mark_blank_lines_and_a_missing_last_feed_are_no_matter(
   tmp_path,
 ):
   path = written(tmp_path, b'\xef\xbb\xbf' + GOOD + b'\r\n\n' + GOOD.rstrip())
-  assert len(JsonlPairs(path).load('train')) == 2
+  assert len(own_pairs(path).load('train')) == 2
 
 
 def test_each_split_reads_its_own_file(tmp_path):
   test = written(tmp_path, GOOD)
-  source = JsonlPairs(train=PAIRS, test=test)
+  source = own_pairs(PAIRS, test)
   assert len(source.load('train')) == 4
   assert len(source.load('test')) == 1
   assert source.load('stress') == []
@@ -96,12 +109,12 @@ def test_a_mistake_in_the_data_is_refused_by_file_and_line(
 ):
   path = written(tmp_path, content)
   with pytest.raises(InputError, match=message) as caught:
-    JsonlPairs(path).load('train')
+    own_pairs(path).load('train')
   assert path in str(caught.value)
 
 
 def test_a_missing_file_is_refused_by_name():
-  source = JsonlPairs('/no/such/pairs.jsonl')
+  source = own_pairs('/no/such/pairs.jsonl')
   with pytest.raises(InputError, match='/no/such/pairs.jsonl: no such file'):
     source.load('train')
   with pytest.raises(InputError, match='/no/such/pairs.jsonl'):
@@ -110,18 +123,18 @@ def test_a_missing_file_is_refused_by_name():
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
   with pytest.raises(InputError, match='cannot be read'):
-    JsonlPairs(str(tmp_path)).load('train')
+    own_pairs(str(tmp_path)).load('train')
 
 
 def test_a_split_without_a_file_is_refused_with_the_way_to_give_one():
-  with pytest.raises(InputError, match='give JsonlPairs\\(test=PATH\\)'):
-    JsonlPairs(PAIRS).load('test')
+  with pytest.raises(InputError, match='give JsonlFiles\\(test=PATH\\)'):
+    own_pairs(PAIRS).load('test')
   with pytest.raises(InputError, match="train, test, stress; got 'dev'"):
-    JsonlPairs(PAIRS).load('dev')
+    own_pairs(PAIRS).load('dev')
 
 
 def test_dialogues_are_split_at_their_last_turn():
-  first, second = HHDialogues(DIALOGUES).load('train')
+  first, second = dialogues(DIALOGUES).load('train')
   assert first['prompt'].endswith('\n\nHuman: A fruit?\n\nAssistant:')
   assert 'Hello.' in first['prompt']
   assert (first['chosen'], first['rejected']) == ('An apple.', 'Why?')
@@ -154,21 +167,21 @@ def test_dialogues_that_do_not_pair_are_refused(
 ):
   content = json.dumps({'chosen': chosen, 'rejected': rejected}).encode()
   with pytest.raises(InputError, match=message):
-    HHDialogues(written(tmp_path, content)).load('train')
+    dialogues(written(tmp_path, content)).load('train')
 
 
 def test_targets_need_a_response(tmp_path):
-  assert [r['response'] for r in JsonlTargets(TARGETS).load('train')] == [
+  assert [r['response'] for r in own_targets(TARGETS).load('train')] == [
     'An apple.',
     'Green.',
   ]
   with pytest.raises(InputError, match='line 1: .* response is missing'):
-    JsonlTargets(written(tmp_path, GOOD)).load('train')
+    own_targets(written(tmp_path, GOOD)).load('train')
 
 
 def test_targets_from_pairs_are_both_responses_or_the_chosen_one():
-  both = sources.BothResponses(JsonlPairs(PAIRS)).load('train')
-  chosen = sources.ChosenResponses(JsonlPairs(PAIRS)).load('train')
+  both = sources.BothResponses(own_pairs(PAIRS)).load('train')
+  chosen = sources.ChosenResponses(own_pairs(PAIRS)).load('train')
   assert [r['response'] for r in both[:2]] == ['An apple.', 'A stone.']
   assert (len(both), len(chosen)) == (8, 4)
   assert chosen[1] == {
@@ -181,22 +194,22 @@ def test_a_fingerprint_names_content_and_never_a_path(tmp_path):
   content = pathlib.Path(PAIRS).read_bytes()
   elsewhere = written(tmp_path, content)
   changed = written(tmp_path, content + GOOD, 'more.jsonl')
-  original = JsonlPairs(PAIRS).fingerprint()
-  assert JsonlPairs(elsewhere).fingerprint() == original
-  assert JsonlPairs(changed).fingerprint() != original
-  assert JsonlPairs(PAIRS, PAIRS).fingerprint() != original
-  assert HHDialogues(PAIRS).fingerprint() != original  # other rows from it
-  both = sources.BothResponses(JsonlPairs(PAIRS)).fingerprint()
-  assert both != sources.ChosenResponses(JsonlPairs(PAIRS)).fingerprint()
+  original = own_pairs(PAIRS).fingerprint()
+  assert own_pairs(elsewhere).fingerprint() == original
+  assert own_pairs(changed).fingerprint() != original
+  assert own_pairs(PAIRS, PAIRS).fingerprint() != original
+  assert dialogues(PAIRS).fingerprint() != original  # other rows from it
+  both = sources.BothResponses(own_pairs(PAIRS)).fingerprint()
+  assert both != sources.ChosenResponses(own_pairs(PAIRS)).fingerprint()
 
 
 @pytest.mark.parametrize(
   'source',
   [
-    JsonlPairs(PAIRS),
-    JsonlTargets(TARGETS),
-    HHDialogues(DIALOGUES),
-    sources.BothResponses(JsonlPairs(PAIRS)),
+    own_pairs(PAIRS),
+    own_targets(TARGETS),
+    dialogues(DIALOGUES),
+    sources.BothResponses(own_pairs(PAIRS)),
     EmbeddedCorpus(),
   ],
 )

@@ -1,0 +1,41 @@
+"""Layer 3. The project's own rows: pairs and targets as they are."""
+
+from dap.data import schema
+from dap.data.schema import PAIR_KEYS, Row, require_text
+
+
+def pairs(
+  row: Row,
+  where: str,
+  *,
+  prompt: str = 'prompt',
+  chosen: str = 'chosen',
+  rejected: str = 'rejected',
+  source: str = 'own',
+) -> list[Row]:
+  """Rows that have the one schema already, or lack its last two keys.
+
+  Args:
+    row: an object with three texts; other keys are kept.
+    where: its place.
+    prompt: the key of the prompt.
+    chosen: the key of the chosen response.
+    rejected: the key of the rejected one.
+    source: the `source` of rows that name none.
+  """
+  names = (prompt, chosen, rejected)
+  asked, better, worse = (require_text(row, n, names, where) for n in names)
+  own_id = None if row.get('id') is None else str(row['id'])
+  made = schema.pair(
+    asked, better, worse, str(row.get('source') or source), own_id
+  )
+  others = {k: v for k, v in row.items() if k not in (*names, *PAIR_KEYS)}
+  return [others | made]
+
+
+def targets(row: Row, where: str) -> list[Row]:
+  """Texts to imitate: prompt and response; other keys are kept."""
+  keys = ('prompt', 'response')
+  texts = {key: require_text(row, key, keys, where) for key in keys}
+  own_id = row.get('id') or schema.digest(*texts.values())
+  return [row | texts | {'id': str(own_id)}]

@@ -1,0 +1,263 @@
+"""Layer 3. Any seqio Task or Mixture of pairs as a source.
+
+Its token ids are kept as seqio gives them: no end is added, nothing is cut
+again. Needs the extra `[seqio]`; nothing is imported before something is read.
+"""
+
+import functools
+import hashlib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, SupportsInt
+
+import numpy as np
+
+from dap.data import schema
+from dap.data.array_writer import Encoded
+from dap.data.hub import import_tensorflow, optional
+from dap.data.schema import SPLITS, Row
+from dap.data.vocabulary import (
+  EOS_ID,
+  PAD_ID,
+  Bytes,
+  SentencePiece,
+  Vocabulary,
+)
+from dap.errors import InputError
+
+
+@dataclass(frozen=True)
+class SeqioTask:
+  """The pairs of a Task or a Mixture, with the ids that seqio gives them.
+
+  Attributes:
+    name: in seqio's registry.
+    modules: imported first, so that they register it; ours are in
+      `dap.data.mixtures`.
+    prompt: the feature that holds the prompt.
+    chosen: likewise.
+    rejected: likewise.
+    train: which of its splits is our split `train`.
+    test: the same for `test`, None where there is none.
+    mixing_seed: of the order in which a Mixture's Tasks follow each other, and
+      of preprocessors that draw.
+  """
+
+  name: str
+  modules: tuple[str, ...] = ('dap.data.mixtures',)
+  prompt: str = 'inputs'
+  chosen: str = 'targets'
+  rejected: str = 'rejected'
+  train: str = 'train'
+  test: str | None = 'test'
+  mixing_seed: int = 0
+
+  def load(self, split: str) -> list[Row]:
+    """Texts of the pairs: what seqio tokenised, or what the ids say."""
+    if split == 'stress':
+      return []
+    vocabulary = self.vocabulary()
+    return [each.row for each in self._read(split, vocabulary, None)]
+
+  def encoded(
+    self, split: str, vocabulary: Vocabulary, lengths: tuple[int, int]
+  ) -> Iterator[Encoded]:
+    """The pairs with seqio's own ids at these lengths.
+
+    Raises:
+      InputError: `vocabulary` is not the Task's, or the ids cannot be kept.
+    """
+    if split == 'stress':
+      return iter(())
+    own = self.vocabulary()
+    if own.fingerprint() != vocabulary.fingerprint():
+      raise InputError(
+        f'{self.name} has ids of its own vocabulary, {_briefly(own)}; the data'
+        f' set names {_briefly(vocabulary)}. Give its own: VOCABULARY ='
+        ' @seqio_source.TaskVocabulary(), after gin/data/readers/seqio.gin.'
+      )
+    return self._read(split, own, lengths)
+
+  def _read(
+    self, split: str, vocabulary: Vocabulary, lengths: tuple[int, int] | None
+  ) -> Iterator[Encoded]:
+    names = (self.prompt, self.chosen, self.rejected)
+    asked = None
+    if lengths is not None:
+      asked = dict(zip(names, (lengths[0], lengths[1], lengths[1])))
+    dataset = self._dataset(split, asked)
+    for number, example in enumerate(dataset.as_numpy_iterator(), start=1):
+      where = f'{self.name}, {split} example {number}'
+      ids = [_checked(example, n, vocabulary.size, where) for n in names]
+      prompt, chosen, rejected = (
+        _text(example, name, values, vocabulary)
+        for name, values in zip(names, ids)
+      )
+      row = schema.pair(prompt, chosen, rejected, f'seqio/{self.name}', None)
+      yield Encoded(row, ids[0], {'chosen': ids[1], 'rejected': ids[2]})
+
+  def _dataset(self, split: str, lengths: dict[str, int] | None) -> Any:
+    if split not in SPLITS:
+      raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
+    own = {'train': self.train, 'test': self.test}[split]
+    task = self._registered()
+    if own is None or own not in task.splits:
+      raise InputError(
+        f'The {split} split is needed; {self.name} has'
+        f' {", ".join(sorted(task.splits))}. Give SeqioTask({split}=SPLIT).'
+      )
+    is_mixture = isinstance(task, optional('seqio').Mixture)
+    more = {'copy_pretokenized': True} if is_mixture else {}
+    return task.get_dataset(
+      lengths, own, shuffle=False, seed=self.mixing_seed, num_epochs=1, **more
+    )
+
+  def _registered(self) -> Any:
+    seqio = optional('seqio')
+    import_tensorflow()
+    for module in self.modules:
+      importlib.import_module(module)
+    try:
+      task = seqio.get_mixture_or_task(self.name)
+    except ValueError as error:
+      known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+      raise InputError(
+        f'seqio knows no Task or Mixture {self.name!r}. Name one of'
+        f' {", ".join(sorted(known)) or "none"}, or name in `modules` the'
+        ' module that registers it.'
+      ) from error
+    missing = {self.prompt, self.chosen, self.rejected} - {
+      *task.output_features
+    }
+    if missing:
+      raise InputError(
+        f'{self.name} needs the output features {self.prompt}, {self.chosen}'
+        f' and {self.rejected}; it has {", ".join(task.output_features)}. Name'
+        ' them: SeqioTask(prompt=..., chosen=..., rejected=...).'
+      )
+    return task
+
+  def vocabulary(self) -> Vocabulary:
+    """The vocabulary of the Task's features, as one of ours.
+
+    Raises:
+      InputError: they differ, or their padding and end are not 0 and 1.
+    """
+    features = self._registered().output_features
+    names = (self.prompt, self.chosen, self.rejected)
+    own, *others = (features[name].vocabulary for name in names)
+    if any(other != own for other in others):
+      raise InputError(
+        f'{self.name} must have one vocabulary for {", ".join(names)}, it has'
+        ' several. Register it with one.'
+      )
+    if (own.pad_id, own.eos_id) != (PAD_ID, EOS_ID):
+      raise InputError(
+        f'A vocabulary needs padding {PAD_ID} and end {EOS_ID}; that of'
+        f' {self.name} has {own.pad_id} and {own.eos_id}.'
+      )
+    return _ours(own)
+
+  def fingerprint(self) -> str:
+    """Names the ids of all pairs, before they are cut."""
+    digest = hashlib.sha256(self.vocabulary().fingerprint().encode())
+    for split in ('train', 'test')[: 1 if self.test is None else 2]:
+      digest.update(split.encode())
+      for each in self._read(split, self.vocabulary(), None):
+        ids = [each.prompt, *each.responses.values()]
+        digest.update(repr(ids).encode())
+    return f'seqio-{digest.hexdigest()}'
+
+
+@dataclass(frozen=True)
+class TaskVocabulary:
+  """The vocabulary of a Task, found when it is first used."""
+
+  task: SeqioTask
+
+  @functools.cached_property
+  def _own(self) -> Vocabulary:
+    return self.task.vocabulary()
+
+  @property
+  def size(self) -> int:
+    return self._own.size
+
+  def encode(self, text: str) -> list[int]:
+    return self._own.encode(text)
+
+  def decode(self, ids: Iterable[SupportsInt]) -> str:
+    return self._own.decode(ids)
+
+  def fingerprint(self) -> str:
+    return self._own.fingerprint()
+
+
+@dataclass(frozen=True, eq=False)
+class OfSeqio:
+  """Any other vocabulary of seqio's as one of ours."""
+
+  seqio: Any
+
+  @property
+  def size(self) -> int:
+    return self.seqio.vocab_size
+
+  def encode(self, text: str) -> list[int]:
+    return list(self.seqio.encode(text))
+
+  def decode(self, ids: Iterable[SupportsInt]) -> str:
+    kept = []
+    for token in map(int, ids):
+      if token == EOS_ID:
+        break
+      if token != PAD_ID:
+        kept.append(token)
+    return self.seqio.decode(kept)
+
+  def fingerprint(self) -> str:
+    return f'of-seqio-{self.seqio!r}'
+
+
+def _ours(vocabulary: Any) -> Vocabulary:
+  seqio = optional('seqio')
+  if (ours := getattr(vocabulary, 'ours', None)) is not None:
+    return ours
+  plain = not vocabulary.extra_ids
+  if plain and type(vocabulary) is seqio.SentencePieceVocabulary:
+    return SentencePiece(str(vocabulary.sentencepiece_model_file))
+  if plain and type(vocabulary) is seqio.ByteVocabulary:
+    return Bytes()
+  return OfSeqio(vocabulary)
+
+
+def _briefly(vocabulary: Vocabulary) -> str:
+  return f'{vocabulary.fingerprint()[:30]} of {vocabulary.size} ids'
+
+
+def _checked(
+  example: dict[str, Any], name: str, size: int, where: str
+) -> list[int]:
+  ids = np.asarray(example[name])
+  if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+    raise InputError(
+      f'{where}: {name} must be token ids in one row, got {ids.dtype} of shape'
+      f' {ids.shape}. Tokenise it in the Task.'
+    )
+  if not ids.size or ids.min() <= PAD_ID or ids.max() >= size:
+    span = f'{ids.min()} to {ids.max()}' if ids.size else 'none'
+    raise InputError(
+      f'{where}: {name} needs ids from 1 to {size - 1}, as 0 is padding; got'
+      f' {span}. Remove the example, or pad after this.'
+    )
+  return ids.tolist()
+
+
+def _text(
+  example: dict[str, Any], name: str, ids: list[int], vocabulary: Vocabulary
+) -> str:
+  kept = example.get(f'{name}_pretokenized')
+  if isinstance(kept, bytes):
+    return kept.decode('utf-8')
+  return vocabulary.decode(ids)

@@ -1,0 +1,201 @@
+"""Every public set gives the same pairs by every route, without a network."""
+
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+
+from dap import main
+from dap.data import formats, hub, public_sets, sources, tfds_builder
+from dap.data.readers import JsonlFiles
+from dap.data.schema import PAIR_KEYS
+from dap.data.vocabulary import Bytes
+
+RAW = pathlib.Path(__file__).parents[1] / 'fixtures' / 'data' / 'raw'
+SETS = list(public_sets.SETS)
+PARTS = {
+  name: {
+    'hh_helpful_base': 'hh',
+    'helpsteer2': 'helpsteer',
+  }.get(name, name)
+  for name in SETS
+  if name != 'helpsteer' and (name == 'hh_helpful_base' or name[:2] != 'hh')
+}
+LENGTHS = ('--gin.PROMPT_LENGTH=200', '--gin.RESPONSE_LENGTH=90')
+
+
+def local(name):
+  return public_sets.local_source(name, str(RAW))
+
+
+def pairs(source, split):
+  return [tuple(row[key] for key in PAIR_KEYS) for row in source.load(split)]
+
+
+@pytest.fixture
+def hub_copy(tmp_path, monkeypatch):
+  """A set as the hub has it: Parquet files, a split each; and their splits."""
+  datasets = pytest.importorskip('datasets', reason='the extra [huggingface]')
+  monkeypatch.setattr('datasets.config.HF_DATASETS_CACHE', tmp_path / 'cache')
+
+  def copy(name):
+    reader = local(name).reader
+    files = {'train': reader.train, 'test': reader.test}
+    # A file has the splits of the hub in its name; one with both is `train`.
+    splits = {
+      k: pathlib.Path(v).name.partition('.')[0] for k, v in files.items()
+    }
+    splits |= (
+      dict.fromkeys(splits, 'train') if len(set(files.values())) < 2 else {}
+    )
+    rows = {s: [row for _, row in reader.read(s)] for s in splits}
+    every = datasets.Dataset.from_list([*rows['train'], *rows['test']])
+    for split, own in splits.items():
+      to = tmp_path / name / 'data' / f'{own}-00000-of-00001.parquet'
+      to.parent.mkdir(parents=True, exist_ok=True)
+      table = datasets.Dataset.from_list(rows[split], features=every.features)
+      table.to_parquet(str(to))
+    return tmp_path / name, splits
+
+  return copy
+
+
+@pytest.fixture
+def registered(monkeypatch):
+  """Our seqio Tasks, which read the fixtures as bytes."""
+  pytest.importorskip('seqio', reason='the extra [seqio]')
+  mixtures = importlib.import_module('dap.data.mixtures')
+  mixtures.register(str(RAW), Bytes())
+  yield mixtures
+  mixtures.register()
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_files_have_the_one_schema_and_unique_ids(name):
+  for split in ('train', 'test'):
+    rows = local(name).load(split)
+    for row in rows:
+      assert list(row) == [*PAIR_KEYS, 'source', 'id']
+      assert all(isinstance(value, str) for value in row.values())
+    assert len({row['id'] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_hugging_face_gives_the_rows_of_the_files(name, hub_copy):
+  folder, splits = hub_copy(name)
+  files = local(name)
+  reader = hub.HuggingFaceRows(str(folder), **splits)
+  source = sources.Formatted(reader, files.format, files.group, files.keep)
+  for split in ('train', 'test'):
+    assert source.load(split) == files.load(split)
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_tfds_gives_the_rows_of_the_files(name, tmp_path):
+  pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  files = local(name)
+  builder = tfds_builder.tfds_builder(files, str(tmp_path))
+  builder.download_and_prepare()
+  reader = hub.TfdsRows(str(builder.data_path))
+  source = sources.Formatted(reader, formats.pairs)
+  for split in ('train', 'test'):
+    assert source.load(split) == files.load(split)
+
+
+def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path):
+  tfds = pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  text, files = tfds.features.Text(), local('arena')
+  dialogue = tfds.features.Sequence({'role': text, 'content': text})
+  features = {
+    'question_id': text,
+    'winner': text,
+    'turn': tfds.features.Scalar(np.int64),
+  }
+  features |= {'conversation_a': dialogue, 'conversation_b': dialogue}
+  rows = {
+    split: [
+      {key: row[key] for key in features} for _, row in files.reader.read(split)
+    ]
+    for split in ('train', 'test')
+  }
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name='raw_arena',
+    version='1.0.0',
+    features=tfds.features.FeaturesDict(features),
+    split_datasets={k: list(enumerate(v)) for k, v in rows.items()},
+    data_dir=tmp_path,
+    disable_shuffling=True,
+  )
+  reader = hub.TfdsRows('raw_arena:1.0.0', data_dir=str(tmp_path))
+  source = sources.Formatted(reader, formats.arena)
+  for split in ('train', 'test'):
+    assert [row for _, row in reader.read(split)] == rows[split]
+    assert source.load(split) == files.load(split)
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_seqio_gives_the_pairs_of_the_files(name, registered):
+  del registered
+  from dap.data.seqio_source import SeqioTask
+
+  for split in ('train', 'test'):
+    assert pairs(SeqioTask(f'dap_{name}'), split) == pairs(local(name), split)
+
+
+def shown(capsys, part, cache, *words):
+  """The examples that `dap data` prints for a part, without reports."""
+  capsys.readouterr()
+  main.main([
+    'data',
+    f'--gin_file=gin/data/{part}.gin',
+    *words,
+    *LENGTHS,
+    f'--gin.data.prepare_data.cache_dir={str(cache)!r}',
+  ])  # fmt: skip
+  printed = capsys.readouterr().out
+  return [
+    example.split('\ntest:')[0] for example in printed.split('  prompt:   ')[1:]
+  ]
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_dap_data_shows_the_same_examples_by_every_route(
+  name, hub_copy, registered, tmp_path, capsys
+):
+  del registered
+  files, part = local(name), PARTS[name]
+  paths = {'TRAIN_FILE': files.reader.train, 'TEST_FILE': files.reader.test}
+  folder, splits = hub_copy(name)
+  on_hub = {'HUB_NAME': str(folder), 'HUB_FOLDER': None}
+  on_hub |= {'HUB_REVISION': None}
+  on_hub |= {'HUB_TRAIN': splits['train'], 'HUB_TEST': splits['test']}
+  builder = tfds_builder.tfds_builder(files, str(tmp_path / 'tfds'))
+  builder.download_and_prepare()
+  routes = {
+    'jsonl': paths,
+    'huggingface': on_hub,
+    'tfds': {'TFDS_NAME': str(builder.data_path)},
+    'seqio': {},
+  }
+  examples = {}
+  for route, given in routes.items():
+    words = [f'--gin_file=gin/data/readers/{route}.gin']
+    if route != 'seqio':
+      words.append('--gin_file=gin/data/bytes.gin')
+    words += [f'--gin.{key}={value!r}' for key, value in given.items()]
+    examples[route] = shown(capsys, part, tmp_path / route, *words)
+  assert len(examples['jsonl']) == sum(
+    min(3, len(files.load(split))) for split in ('train', 'test')
+  )
+  for route in routes:
+    assert examples[route] == examples['jsonl'], route
+
+
+def test_a_reader_is_a_value():
+  for kind in (
+    JsonlFiles('a'),
+    hub.HuggingFaceRows('a', folder='b'),
+    hub.TfdsRows('a'),
+  ):
+    assert hash(kind) == hash(eval(repr(kind), {**vars(hub), **globals()}))
