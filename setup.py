@@ -35,6 +35,7 @@ setup(
     'dap.study.pages': ['*.css', '*.html', '*.js'],
   },
   install_requires=[
+    'etils[epath]>=1.9',
     'flax>=0.12,<0.13',
     'gin-config>=0.5,<0.6',
     'jax>=0.10,<0.12',
@@ -45,6 +46,7 @@ setup(
     'orbax-checkpoint>=0.12,<0.13',
     'plotly>=7,<8',
     'rich>=13.7',
+    'safetensors>=0.5',
     'scipy>=1.14',
     'sentencepiece>=0.2',
     'tensorstore>=0.1.71',
@@ -72,7 +74,10 @@ setup(
       'grain>=0.2.12',
       'tensorboard>=2.18',
     ],
-    'huggingface': ['datasets>=4'],
+    'huggingface': ['datasets>=4', 'huggingface-hub>=1'],
+    'gcs': ['gcsfs>=2025.1'],  # gs:// where tensorflow is not installed
+    # What tests of parity compare with; they are skipped without it.
+    'parity': ['torch>=2.6', 'transformers>=5'],
     'test': [
       'beartype>=0.19',
       'hypothesis>=6.100',

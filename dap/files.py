@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from etils import epath
+
 from dap.errors import InputError
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -89,12 +91,13 @@ def write_json(path: str | Path, value: Any) -> None:
   write_atomically(path, text + '\n')
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path | epath.Path) -> Any:
   """Reads a JSON file; an InputError names the file and line of a mistake."""
   try:
-    return json.loads(Path(path).read_text('utf-8'))
+    return json.loads(epath.Path(path).read_bytes().decode('utf-8'))
   except OSError as error:
-    raise InputError(f'{path} cannot be read: {error.strerror}.') from error
+    why = error.strerror or error
+    raise InputError(f'{path} cannot be read: {why}.') from error
   except UnicodeDecodeError as error:
     raise InputError(f'{path} is not UTF-8 text: {error}.') from error
   except json.JSONDecodeError as error:

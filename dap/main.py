@@ -6,11 +6,12 @@ and keeps its traceback.
 """
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from dap.commands import COMMANDS, Command, failures, nearest
+from dap.commands import COMMANDS, Command, Word, failures, nearest
 from dap.errors import InputError
 
 _DESCRIPTION = """\
@@ -74,6 +75,9 @@ def _run(
   options: argparse.Namespace,
   overrides: list[tuple[str, str]],
 ):
+  if command.words:
+    _run_words(command, options, overrides)
+    return
   from dap.commands import run  # After --help, which shall need no gin.
 
   run.run(
@@ -84,6 +88,21 @@ def _run(
     COMMANDS,
     options.show_config,
   )
+
+
+def _run_words(
+  command: Command,
+  options: argparse.Namespace,
+  overrides: list[tuple[str, str]],
+):
+  if overrides:
+    raise InputError(
+      f'--gin.{overrides[0][0]}: `{options.command}` is not configured by gin.'
+      f' See: dap {options.command} --help'
+    )
+  given = {name: x for name, x in vars(options).items() if name != 'command'}
+  module = importlib.import_module(command.module)
+  getattr(module, command.function)(**given)
 
 
 def _take_overrides(
@@ -137,14 +156,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_command(commands, name: str, command: Command):
+  overrides = '' if command.words else f'{_OVERRIDES}\n'
   parser = commands.add_parser(
     name,
     help=command.summary,
     description=f'dap {name}: {command.summary}.\n\n{command.description}',
-    epilog=f'{_OVERRIDES}\nexample:\n  {command.example}',
+    epilog=f'{overrides}example:\n  {command.example}',
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+  if command.words:
+    _add_words(parser, command.words)
+    return
   parser.add_argument(
     '--gin_file',
     action='append',
@@ -162,6 +185,24 @@ def _add_command(commands, name: str, command: Command):
     '--show_config',
     action='store_true',
     help='print every value of the resolved configuration; run nothing',
+  )
+
+
+def _add_words(parser: argparse.ArgumentParser, words: Sequence[Word]):
+  for word in words:
+    is_option = word.name.startswith('--')
+    needed = {'required': word.default is None, 'default': word.default}
+    parser.add_argument(
+      word.name,
+      help=word.help,
+      choices=word.choices or None,
+      metavar=None if word.choices else word.name.strip('-').upper(),
+      **(needed if is_option else {}),
+    )
+  parser.add_argument(
+    '--dry_run',
+    action='store_true',
+    help='print what is there and what would be written; write nothing',
   )
 
 

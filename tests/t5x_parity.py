@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dap.checkpoints import t5x
+from dap.checkpoints import layouts
 from dap.models import t5
 
 FOLDER = pathlib.Path(__file__).parent / 'fixtures' / 't5x'
@@ -24,7 +24,7 @@ CONFIG = t5.T5Config(
 
 @functools.cache
 def params():
-  return jax.tree.map(jnp.asarray, t5x.read_native(NATIVE))
+  return jax.tree.map(jnp.asarray, layouts.read_params(NATIVE))
 
 
 @functools.cache

@@ -5,41 +5,114 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
+from flax import traverse_util
 from jaxtyping import PyTree
 
-from dap import errors, files, partitioning
-from dap.checkpoints import state, t5x
+from dap import partitioning
+from dap.checkpoints import layouts, state, stored
+from dap.checkpoints.stored import Parts
+from dap.errors import InputError
+
+_BODY = 'transformer/'  # where models with a head keep the encoder-decoder
+_NAMED = 4  # parameters that an error names
 
 
 def load_params(
-  model: Any, path: str | Path, mesh: jax.sharding.Mesh
+  model: Any,
+  path: str | Path | epath.Path,
+  mesh: jax.sharding.Mesh,
+  *,
+  seed: int = 0,
 ) -> PyTree:
   """The parameters of `model` from `path`, placed on the mesh.
 
+  A model with a head takes the encoder-decoder from a bare T5 as well, and an
+  initial head drawn with `seed`.
+
   Args:
     model: a value with `init` and `logical_axes`.
-    path: a dap checkpoint, the folder of a run (its newest checkpoint is
-      taken), or a native T5X checkpoint.
+    path: see `layouts.open_checkpoint`.
     mesh: of devices.
+    seed: of parameters that the checkpoint has not.
 
   Raises:
-    errors.InputError: nothing is there, or it does not fit the model.
+    InputError: nothing is there, or it does not fit the model.
   """
-  folder = Path(path)
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  placed = partitioning.param_sharding(model.logical_axes(), mesh)
-  if t5x.is_native(folder):
-    params = t5x.read_native(folder)
-    t5x.check_params(params, shapes)
-    return jax.device_put(params, placed)
-  template = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    placed,
+  contents = layouts.open_checkpoint(path)
+  key = jax.random.key(seed)
+  shapes = state.names(jax.eval_shape(model.init, key))
+  shardings = state.names(
+    partitioning.param_sharding(model.logical_axes(), mesh)
   )
-  return state.restore_params(state.find(folder), template)
+  parts, fresh = contents.parts, {}
+  if _lacks_head(set(parts), set(shapes)):
+    parts = {f'{_BODY}{name}': part for name, part in parts.items()}
+    drawn = state.names(jax.jit(model.init_head)(key))
+    fresh = {n: jax.device_put(x, shardings[n]) for n, x in drawn.items()}
+  check(parts, {n: x.shape for n, x in shapes.items() if n not in fresh}, path)
+  placed = stored.place(parts, shardings) | fresh
+  return traverse_util.unflatten_dict(
+    {tuple(name.split('/')): placed[name] for name in shapes}
+  )
+
+
+def _lacks_head(found: set[str], wanted: set[str]) -> bool:
+  """Whether a model with a head is asked of a checkpoint without any."""
+  return any(name.startswith(_BODY) for name in wanted) and not any(
+    name.startswith(_BODY) for name in found
+  )
+
+
+def check(
+  parts: Parts, shapes: dict[str, tuple[int, ...]], path: object
+) -> None:
+  """Refuses parameters that do not fit a model.
+
+  Args:
+    parts: as the checkpoint has them.
+    shapes: as the model needs them.
+    path: of the checkpoint.
+
+  Raises:
+    InputError: naming the first that are missing, unexpected or mis-shaped.
+  """
+  common = sorted(set(shapes) & set(parts))
+  faults = {
+    'missing': sorted(set(shapes) - set(parts)),
+    'unexpected': sorted(set(parts) - set(shapes)),
+    'of another shape': [
+      f'{name} is {parts[name].shape}, needed {tuple(shapes[name])}'
+      for name in common
+      if parts[name].shape != tuple(shapes[name])
+    ],
+  }
+  told = '; '.join(
+    f'{len(names)} {kind}: {", ".join(names[:_NAMED])}'
+    + (', …' if len(names) > _NAMED else '')
+    for kind, names in faults.items()
+    if names
+  )
+  if told:
+    raise InputError(
+      f'{path} is the checkpoint of another model. Its parameters are {told}.'
+      f' {_cure(parts, shapes)}'
+    )
+
+
+def _cure(parts: Parts, shapes: dict[str, tuple[int, ...]]) -> str:
+  embedding = next((n for n in shapes if n.endswith('/embedding')), '')
+  if embedding in parts and shapes[embedding][1] == parts[embedding].shape[1]:
+    rows, wanted = parts[embedding].shape[0], shapes[embedding][0]
+    if rows != wanted:
+      return (
+        f'Its embedding has {rows} rows and the model {wanted}: bind'
+        f' VOCABULARY_SIZE={rows}, and the vocabulary that it was trained with.'
+      )
+  return (
+    'Bind the model that wrote it: sizes, gated or plain feed-forward blocks'
+    ' (T5 1.1 or 1.0), tied or untied logits; or give another checkpoint.'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +121,11 @@ class Checkpoint:
 
   path: str
 
-  def load(self, model: Any, mesh: jax.sharding.Mesh) -> PyTree:
+  def load(
+    self, model: Any, mesh: jax.sharding.Mesh, *, seed: int = 0
+  ) -> PyTree:
     """The parameters of `model`, see `load_params`."""
-    return load_params(model, self.path, mesh)
+    return load_params(model, self.path, mesh, seed=seed)
 
   def fingerprint(self) -> str:
     """Of the content, see `fingerprint`."""
@@ -59,21 +134,17 @@ class Checkpoint:
 
 def fingerprint(path: str) -> str:
   """Names the content of the checkpoint at `path`; '' where there is none."""
-  if not path:
-    return ''
-  if t5x.is_native(path):
-    return t5x.fingerprint(path)
-  return files.fingerprint(state.find(path) / 'metadata.json')
+  return layouts.fingerprint(path) if path else ''
 
 
 def require(path: str, what: str, macro: str) -> str:
   """`path`, or an error that says how to give the checkpoint that is needed.
 
   Raises:
-    errors.InputError: the path is empty.
+    InputError: the path is empty.
   """
   if not path:
-    raise errors.InputError(
+    raise InputError(
       f'This run needs {what}. Give its checkpoint: --gin.{macro}=\'"path"\'.'
     )
   return path

@@ -21,11 +21,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from etils import epath
 from jaxtyping import PyTree
 
 from dap import errors, files
 
 VERSION = 1
+Place = pathlib.Path | epath.Path
 _NAME = re.compile(r'^checkpoint_(\d+)$')
 
 
@@ -65,9 +67,9 @@ def _crc_of_files(folder: pathlib.Path) -> dict[str, int]:
   }
 
 
-def _crc_of_file(path: pathlib.Path) -> int:
+def _crc_of_file(path: Place) -> int:
   crc = 0
-  with open(path, 'rb') as file:
+  with path.open('rb') as file:
     while part := file.read(1 << 20):
       crc = zlib.crc32(part, crc)
   return crc
@@ -170,7 +172,7 @@ def newest(root: pathlib.Path) -> int | None:
   return None
 
 
-def metadata(folder: pathlib.Path) -> dict[str, Any]:
+def metadata(folder: Place) -> dict[str, Any]:
   """What a checkpoint says of itself.
 
   Raises:
@@ -193,14 +195,21 @@ def metadata(folder: pathlib.Path) -> dict[str, Any]:
   return found
 
 
-def find(path: str | pathlib.Path) -> pathlib.Path:
-  """The checkpoint at `path`: itself, or the newest of a run's folder."""
-  folder = pathlib.Path(path)
-  for root in (folder, folder / 'checkpoints'):
-    if steps(root):
-      return root / f'checkpoint_{steps(root)[-1]}'
-  metadata(folder)
-  return folder
+def check_files(folder: Place, part: str) -> None:
+  """Holds every file of a part against its CRC-32.
+
+  Before any reader sees it: they report damage by many kinds of exceptions.
+
+  Raises:
+    errors.InputError: a file is missing or damaged.
+  """
+  for name, crc in metadata(folder)['files'].items():
+    if not name.startswith(f'{part}/'):
+      continue
+    if not (folder / name).is_file():
+      raise _damaged(folder, f'{name} is missing')
+    if _crc_of_file(folder / name) != crc:
+      raise _damaged(folder, f'{name} fails its CRC-32')
 
 
 def restore_params(folder: pathlib.Path, template: PyTree) -> PyTree:
@@ -228,14 +237,7 @@ def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
     {name: tuple(e['shape']) for name, e in written[part].items()},
     {name: tuple(leaf.shape) for name, leaf in names(template).items()},
   )
-  # Before Orbax reads them: it reports damage by many kinds of exceptions.
-  for name, crc in written['files'].items():
-    if not name.startswith(f'{part}/'):
-      continue
-    if not (folder / name).is_file():
-      raise _damaged(folder, f'{name} is missing')
-    if _crc_of_file(folder / name) != crc:
-      raise _damaged(folder, f'{name} fails its CRC-32')
+  check_files(folder, part)
   with _checkpointer() as checkpointer:
     return checkpointer.restore(folder.resolve() / part, template)
 
@@ -260,7 +262,7 @@ def _match(
   )
 
 
-def _damaged(folder: pathlib.Path, reason: str) -> errors.InputError:
+def _damaged(folder: Place, reason: str) -> errors.InputError:
   return errors.InputError(
     f'The checkpoint {folder} is damaged: {reason}. Remove that folder to'
     ' continue from an older one, or copy it again from where it came.'

@@ -7,11 +7,25 @@ prints what the run would cost and runs nothing.
 from typing import NamedTuple
 
 
+class Word(NamedTuple):
+  """An argument of a command that gin does not configure.
+
+  A `name` without dashes is given by its place. `choices` are all that may be
+  given; a `default` of None marks what must be.
+  """
+
+  name: str
+  help: str
+  choices: tuple[str, ...] = ()
+  default: str | None = None
+
+
 class Command(NamedTuple):
   """Where a command's run function is, and what `--help` says of it.
 
   `dry_run_needs_all` is False where a dry run can do without what is marked
-  `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'.
+  `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'. A command
+  with `words` takes these and `--dry_run`, and no gin files.
   """
 
   module: str
@@ -20,6 +34,7 @@ class Command(NamedTuple):
   description: str
   example: str
   dry_run_needs_all: bool = True
+  words: tuple[Word, ...] = ()
 
 
 _ONLINE = '--gin_file=configs/embedded/online_ipo.gin'
@@ -90,6 +105,34 @@ Reads results and writes report.html, report.md, verdicts.json and figures/:
 repeat it as you like.""",
     example=f"""dap report {_STUDY} \\
     --gin.STUDY_DIR='"out/gap"'""",
+  ),
+  'convert': Command(
+    module='dap.commands.convert',
+    function='convert',
+    summary='turn a checkpoint of T5X, Orbax or Hugging Face into another',
+    description="""\
+SOURCE may have any of these layouts, which is found out and printed:
+  dap        a run of `dap train`, or one of its checkpoint_<step>
+  t5x        T5X's own (checkpoint and target.*/), scanned layers or not
+  t5x_orbax  T5X's newer one (state/), or a tree that Orbax wrote
+  hf         config.json and safetensors; hf://OWNER/NAME[@REVISION] downloads
+Paths are local, gs:// or s3://. Optimizer states are left behind. Training and
+studies read all of these themselves: INITIAL_CHECKPOINT_PATH.""",
+    example="""dap convert out/ipo out/ipo_t5x/checkpoint_1800 --to=t5x
+  dap convert hf://google/flan-t5-base out/flan --to=dap --dry_run
+  dap convert out/ipo out/ipo_hf --to=hf --vocabulary=spiece.model""",
+    words=(
+      Word('source', 'checkpoint, folder of a run, or hf://OWNER/NAME'),
+      Word('destination', 'a folder that does not exist yet'),
+      Word('--to', 'the layout to write', ('dap', 't5x', 't5x_orbax', 'hf')),
+      Word(
+        '--dtype',
+        'in which parameters are stored',
+        ('float32', 'bfloat16'),
+        'float32',
+      ),
+      Word('--vocabulary', "a SentencePiece model: hf's tokenizer", (), ''),
+    ),
   ),
   'env': Command(
     module='dap.commands.environment',

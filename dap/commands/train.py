@@ -157,7 +157,7 @@ def _params(
   if reads_reference:
     load.require(initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH')
   start = (
-    load.load_params(model, initial, mesh)
+    load.load_params(model, initial, mesh, seed=run.seed)
     if initial
     else model.init(jax.random.key(run.seed))
   )

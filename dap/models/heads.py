@@ -121,6 +121,10 @@ class PointwisePreferenceModel:
       'head': self.head.init(head, self.config.emb_dim),
     }
 
+  def init_head(self, key: Key[Array, '']) -> PyTree:
+    """{'head': initial parameters}, to be put beside a trained transformer."""
+    return {'head': self.head.init(key, self.config.emb_dim)}
+
   def logical_axes(self) -> PyTree:
     """Logical axes of the parameters."""
     return {

@@ -174,7 +174,7 @@ def supervised(config: Training, inputs: Folders, work: Path) -> None:
   if config.start is None:
     initial = run.model.init(jax.random.key(run.seed))
   else:
-    initial = config.start.load(run.model, mesh)
+    initial = config.start.load(run.model, mesh, seed=run.seed)
   train.fit(
     run,
     pairs,

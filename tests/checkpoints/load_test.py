@@ -2,12 +2,16 @@ import pathlib
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import t5x_parity as parity
 import tiny
 
 from dap import errors, partitioning
 from dap.checkpoints import load, state
+from dap.models import heads
+from dap.models.policy import Policy
 
 NATIVE = pathlib.Path(__file__).parents[1] / 'fixtures' / 't5x' / 'native'
 ONE_DEVICE = partitioning.mesh((1, 1))
@@ -38,7 +42,7 @@ def test_parameters_lie_on_the_mesh_as_the_model_says(run):
 
 
 def test_a_t5x_checkpoint_of_another_size_is_refused():
-  with pytest.raises(errors.InputError, match='must fit the model'):
+  with pytest.raises(errors.InputError, match='checkpoint of another model'):
     load.load_params(tiny.POLICY, NATIVE / 'checkpoint_3', ONE_DEVICE)
 
 
@@ -56,3 +60,49 @@ def test_a_path_that_is_not_given_is_asked_for():
   assert load.require('out/sft', 'a judge', 'PATH') == 'out/sft'
   with pytest.raises(errors.InputError, match='a judge.*--gin.PATH=\'"path"\''):
     load.require('', 'a judge', 'PATH')
+
+
+def scored(config):
+  return heads.PointwisePreferenceModel(config)
+
+
+def test_a_preference_model_takes_its_body_from_a_bare_t5(run):
+  model = scored(tiny.POLICY.config)
+  found = load.load_params(model, run, ONE_DEVICE, seed=3)
+  jax.tree.map(np.testing.assert_array_equal, found['transformer'], PARAMS)
+  drawn = model.init_head(jax.random.key(3))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+    found['head'],
+    drawn['head'],
+  )
+  other = load.load_params(model, run, ONE_DEVICE, seed=4)
+  assert not np.array_equal(other['head']['kernel'], found['head']['kernel'])
+
+
+def test_a_preference_model_of_its_own_checkpoint_keeps_its_head(tmp_path):
+  model = scored(tiny.POLICY.config)
+  params = model.init(jax.random.key(1))
+  state.save(tmp_path, 1, params, {}, 'digest')
+  found = load.load_params(model, tmp_path, ONE_DEVICE, seed=9)
+  jax.tree.map(np.testing.assert_array_equal, found, params)
+  del params['head']
+  state.save(tmp_path, 2, params, {}, 'digest')
+  with pytest.raises(errors.InputError, match='1 missing: head/kernel'):
+    load.load_params(model, tmp_path, ONE_DEVICE)
+
+
+def test_a_text_to_text_preference_model_is_the_whole_t5():
+  model = heads.JointPreferenceModel(
+    parity.CONFIG, 32, (120,), (121,), first_id=122, second_id=123
+  )
+  found = load.load_params(model, NATIVE / 'checkpoint_3', ONE_DEVICE)
+  jax.tree.map(np.testing.assert_array_equal, found, parity.params())
+  prompts, _, responses = parity.batch()
+  ab, ba = model.log_odds(found, prompts, responses[:, :8], responses[::-1, :8])
+  context = model.context(prompts, responses[:, :8], responses[::-1, :8])
+  answers = Policy(parity.CONFIG).log_probs(
+    found, context, jnp.asarray([[[122], [123]]] * 4)
+  )[..., 0]
+  np.testing.assert_allclose(ab, answers[:, 0] - answers[:, 1], atol=1e-4)
+  assert ab.shape == ba.shape == (4,)

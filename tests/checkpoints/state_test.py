@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from dap import errors, files
-from dap.checkpoints import state
+from dap.checkpoints import layouts, state
 
 PARAMS = {
   'encoder': {'kernel': jnp.arange(12.0).reshape(3, 4)},
@@ -67,8 +68,8 @@ def test_a_checkpoint_is_found_by_its_folder_or_its_runs(tmp_path):
   for step in (9, 10):
     state.save(root, step, PARAMS, REST, '')
   newest = root / 'checkpoint_10'
-  assert state.find(newest) == state.find(root) == state.find(tmp_path)
-  assert state.find(tmp_path) == newest
+  for place in (newest, root, tmp_path):
+    assert layouts.find(place) == (epath.Path(newest), 'dap')
 
 
 def test_only_the_newest_checkpoint_can_be_continued(tmp_path):
@@ -105,7 +106,7 @@ def test_a_leftover_of_a_kill_is_ignored_and_replaced(tmp_path):
   (tmp_path / 'checkpoint_7.partial' / 'rest' / 'junk').write_text('junk')
   (folder / 'rest.dropped').mkdir()
   assert state.steps(tmp_path) == [3] and state.newest(tmp_path) == 3
-  assert state.find(tmp_path) == folder
+  assert layouts.find(tmp_path)[0] == epath.Path(folder)
   seventh = state.save(tmp_path, 7, doubled(PARAMS), REST, '')
   assert equal(restored(seventh)[0], doubled(PARAMS))
   assert not (seventh / 'rest' / 'junk').exists()
@@ -203,10 +204,9 @@ def test_a_missing_part_is_damage(copied, part):
     restored(copied)
 
 
-@pytest.mark.parametrize('name', ['nothing', 'checkpoint_3/params'])
-def test_a_folder_that_is_no_checkpoint_says_what_one_is(saved, name):
+def test_a_folder_that_is_no_checkpoint_says_what_one_is(saved):
   with pytest.raises(errors.InputError, match='A checkpoint is a folder with'):
-    state.find(saved.parent / name)
+    state.metadata(saved.parent / 'nothing')
 
 
 # Another configuration

@@ -8,7 +8,7 @@ import pytest
 import tiny_commands as tiny
 
 from dap import stream
-from dap.checkpoints import state
+from dap.checkpoints import layouts, state
 from dap.evaluation import sample
 
 
@@ -22,7 +22,7 @@ def arrays(folder):
   import orbax.checkpoint as ocp
 
   with ocp.StandardCheckpointer() as checkpointer:
-    tree = checkpointer.restore(state.find(folder) / 'params')
+    tree = checkpointer.restore(layouts.find(folder)[0] / 'params')
   return {name: np.asarray(leaf) for name, leaf in state.names(tree).items()}
 
 

@@ -8,6 +8,7 @@ import pytest
 import t5x_parity as parity
 from flax import traverse_util
 
+from dap.losses import heads
 from dap.models import t5
 from dap.models.policy import Policy
 from dap.records import Pair
@@ -228,3 +229,39 @@ def test_pair_and_single_scores_agree():
     parity.params(), prompts, Pair(targets, targets[::-1])
   )
   close('score/token_logprob', pair.chosen)
+
+
+SAMPLES = sorted(
+  name.split('/')[1]
+  for name in parity.outputs()
+  if name.startswith('decode/sample') and name.endswith('/tokens')
+)
+
+
+@pytest.mark.parametrize('name', SAMPLES)
+def test_stored_samples_have_the_log_probs_that_t5x_stored(name):
+  outputs = parity.outputs()
+  tokens = jnp.asarray(outputs[f'decode/{name}/tokens'])
+  prompts = parity.batch()[0]
+  encoded = t5.apply(parity.CONFIG, parity.params(), 'encode', prompts)
+  hidden = t5.apply(
+    parity.CONFIG, parity.params(), 'decode_hidden', encoded, prompts, tokens
+  )
+  # T5X scores under the model, but where it rescaled by its temperature; and
+  # it can sample padding, which is then a token like any other.
+  temperature = 0.7 if name.endswith('rescaled') else 1.0
+  kernel = parity.params()['decoder']['logits_dense']['kernel'] / temperature
+  each = heads.head_log_probs(
+    hidden.reshape(-1, hidden.shape[-1]), kernel, tokens.reshape(-1), None
+  ).reshape(tokens.shape)
+  end = int(outputs['decode/eos_override']) if 'eos_override' in name else 1
+  is_end = tokens == end
+  is_before = jnp.cumsum(is_end, axis=-1) - is_end == 0
+  close(f'decode/{name}/scores', jnp.sum(each * is_before, axis=-1))
+
+
+def test_log_probs_of_a_policy_are_those_of_t5x_s_samples():
+  name = 'sample_t1_topk5_key7'  # no padding was sampled in it
+  tokens = jnp.asarray(parity.outputs()[f'decode/{name}/tokens'])
+  scores = jax.jit(POLICY.log_probs)(parity.params(), parity.batch()[0], tokens)
+  close(f'decode/{name}/scores', scores.sum(-1))

@@ -7,7 +7,7 @@ import pytest
 import tiny_study
 
 from dap import files, main, stream
-from dap.checkpoints import state
+from dap.checkpoints import layouts, state
 from dap.commands import COMMANDS, run
 from dap.study import build, grouped, points, stages
 
@@ -115,7 +115,7 @@ def test_whoever_reads_a_run_reads_a_member(both):
   assert len(places) == 2  # trained alone, and taken out of its group
   for place in places:
     assert state.steps(place / 'checkpoints') == [3, 6]
-    assert state.find(place).name == 'checkpoint_6'
+    assert layouts.find(place)[0].name == 'checkpoint_6'
     assert len(stream.read(place / 'stream')) == 6 * 8
     lines = files.read_json_lines(place / 'metrics.jsonl')
     assert lines[-1]['step'] == 6 and lines[-1]['beta'] == pytest.approx(0.1)

@@ -1,0 +1,202 @@
+"""Layer 3. From a checkpoint of one layout to one of another."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from etils import epath
+from flax import traverse_util
+
+from dap import files
+from dap.checkpoints import (
+  hf_writer,
+  layouts,
+  load,
+  state,
+  stored,
+  t5x_native,
+  t5x_orbax,
+)
+from dap.checkpoints.layouts import Contents
+from dap.data import vocabulary as vocabulary_lib
+from dap.errors import InputError
+from dap.models import t5
+
+DTYPES = ('float32', 'bfloat16')
+
+
+class Target(NamedTuple):
+  """What is to be written, beside the parameters.
+
+  Attributes:
+    dtype: of the stored parameters, one of `DTYPES`.
+    vocabulary: path of a SentencePiece model for the tokenizer of `hf`, or ''.
+  """
+
+  dtype: str = 'float32'
+  vocabulary: str = ''
+
+
+DEFAULT = Target()
+
+
+def _write_dap(folder: epath.Path, contents: Contents, target: Target) -> None:
+  del target
+  cpu = jax.sharding.SingleDeviceSharding(jax.devices('cpu')[0])
+  placed = stored.place(contents.parts, dict.fromkeys(contents.parts, cpu))
+  tree = traverse_util.unflatten_dict(
+    {tuple(name.split('/')): array for name, array in placed.items()}
+  )
+  state.save(Path(folder), contents.step, tree, {}, digest='converted')
+
+
+def _write_t5x(folder: epath.Path, contents: Contents, target: Target) -> None:
+  t5x_native.write(folder, contents.parts, contents.step, target.dtype)
+
+
+def _write_orbax(
+  folder: epath.Path, contents: Contents, target: Target
+) -> None:
+  t5x_orbax.write(folder, contents.parts, contents.step, target.dtype)
+
+
+def _write_hf(folder: epath.Path, contents: Contents, target: Target) -> None:
+  hf_writer.write(
+    folder,
+    contents.parts,
+    contents.t5_config(),
+    target.dtype,
+    target.vocabulary or None,
+  )
+
+
+Writer = Callable[[epath.Path, Contents, Target], None]
+WRITERS: dict[str, Writer] = {
+  'dap': _write_dap,
+  't5x': _write_t5x,
+  't5x_orbax': _write_orbax,
+  'hf': _write_hf,
+}
+
+
+def convert(
+  source: str, destination: str, to: str, target: Target = DEFAULT
+) -> Contents:
+  """Writes the parameters of `source` to `destination`, whole or not at all.
+
+  Args:
+    source: see `layouts.open_checkpoint`.
+    destination: folder that does not exist yet; for `dap` it is the folder of
+      a run, in which `checkpoint_<step>` appears.
+    to: a key of `WRITERS`.
+    target: dtype and vocabulary.
+
+  Returns:
+    What `source` holds.
+
+  Raises:
+    InputError: the source cannot be read, the target cannot be written, or the
+      one does not fit the other.
+  """
+  contents = layouts.open_checkpoint(source)
+  check(contents, to, target)
+  folder = epath.Path(destination)
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise InputError(
+      f'{destination} exists already. Give a folder that does not, or remove'
+      ' this one.'
+    )
+  if '://' not in destination:
+    _write_aside(Path(destination), WRITERS[to], contents, target)
+  elif to == 'dap':
+    raise InputError(
+      f'Checkpoints of dap are written to local folders, got {destination}.'
+      ' Convert to one and copy it, or convert to t5x.'
+    )
+  else:  # what makes it whole is written last
+    WRITERS[to](folder, contents, target)
+  return contents
+
+
+def _write_aside(
+  folder: Path, write: Writer, contents: Contents, target: Target
+) -> None:
+  aside = folder.parent / f'.{folder.name}.{os.getpid()}.aside'
+  with files.explained(folder):
+    try:
+      aside.mkdir(parents=True)
+      write(epath.Path(aside), contents, target)
+      files.publish_folder(aside, folder)
+    finally:
+      shutil.rmtree(aside, ignore_errors=True)
+
+
+def check(contents: Contents, to: str, target: Target) -> None:
+  """Refuses before any work what `convert` could not finish.
+
+  Raises:
+    InputError: what does not fit.
+  """
+  if to not in WRITERS or target.dtype not in DTYPES:
+    raise InputError(
+      f'Layouts are {", ".join(WRITERS)} and dtypes {", ".join(DTYPES)}; got'
+      f' {to} and {target.dtype}.'
+    )
+  if to == 'dap' and target.dtype != 'float32':
+    raise InputError(
+      'Checkpoints of dap hold float32, got bfloat16: bind the dtype of the'
+      ' model to compute in bfloat16.'
+    )
+  if target.vocabulary:
+    _check_vocabulary(contents, to, target.vocabulary)
+  if to == 'hf' and not _is_bare(contents):
+    raise InputError(
+      f'{contents.path} has parameters beside a T5, such as'
+      f' {sorted(contents.parts)[0]}: transformers has no such model. Convert'
+      ' a policy, or choose t5x, t5x_orbax or dap.'
+    )
+  if _is_bare(contents):
+    config = contents.t5_config()
+    init = lambda key: t5.init_params(config, key)
+    shapes = state.names(jax.eval_shape(init, jax.random.key(0)))
+    shapes = {name: x.shape for name, x in shapes.items()}
+    load.check(contents.parts, shapes, contents.path)
+
+
+def _is_bare(contents: Contents) -> bool:
+  """Whether the parameters are those of a T5 and nothing else."""
+  roots = {name.partition('/')[0] for name in contents.parts}
+  return roots <= {'token_embedder', 'encoder', 'decoder'}
+
+
+def _check_vocabulary(contents: Contents, to: str, path: str) -> None:
+  if to != 'hf':
+    raise InputError(
+      f'A vocabulary belongs to hf alone, got {path} for {to}. Leave it out.'
+    )
+  pieces = vocabulary_lib.SentencePiece(path).size
+  rows = contents.t5_config().vocab_size
+  if pieces > rows:
+    raise InputError(
+      f'The vocabulary {path} has {pieces} pieces, and the embedding of'
+      f' {contents.path} only {rows} rows. Give the vocabulary that the model'
+      ' was trained with.'
+    )
+
+
+def layout_of(contents: Contents, to: str, target: Target) -> list[str]:
+  """Names of what `convert` would write."""
+  if to == 't5x':
+    return t5x_native.layout(contents.parts)
+  if to == 't5x_orbax':
+    return t5x_orbax.layout(contents.parts)
+  if to == 'hf':
+    return hf_writer.layout(
+      contents.parts, target.dtype, target.vocabulary or None
+    )
+  return [
+    f'checkpoint_{contents.step}/{n}' for n in ('metadata.json', 'params')
+  ]

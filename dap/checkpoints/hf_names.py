@@ -1,0 +1,191 @@
+"""Layer 3. T5 under Hugging Face's names and configuration keys.
+
+transformers keeps kernels transposed ([out, in]), the relative-position table
+in the first block of each stack, and one embedding under up to three names.
+"""
+
+import re
+from typing import Any
+
+from dap.errors import InputError
+from dap.models.t5_stacks import T5Config
+
+# transformers' feed_forward_proj and T5X's activations.
+_ACTIVATIONS = {
+  'relu': ('relu',),
+  'gated-gelu': ('gelu', 'linear'),
+}
+_FAMILIES = ('t5', 'mt5')  # model_type; ByT5 and Flan are t5 too
+_ATTENTION = {'q': 'query', 'k': 'key', 'v': 'value', 'o': 'out'}
+# Stack and number of a layer in its block: the module, and the norm before it.
+_CROSS = 'encoder_decoder_attention', 'pre_cross_attention_layer_norm'
+_FEED_FORWARD = 'mlp', 'pre_mlp_layer_norm'
+_MODULES = {
+  ('encoder', 0): ('attention', 'pre_attention_layer_norm'),
+  ('encoder', 1): _FEED_FORWARD,
+  ('decoder', 0): ('self_attention', 'pre_self_attention_layer_norm'),
+  ('decoder', 1): _CROSS,
+  ('decoder', 2): _FEED_FORWARD,
+}
+_BLOCK = re.compile(
+  r'^(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.'
+  r'(?:(layer_norm)|(?:SelfAttention|EncDecAttention)\.([qkvo])'
+  r'|DenseReluDense\.(wi|wi_0|wi_1|wo))\.weight$'
+)
+_TABLE = '.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+_FIXED = {
+  'shared.weight': 'token_embedder/embedding',
+  'encoder.final_layer_norm.weight': 'encoder/encoder_norm/scale',
+  'decoder.final_layer_norm.weight': 'decoder/decoder_norm/scale',
+  f'encoder{_TABLE}': 'encoder/relpos_bias/rel_embedding',
+  f'decoder{_TABLE}': 'decoder/relpos_bias/rel_embedding',
+  'lm_head.weight': 'decoder/logits_dense/kernel',
+}
+# Copies of the embedding, and a table of old T5 1.0 files that nothing reads.
+UNUSED = (
+  'encoder.embed_tokens.weight',
+  'decoder.embed_tokens.weight',
+  'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
+)
+
+
+def t5x_name(name: str) -> str | None:
+  """T5X's name of a parameter of transformers' T5; None if it has none."""
+  if name in _FIXED:
+    return _FIXED[name]
+  match = _BLOCK.match(name)
+  if match is None:
+    return None
+  stack, block, layer, norm, attention, mlp = match.groups()
+  if (stack, int(layer)) not in _MODULES:
+    return None
+  module, norm_name = _MODULES[stack, int(layer)]
+  inside = f'{stack}/layers_{block}'
+  if norm:
+    return f'{inside}/{norm_name}/scale'
+  if (attention is None) != (module == 'mlp'):
+    return None
+  return f'{inside}/{module}/{_ATTENTION.get(attention, mlp)}/kernel'
+
+
+def hf_name(name: str) -> str:
+  """The inverse of `t5x_name`, for names that T5X's tree has."""
+  for theirs, ours in _FIXED.items():
+    if name == ours:
+      return theirs
+  stack, layers, module, *rest = name.split('/')
+  inside = f'{stack}.block.{layers.removeprefix("layers_")}.layer.'
+  for (of, number), (part, norm) in _MODULES.items():
+    if of != stack:
+      continue
+    if module == norm:
+      return f'{inside}{number}.layer_norm.weight'
+    if module == part and part == 'mlp':
+      return f'{inside}{number}.DenseReluDense.{rest[0]}.weight'
+    if module == part:
+      letter = next(k for k, v in _ATTENTION.items() if v == rest[0])
+      kind = 'EncDecAttention' if 'encoder_decoder' in part else 'SelfAttention'
+      return f'{inside}{number}.{kind}.{letter}.weight'
+  raise KeyError(name)
+
+
+def is_transposed(name: str) -> bool:
+  """Whether transformers keeps T5X's parameter `name` transposed."""
+  return name.endswith(('/kernel', '/rel_embedding'))
+
+
+def t5_config(values: dict[str, Any], path: object) -> T5Config:
+  """The model that a config.json describes.
+
+  Raises:
+    InputError: it is no T5, or one that this code does not compute.
+  """
+  family = values.get('model_type')
+  if family not in _FAMILIES:
+    raise InputError(
+      f'{path} must describe a T5 (model_type {" or ".join(_FAMILIES)}), got'
+      f' {family!r}. Give a T5 1.0, T5 1.1, Flan, mT5 or ByT5 model.'
+    )
+  projection = values.get('feed_forward_proj', 'relu')
+  if projection not in _ACTIVATIONS:
+    raise InputError(
+      f'{path} has feed_forward_proj {projection!r}; known are'
+      f' {", ".join(_ACTIVATIONS)}.'
+    )
+  fixed = {
+    'relative_attention_num_buckets': 32,
+    'relative_attention_max_distance': 128,
+    'layer_norm_epsilon': 1e-6,
+  }
+  for key, wanted in fixed.items():
+    if values.get(key, wanted) != wanted:
+      raise InputError(
+        f'{path} has {key} {values[key]}; this model computes {wanted} only.'
+      )
+  try:
+    return T5Config(
+      vocab_size=values['vocab_size'],
+      emb_dim=values['d_model'],
+      num_heads=values['num_heads'],
+      head_dim=values['d_kv'],
+      mlp_dim=values['d_ff'],
+      num_encoder_layers=values['num_layers'],
+      num_decoder_layers=values.get('num_decoder_layers')
+      or values['num_layers'],
+      mlp_activations=_ACTIVATIONS[projection],
+      logits_via_embedding=_is_scaled(values),
+    )
+  except KeyError as error:
+    raise InputError(f'{path} lacks the key {error}. Copy it again.') from error
+
+
+def _is_scaled(values: dict[str, Any]) -> bool:
+  """Whether logits are scaled as T5 1.0's, which ties its embedding, are.
+
+  From version 5 on transformers says so by a key of its own, and tells from
+  the weights alone whether the embedding is tied.
+  """
+  tied = values.get('tie_word_embeddings', True) is not False
+  return bool(values.get('scale_decoder_outputs', tied))
+
+
+def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
+  """The config.json of a model.
+
+  Raises:
+    InputError: transformers' T5 has no such model.
+  """
+  known = {v: k for k, v in _ACTIVATIONS.items()}
+  if config.mlp_activations not in known:
+    raise InputError(
+      f"transformers' T5 has the activations {list(known)}, not"
+      f' {config.mlp_activations}. Write another layout.'
+    )
+  projection = known[config.mlp_activations]
+  gated = projection.startswith('gated')
+  return {
+    'architectures': ['T5ForConditionalGeneration'],
+    'd_ff': config.mlp_dim,
+    'd_kv': config.head_dim,
+    'd_model': config.emb_dim,
+    'decoder_start_token_id': 0,
+    'dense_act_fn': 'gelu_new' if gated else 'relu',
+    'dropout_rate': 0.1,
+    'eos_token_id': 1,
+    'feed_forward_proj': projection,
+    'initializer_factor': 1.0,
+    'is_encoder_decoder': True,
+    'is_gated_act': gated,
+    'layer_norm_epsilon': 1e-6,
+    'model_type': 't5',
+    'num_decoder_layers': config.num_decoder_layers,
+    'num_heads': config.num_heads,
+    'num_layers': config.num_encoder_layers,
+    'pad_token_id': 0,
+    'relative_attention_max_distance': 128,
+    'relative_attention_num_buckets': 32,
+    'tie_word_embeddings': config.logits_via_embedding,
+    'torch_dtype': dtype,
+    'use_cache': True,
+    'vocab_size': config.vocab_size,
+  }

@@ -1,0 +1,250 @@
+"""Layer 3. Hugging Face folders of T5: config.json and safetensors, no torch.
+
+Weights are read from `model.safetensors`, or from the files that
+`model.safetensors.index.json` names. Pickled weights (`.bin`) are refused:
+unpickling a file runs whatever its author put into it.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dap import files
+from dap.checkpoints import hf_names, tensors
+from dap.checkpoints.stored import Box, Part, Parts, Stored, whole
+from dap.errors import InputError
+from dap.models.t5_stacks import T5Config
+
+CONFIG = 'config.json'
+SINGLE = 'model.safetensors'
+INDEX = 'model.safetensors.index.json'
+_PICKLED = ('pytorch_model.bin', 'pytorch_model.bin.index.json')
+_DTYPES = {
+  'F32': 'float32',
+  'F16': 'float16',
+  'BF16': 'bfloat16',
+  'F64': 'float64',
+}
+SCHEME = 'hf://'
+
+
+def is_hugging_face(path: epath.Path) -> bool:
+  """Whether a folder has weights under one of transformers' names."""
+  names = (SINGLE, INDEX, *_PICKLED)
+  return any((path / name).is_file() for name in names)
+
+
+def download(name: str) -> epath.Path:
+  """The folder of a model of the hub, `hf://OWNER/NAME[@REVISION]`.
+
+  Files that were downloaded before are not downloaded again.
+
+  Raises:
+    InputError: the hub refuses, or cannot be reached.
+  """
+  try:
+    import huggingface_hub
+  except ModuleNotFoundError as error:
+    raise InputError(
+      'huggingface_hub is needed for hf:// and is not installed: pip install'
+      " 'dap[huggingface]'."
+    ) from error
+  repository, _, revision = name.removeprefix(SCHEME).partition('@')
+  wanted = [
+    '*.safetensors',
+    '*.json',
+    '*.model',
+    'pytorch_model.bin.index.json',
+  ]
+  try:
+    folder = huggingface_hub.snapshot_download(
+      repository, revision=revision or None, allow_patterns=wanted
+    )
+  except Exception as error:  # the hub's, httpx's and the disk's
+    first = str(error).strip().splitlines()[0]
+    raise InputError(
+      f'{name} could not be downloaded: {first}. Give an existing'
+      ' OWNER/NAME[@REVISION] with a network; for gated models accept their'
+      ' terms on their page and log in first: hf auth login.'
+    ) from error
+  return epath.Path(folder)
+
+
+def open_folder(path: epath.Path) -> tuple[Parts, T5Config]:
+  """The parameters under T5X's names, not read yet, and the configuration.
+
+  Raises:
+    InputError: a file is missing, damaged, pickled or of another model.
+  """
+  config = hf_names.t5_config(_read_json(path / CONFIG), path / CONFIG)
+  arrays: dict[str, Stored] = {}
+  for file, names in _weight_files(path).items():
+    found = _open_file(path, file)
+    absent = [name for name in names if name not in found]
+    if absent:
+      raise InputError(
+        f'{path / INDEX} says that {file} has {absent[0]}, and it has not.'
+        ' Copy index and files again, from one place.'
+      )
+    arrays |= found
+  return _parts(arrays, config, path), config
+
+
+def _weight_files(path: epath.Path) -> dict[str, list[str]]:
+  """The files of weights, and the names that an index promises in each."""
+  if (path / INDEX).is_file():
+    table = _read_json(path / INDEX).get('weight_map')
+    if not isinstance(table, dict) or not table:
+      raise InputError(f'{path / INDEX} needs a weight_map. Copy it again.')
+    found: dict[str, list[str]] = {}
+    for name, file in table.items():
+      if not isinstance(file, str) or file != Path(file).name or '\\' in file:
+        raise InputError(
+          f'{path / INDEX} may name files of its own folder only; for {name}'
+          f' it names {file!r}. Do not trust this checkpoint.'
+        )
+      if not file.endswith('.safetensors'):
+        raise _pickled(path, file)
+      found.setdefault(file, []).append(name)
+    for file in found:
+      if not (path / file).is_file():
+        raise InputError(
+          f'{path / INDEX} names {file}, which is not there. Copy all'
+          f' {len(found)} files of the model.'
+        )
+    return found
+  if (path / SINGLE).is_file():
+    return {SINGLE: []}
+  raise _pickled(path, _PICKLED[0])
+
+
+def _pickled(path: epath.Path, file: str) -> InputError:
+  return InputError(
+    f'{path} has its weights in {file}, a pickle, which can run any code when'
+    ' it is read, so it is not read here. Convert it once, where you trust it:'
+    ' python -c "import transformers as t;'
+    f" t.T5ForConditionalGeneration.from_pretrained('{path}')"
+    ".save_pretrained('CONVERTED')\" and give CONVERTED."
+  )
+
+
+def _open_file(path: epath.Path, file: str) -> dict[str, Stored]:
+  import safetensors
+
+  local = _local(path / file)
+  try:
+    handle: Any = safetensors.safe_open(local, framework='np')
+    names = handle.keys()
+    slices = {name: handle.get_slice(name) for name in names}
+  except Exception as error:
+    raise tensors.unreadable(path, file, error) from error
+  found = {}
+  for name, part in slices.items():
+    if part.get_dtype() not in _DTYPES:
+      raise InputError(
+        f'Weights are {", ".join(_DTYPES)}; {name} of {path / file} is'
+        f' {part.get_dtype()}. Give a model that is not quantised.'
+      )
+    dtype = np.dtype(_DTYPES[part.get_dtype()])
+    read = _reader(handle, name, path)
+    found[name] = Stored(name, tuple(part.get_shape()), dtype, read)
+  return found
+
+
+def _reader(handle: Any, name: str, path: epath.Path):
+  def read(box: Box) -> np.ndarray:
+    try:
+      if all(part == slice(None) for part in box):
+        return handle.get_tensor(name)
+      return handle.get_slice(name)[box]
+    except Exception as error:
+      raise tensors.unreadable(path, name, error) from error
+
+  return read
+
+
+def _local(path: epath.Path) -> str:
+  """A path that can be mapped: the file itself, or a copy for this process."""
+  if '://' not in os.fspath(path):
+    return os.fspath(path)
+  folder = tempfile.TemporaryDirectory(prefix='dap-')
+  _COPIES.append(folder)
+  return str(path.copy(Path(folder.name) / path.name))
+
+
+_COPIES: list[tempfile.TemporaryDirectory] = []  # removed when the process ends
+
+
+def _parts(
+  arrays: Mapping[str, Stored], config: T5Config, path: epath.Path
+) -> Parts:
+  parts: Parts = {}
+  for theirs, array in arrays.items():
+    ours = hf_names.t5x_name(theirs)
+    if ours is not None:
+      parts[ours] = _part(ours, array)
+    elif theirs not in hf_names.UNUSED:
+      raise InputError(
+        f'{path} has a weight that T5 has not: {theirs}. Give a'
+        ' T5ForConditionalGeneration.'
+      )
+  return _with_embeddings(parts, arrays, config, path)
+
+
+def _part(name: str, array: Stored) -> Part:
+  if not hf_names.is_transposed(name):
+    return whole(array)
+  return Part(array, array.shape[::-1], np.transpose)
+
+
+def _with_embeddings(
+  parts: Parts,
+  arrays: Mapping[str, Stored],
+  config: T5Config,
+  path: epath.Path,
+) -> Parts:
+  """The same, with embedding and logits wherever transformers keeps them.
+
+  safetensors stores equal weights once, under any of their names.
+  """
+  embedding, logits = 'token_embedder/embedding', 'decoder/logits_dense/kernel'
+  copies = (x for n, x in arrays.items() if n in hf_names.UNUSED[:2])
+  if embedding not in parts:
+    shared = next(copies, arrays.get('lm_head.weight'))
+    if shared is not None:
+      parts[embedding] = whole(shared)
+  if not config.logits_via_embedding and logits not in parts:
+    if embedding in parts:
+      parts[logits] = _part(logits, parts[embedding].stored)
+  elif config.logits_via_embedding and logits in parts:
+    tied = parts.pop(logits).stored
+    if not _equal(tied, parts[embedding].stored):
+      raise InputError(
+        f'{path / CONFIG} ties the logits to the embedding, and lm_head.weight'
+        ' is another array than shared.weight. Set tie_word_embeddings, and'
+        ' scale_decoder_outputs where it has that, to false if the model was'
+        ' trained so.'
+      )
+  return parts
+
+
+def _equal(one: Stored, other: Stored) -> bool:
+  if one is other:
+    return True
+  rows = range(0, one.shape[0], 4096)  # little memory for large embeddings
+  boxes = [(slice(i, min(i + 4096, one.shape[0])), slice(None)) for i in rows]
+  return one.shape == other.shape and all(
+    np.array_equal(one.read(box), other.read(box)) for box in boxes
+  )
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  value = files.read_json(path)
+  if not isinstance(value, dict):
+    raise InputError(f'{path} must be a JSON object. Copy it again.')
+  return value

@@ -1,0 +1,136 @@
+"""Layer 3. Hugging Face folders of T5, written without torch."""
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dap.checkpoints import hf_names, hf_reader, stored
+from dap.checkpoints.stored import Parts
+from dap.models.t5_stacks import T5Config
+
+_SHARD = 5 * 10**9  # bytes of a file at most, as transformers has it
+
+
+def write(
+  folder: epath.Path,
+  parts: Parts,
+  config: T5Config,
+  dtype: str = 'float32',
+  vocabulary: str | None = None,
+  most_bytes: int = _SHARD,
+) -> None:
+  """Writes a folder that transformers loads.
+
+  Args:
+    folder: of the model.
+    parts: the parameters.
+    config: of the model.
+    dtype: to store them in, float32 or bfloat16.
+    vocabulary: a SentencePiece model to put beside them, as T5's tokenizer.
+    most_bytes: of one file; a larger model has several and an index.
+  """
+  import safetensors.numpy
+
+  shards = _shards(parts, dtype, most_bytes)
+  for file, names in shards.items():
+    arrays: dict[str, np.ndarray] = {}
+
+    def keep(name: str, array: np.ndarray, arrays=arrays) -> None:
+      turned = array.T if hf_names.is_transposed(name) else array
+      cast = turned.astype(dtype, copy=False)
+      arrays[hf_names.hf_name(name)] = np.ascontiguousarray(cast)
+
+    stored.read_each({name: parts[name] for name in names}, keep, label=file)
+    with tempfile.TemporaryDirectory(prefix='dap-') as aside:
+      place = Path(aside if '://' in os.fspath(folder) else folder, file)
+      safetensors.numpy.save_file(arrays, place, metadata={'format': 'pt'})
+      if '://' in os.fspath(folder):
+        epath.Path(place).copy(folder / file)
+  if len(shards) > 1:
+    _write_json(folder / hf_reader.INDEX, _index(parts, shards, dtype))
+  if vocabulary:
+    for name, content in _tokenizer(vocabulary, config.vocab_size).items():
+      (folder / name).write_bytes(content)
+  _write_json(folder / hf_reader.CONFIG, hf_names.hf_config(config, dtype))
+
+
+def _shards(parts: Parts, dtype: str, most_bytes: int) -> dict[str, list[str]]:
+  """Names of parameters by file."""
+  groups: list[list[str]] = [[]]
+  size = 0
+  for name in sorted(parts):
+    own = _bytes(parts, [name], dtype)
+    if groups[-1] and size + own > most_bytes:
+      groups.append([])
+      size = 0
+    groups[-1].append(name)
+    size += own
+  if len(groups) == 1:
+    return {hf_reader.SINGLE: groups[0]}
+  return {
+    f'model-{number:05}-of-{len(groups):05}.safetensors': group
+    for number, group in enumerate(groups, start=1)
+  }
+
+
+def _bytes(parts: Parts, names: list[str], dtype: str) -> int:
+  itemsize = 4 if dtype == 'float32' else 2
+  return sum(int(np.prod(parts[name].shape)) * itemsize for name in names)
+
+
+def _index(
+  parts: Parts, shards: dict[str, list[str]], dtype: str
+) -> dict[str, Any]:
+  return {
+    'metadata': {'total_size': _bytes(parts, list(parts), dtype)},
+    'weight_map': {
+      hf_names.hf_name(name): file
+      for file, names in shards.items()
+      for name in names
+    },
+  }
+
+
+def layout(parts: Parts, dtype: str, vocabulary: str | None) -> list[str]:
+  """The names of the files that `write` makes."""
+  shards = _shards(parts, dtype, _SHARD)
+  index = [hf_reader.INDEX] if len(shards) > 1 else []
+  tokenizer = _TOKENIZER if vocabulary else ()
+  return [*shards, *index, *tokenizer, hf_reader.CONFIG]
+
+
+_SENTINEL = re.compile('▁?<extra_id_\\d+>')
+_SPECIAL = {'eos_token': '</s>', 'pad_token': '<pad>', 'unk_token': '<unk>'}
+_TOKENIZER = (
+  'spiece.model',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+)
+
+
+def _tokenizer(vocabulary: str, num_rows: int) -> dict[str, bytes]:
+  """Files of transformers' T5Tokenizer for a SentencePiece model.
+
+  The tokenizer adds T5's sentinels behind the pieces, unless they are pieces.
+  """
+  import sentencepiece
+
+  content = epath.Path(vocabulary).read_bytes()
+  model = sentencepiece.SentencePieceProcessor(model_proto=content)
+  pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+  has_sentinels = any(_SENTINEL.fullmatch(piece) for piece in pieces)
+  extra = 0 if has_sentinels else min(100, num_rows - len(pieces))
+  config = {'tokenizer_class': 'T5Tokenizer', 'extra_ids': extra, **_SPECIAL}
+  described = (config, _SPECIAL)
+  texts = [(json.dumps(x, indent=2) + '\n').encode() for x in described]
+  return dict(zip(_TOKENIZER, [content, *texts], strict=True))
+
+
+def _write_json(path: epath.Path, value: dict[str, Any]) -> None:
+  path.write_text(json.dumps(value, indent=2) + '\n')

@@ -1,0 +1,211 @@
+"""Layer 3. Checkpoints of every layout that dap reads, opened one way."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
+from dap.checkpoints import (
+  hf_reader,
+  state,
+  stored,
+  t5x_native,
+  t5x_orbax,
+  tensors,
+  trees,
+)
+from dap.checkpoints.stored import Parts, Stored, check_dtypes, whole
+from dap.errors import InputError
+from dap.models import t5_sizes
+from dap.models.t5_stacks import T5Config
+
+_STEP = re.compile(r'^checkpoint_(\d+)/?$')
+_HEAD = 1 << 16  # bytes at both ends of each file that tell checkpoints apart
+
+
+class Contents(NamedTuple):
+  """What a checkpoint holds; nothing of its arrays has been read.
+
+  Attributes:
+    path: of the checkpoint itself.
+    layout: its name in `LAYOUTS`, with what is particular in brackets.
+    parts: the parameters under T5X's names.
+    step: updates that made them, 0 where it is not told.
+    config: as the checkpoint says, None where it does not.
+  """
+
+  path: epath.Path
+  layout: str
+  parts: Parts
+  step: int
+  config: T5Config | None = None
+
+  def t5_config(self) -> T5Config:
+    """The configuration, told by the shapes where nothing else tells it.
+
+    Raises:
+      InputError: the parameters are not those of a T5.
+    """
+    if self.config is not None:
+      return self.config
+    return t5_sizes.config_of({n: p.shape for n, p in self.parts.items()})
+
+
+def _open_dap(path: epath.Path) -> Contents:
+  written = state.metadata(path)
+  state.check_files(path, 'params')
+  arrays = t5x_orbax.open_tree(path / 'params')
+  return Contents(path, 'dap', _as_parts(arrays), written['step'])
+
+
+def _open_t5x(path: epath.Path) -> Contents:
+  arrays, step = t5x_native.open_native(path)
+  return Contents(path, f't5x{_kind(arrays)}', _as_parts(arrays), step)
+
+
+def _open_orbax(path: epath.Path) -> Contents:
+  arrays, step = t5x_orbax.open_orbax(path)
+  return Contents(path, f't5x_orbax{_kind(arrays)}', _as_parts(arrays), step)
+
+
+def _open_hugging_face(path: epath.Path) -> Contents:
+  parts, config = hf_reader.open_folder(path)
+  return Contents(path, 'hf', parts, 0, config)
+
+
+def _kind(arrays: dict[str, Stored]) -> str:
+  return ' (scanned layers)' if trees.is_scanned(set(arrays)) else ''
+
+
+def _as_parts(arrays: dict[str, Stored]) -> Parts:
+  if trees.is_scanned(set(arrays)):
+    return trees.unscanned(arrays)
+  return {name: whole(array) for name, array in sorted(arrays.items())}
+
+
+class Layout(NamedTuple):
+  """How a layout is recognised and opened, and what it looks like."""
+
+  is_at: Callable[[epath.Path], bool]
+  open: Callable[[epath.Path], Contents]
+  sign: str
+
+
+LAYOUTS: dict[str, Layout] = {
+  'dap': Layout(
+    lambda path: (path / 'metadata.json').is_file(),
+    _open_dap,
+    'metadata.json and params/',
+  ),
+  't5x': Layout(
+    t5x_native.is_native, _open_t5x, 'checkpoint (a file) and target.*/'
+  ),
+  't5x_orbax': Layout(
+    t5x_orbax.is_orbax, _open_orbax, 'state/_METADATA or _METADATA'
+  ),
+  'hf': Layout(
+    hf_reader.is_hugging_face,
+    _open_hugging_face,
+    'config.json and *.safetensors',
+  ),
+}
+
+
+def open_checkpoint(path: str | Path | epath.Path) -> Contents:
+  """Opens the checkpoint at `path`, whatever its layout.
+
+  Args:
+    path: a checkpoint; the folder of a run, whose newest checkpoint is taken;
+      or a model of Hugging Face's hub, `hf://OWNER/NAME[@REVISION]`. Local, or
+      of a bucket (gs://, s3://).
+
+  Raises:
+    InputError: there is none, it has several layouts, or it is damaged.
+  """
+  folder, layout = find(path)
+  contents = LAYOUTS[layout].open(folder)
+  check_dtypes(contents.parts, folder)
+  return contents
+
+
+def read_params(path: str | Path | epath.Path) -> dict[str, Any]:
+  """All parameters of a checkpoint, as nested dicts of float32 numpy arrays."""
+  arrays: dict[str, np.ndarray] = {}
+
+  def keep(name: str, array: np.ndarray) -> None:
+    arrays[name] = np.asarray(array, np.float32)
+
+  parts = open_checkpoint(path).parts
+  stored.read_each(parts, keep, label='read')
+  return traverse_util.unflatten_dict(
+    {tuple(name.split('/')): arrays[name] for name in parts}
+  )
+
+
+def find(path: str | Path | epath.Path) -> tuple[epath.Path, str]:
+  """The folder of the checkpoint at `path`, and the name of its layout."""
+  text = str(path)
+  folder = (
+    hf_reader.download(text)
+    if text.startswith(hf_reader.SCHEME)
+    else epath.Path(path)
+  )
+  for place in (folder, *_newest(folder)):
+    found = [name for name, layout in LAYOUTS.items() if layout.is_at(place)]
+    if len(found) > 1:
+      signs = ' and '.join(f'{n} ({LAYOUTS[n].sign})' for n in found)
+      raise InputError(
+        f'{place} mixes layouts: it looks like {signs}. Put each checkpoint'
+        ' into a folder of its own.'
+      )
+    if found:
+      return place, found[0]
+  signs = '; '.join(f'{n}: {layout.sign}' for n, layout in LAYOUTS.items())
+  there = 'is there, and is none' if folder.exists() else 'does not exist'
+  raise InputError(
+    f'A checkpoint is a folder with files of one of these layouts: {signs}.'
+    f' {path} {there}. Give the folder checkpoint_<step> of a run, its parent'
+    ' to take the newest, or the folder of a Hugging Face model.'
+  )
+
+
+def _newest(folder: epath.Path) -> list[epath.Path]:
+  """The newest checkpoint under a run's folder, or nothing."""
+  for root in (folder, folder / 'checkpoints'):
+    if not root.is_dir():
+      continue
+    matches = [_STEP.match(entry.name) for entry in root.iterdir()]
+    steps = [int(match.group(1)) for match in matches if match]
+    if steps:
+      return [root / f'checkpoint_{max(steps)}']
+  return []
+
+
+def fingerprint(path: str | Path | epath.Path) -> str:
+  """SHA-256 that names the content of the checkpoint at `path`.
+
+  Ours says itself what is in it; of others it is name, size, beginning and end
+  of each file, because the largest of them have 45 GB.
+  """
+  folder, layout = find(path)
+  digest = hashlib.sha256()
+  if layout == 'dap':
+    digest.update((folder / 'metadata.json').read_bytes())
+    return digest.hexdigest()
+  for place in tensors.files_under(folder):
+    name, size = place.relative_to(folder).as_posix(), place.stat().length
+    digest.update(f'{name} {size} '.encode())
+    digest.update(hashlib.sha256(_ends(place, size)).digest())
+  return digest.hexdigest()
+
+
+def _ends(place: Any, size: int) -> bytes:
+  with place.open('rb') as file:
+    head = file.read(_HEAD)
+    file.seek(max(size - _HEAD, 0))
+    return head + file.read(_HEAD)

@@ -1,0 +1,235 @@
+"""Layer 3. Arrays of a checkpoint that have not been read, and reading them.
+
+A layout opens a checkpoint as `Parts`: the name of each parameter in T5X's tree
+and the `Part` of a stored array that holds it. Each stored array is read once,
+by one of a few threads, and goes at once to where it is wanted: the devices of
+a mesh or a file. So the host holds no more than what these threads read.
+"""
+
+import concurrent.futures
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from dap import progress
+from dap.errors import InputError
+
+NUM_THREADS = 4  # arrays that are read at a time
+Box = tuple[slice, ...]
+_FLOATS = (np.float32, np.float16, np.float64, ml_dtypes.bfloat16)
+_BIG = 1 << 28  # bytes: beyond it progress is shown
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+  """An array in a checkpoint, by what can be told without reading it.
+
+  Attributes:
+    name: the checkpoint's own, for messages.
+    shape: of all of it.
+    dtype: in which it is stored.
+    read: reads a box of it; raises InputError where that cannot be done.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  read: Callable[[Box], np.ndarray]
+
+  @property
+  def num_bytes(self) -> int:
+    """In memory, in the stored dtype."""
+    return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+  """A parameter as a part of a stored array.
+
+  Attributes:
+    stored: the array.
+    shape: of the parameter.
+    cut: makes the parameter of the whole array; None where they are equal.
+  """
+
+  stored: Stored
+  shape: tuple[int, ...]
+  cut: Callable[[np.ndarray], np.ndarray] | None = None
+
+  @property
+  def num_bytes(self) -> int:
+    """In memory, in the stored dtype."""
+    return math.prod(self.shape) * self.stored.dtype.itemsize
+
+  def read(self) -> np.ndarray:
+    """The parameter, in the stored dtype."""
+    whole = self.stored.read(_everything(self.stored.shape))
+    return whole if self.cut is None else self.cut(whole)
+
+
+Parts = dict[str, Part]
+
+
+def whole(stored: Stored) -> Part:
+  """The part that is all of a stored array."""
+  return Part(stored, stored.shape)
+
+
+def check_dtypes(parts: Parts, path: object) -> None:
+  """Refuses arrays that hold no real numbers.
+
+  Raises:
+    InputError: naming the first.
+  """
+  for name, part in parts.items():
+    if part.stored.dtype not in _FLOATS:
+      raise InputError(
+        f'Parameters are float32, bfloat16 or another float; {name} of {path}'
+        f' is {part.stored.dtype}. This is no checkpoint of a T5 that was'
+        ' trained: quantised ones must be converted back first.'
+      )
+
+
+def read_each(
+  parts: Parts,
+  use: Callable[[str, np.ndarray], None],
+  *,
+  num_threads: int = NUM_THREADS,
+  label: str = 'checkpoint',
+) -> None:
+  """Reads every stored array once and hands on the parameters cut from it.
+
+  Args:
+    parts: what to read.
+    use: called with name and array, in the stored dtype, from several threads.
+    num_threads: arrays that are in memory at a time.
+    label: of the progress that is shown where it takes long.
+  """
+
+  def one(group: Mapping[str, Part]) -> int:
+    stored = next(iter(group.values())).stored
+    array = stored.read(_everything(stored.shape))
+    for name, part in group.items():
+      use(name, array if part.cut is None else part.cut(array))
+    return stored.num_bytes
+
+  run_threads(one, _by_array(parts), num_threads, label, _total_bytes(parts))
+
+
+def place(
+  parts: Parts,
+  shardings: Mapping[str, jax.sharding.Sharding],
+  *,
+  num_threads: int = NUM_THREADS,
+) -> dict[str, jax.Array]:
+  """Float32 parameters on the devices, each array read once.
+
+  A process that holds less than an array reads only what it holds of it.
+
+  Args:
+    parts: what to read.
+    shardings: where each parameter lies.
+    num_threads: arrays that are in memory at a time.
+  """
+  placed: dict[str, jax.Array] = {}
+
+  def one(group: Mapping[str, Part]) -> int:
+    (name, part), *others = group.items()
+    boxes = _own_boxes(part.shape, shardings[name])
+    if not others and part.cut is None and not _cover(boxes, part.shape):
+      placed[name] = _place_boxes(part.stored, shardings[name])
+      return sum(_size(box, part.shape) for box in boxes)
+    array = part.stored.read(_everything(part.stored.shape))
+    for name, part in group.items():
+      value = array if part.cut is None else part.cut(array)
+      placed[name] = _put(np.asarray(value, np.float32), shardings[name])
+    return part.stored.num_bytes
+
+  run_threads(one, _by_array(parts), num_threads, 'load', _total_bytes(parts))
+  return {name: placed[name] for name in parts}
+
+
+def run_threads(
+  work: Callable,
+  items: Iterable,
+  num_threads: int,
+  label: str,
+  num_bytes: int,
+) -> None:
+  """Calls `work` on each item; shows progress in MB where there are many.
+
+  The first error stops what has not begun, and is raised.
+  """
+  pool = concurrent.futures.ThreadPoolExecutor(num_threads)
+  try:
+    futures = [pool.submit(work, item) for item in items]
+    finished = concurrent.futures.as_completed(futures)
+    if num_bytes < _BIG:
+      for future in finished:
+        future.result()
+      return
+    done = shown = 0
+    with progress.track(f'{label}, MB', num_bytes // 10**6) as tick:
+      for future in finished:
+        done += future.result()
+        if done // 10**6 > shown:
+          tick(shown := done // 10**6)
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _by_array(parts: Parts) -> list[dict[str, Part]]:
+  """Parameters by the array they are cut from, the largest arrays first."""
+  groups: dict[int, dict[str, Part]] = {}
+  for name, part in parts.items():
+    groups.setdefault(id(part.stored), {})[name] = part
+  size = lambda group: -next(iter(group.values())).stored.num_bytes
+  return sorted(groups.values(), key=size)
+
+
+def _total_bytes(parts: Parts) -> int:
+  arrays = {id(part.stored): part.stored.num_bytes for part in parts.values()}
+  return sum(arrays.values())
+
+
+def _everything(shape: tuple[int, ...]) -> Box:
+  return (slice(None),) * len(shape)
+
+
+def _own_boxes(
+  shape: tuple[int, ...], sharding: jax.sharding.Sharding
+) -> list[Box]:
+  """The distinct boxes that devices of this process hold."""
+  boxes = sharding.addressable_devices_indices_map(shape).values()
+  found = {str(box): box for box in boxes if box is not None}
+  return list(found.values())
+
+
+def _size(box: Box, shape: tuple[int, ...]) -> int:
+  return math.prod(len(range(*s.indices(n))) for s, n in zip(box, shape))
+
+
+def _cover(boxes: list[Box], shape: tuple[int, ...]) -> bool:
+  return sum(_size(box, shape) for box in boxes) >= math.prod(shape)
+
+
+def _place_boxes(stored: Stored, sharding: jax.sharding.Sharding) -> jax.Array:
+  read: dict[str, np.ndarray] = {}
+
+  def of_box(box: Box | None) -> np.ndarray:
+    assert box is not None
+    if str(box) not in read:
+      read[str(box)] = np.asarray(stored.read(box), np.float32)
+    return read[str(box)]
+
+  return jax.make_array_from_callback(stored.shape, sharding, of_box)
+
+
+def _put(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+  return jax.make_array_from_callback(
+    array.shape, sharding, lambda box: array[box]
+  )

@@ -1,0 +1,199 @@
+"""Layer 3. Arrays in a tensorstore: zarr folders, alone or inside OCDBT.
+
+Paths are local or of a bucket that tensorstore knows (gs://, s3://). What an
+array's metadata declares is held against what is really there before memory is
+taken for it.
+"""
+
+import itertools
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dap.checkpoints.stored import Box, Stored
+from dap.errors import InputError
+
+_METADATA = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
+_DEFLATE = 1100  # times: gzip cannot shrink data further
+_ANY = 20_000  # times: what we believe of other compressors
+_SMALL = 1 << 26  # bytes that are read without such doubts
+
+
+def folder(path: epath.Path) -> dict[str, Any]:
+  """Tensorstore's name of a folder of plain files, or of objects."""
+  text = os.fspath(path).rstrip('/') + '/'
+  if '://' not in text:
+    return {'driver': 'file', 'path': str(path.resolve()).rstrip('/') + '/'}
+  driver, _, rest = text.partition('://')
+  bucket, _, key = rest.partition('/')
+  drivers = {'gs': 'gcs', 's3': 's3'}
+  if driver not in drivers:
+    raise InputError(
+      f'Arrays are read from local folders, gs:// and s3://; got {path}. Copy'
+      ' the checkpoint to one of these.'
+    )
+  return {'driver': drivers[driver], 'bucket': bucket, 'path': key}
+
+
+def ocdbt(path: epath.Path) -> dict[str, Any]:
+  """Tensorstore's name of the database that Orbax keeps in a folder."""
+  return {'driver': 'ocdbt', 'base': folder(path)}
+
+
+def files_under(path: epath.Path) -> Iterator[epath.Path]:
+  """All files in a folder and its folders, in the order of their names."""
+  for place, folders, names in path.walk():
+    folders.sort()  # the order in which it walks on
+    yield from (place / name for name in sorted(names))
+
+
+def listing(store: dict[str, Any], path: epath.Path) -> set[str]:
+  """All keys under a store.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  import tensorstore
+
+  try:
+    keys = tensorstore.KvStore.open(store).result().list().result()
+  except Exception as error:  # tensorstore has ValueError and many others
+    raise unreadable(path, 'its list of arrays', error) from error
+  return {key.decode() for key in keys}
+
+
+def array_folders(keys: set[str]) -> dict[str, str]:
+  """Folders that hold an array, and the driver that reads each."""
+  found = {}
+  for key in keys:
+    name, _, file = key.rpartition('/')
+    if file in _METADATA:
+      found[name] = _METADATA[file]
+  return found
+
+
+def open_arrays(
+  store: dict[str, Any],
+  folders: Mapping[str, str],
+  keys: set[str],
+  path: epath.Path,
+) -> dict[str, Stored]:
+  """Opens arrays, all at once, without reading their numbers.
+
+  Args:
+    store: where they lie.
+    folders: folder of each array, by the name that it gets.
+    keys: all keys of the store.
+    path: of the checkpoint, for messages and sizes.
+
+  Raises:
+    InputError: an array is absent, or holds less than it declares.
+  """
+  import tensorstore
+
+  drivers = array_folders(keys)
+  for name, place in folders.items():
+    if place not in drivers:
+      raise InputError(
+        f'The checkpoint needs {path}/{place}/.zarray, of the array {name};'
+        ' there is none. Copy the whole folder with its dot files.'
+      )
+  futures = {}
+  for name, place in folders.items():
+    inside = {**store, 'path': f'{store.get("path", "")}{place}/'}
+    spec = {'driver': drivers[place], 'kvstore': inside}
+    futures[name] = tensorstore.open(spec, open=True, read=True)
+  opened = {}
+  for name, future in futures.items():
+    try:
+      opened[name] = future.result()
+    except Exception as error:
+      raise unreadable(path, name, error) from error
+    _check_chunks(name, opened[name], folders[name], keys, path)
+  _check_sizes(store, folders, opened, path)
+  return {name: _stored(name, x, path) for name, x in opened.items()}
+
+
+def _stored(name: str, array: Any, path: epath.Path) -> Stored:
+  def read(box: Box) -> np.ndarray:
+    try:
+      return array[box].read().result()
+    except Exception as error:
+      raise unreadable(path, name, error) from error
+
+  return Stored(name, tuple(array.shape), array.dtype.numpy_dtype, read)
+
+
+def _check_chunks(
+  name: str, array: Any, place: str, keys: set[str], path: epath.Path
+) -> None:
+  """An absent chunk would be read as zeros."""
+  metadata = array.spec().to_json()['metadata']
+  chunk = array.chunk_layout.write_chunk.shape or ()  # None of a scalar
+  grid = [math.ceil(n / c) for n, c in zip(array.shape, chunk)]
+  wanted = math.prod(grid)
+  if wanted > len(keys):
+    missing = f'{wanted} chunks, where there are at most {len(keys)}'
+  else:
+    names = (_chunk_key(box, metadata) for box in itertools.product(
+      *map(range, grid)
+    ))  # fmt: skip
+    absent = [key for key in names if f'{place}/{key}' not in keys]
+    if not absent:
+      return
+    missing = f'{wanted} chunks; {len(absent)} are absent, first {absent[0]!r}'
+  raise InputError(
+    f'The array {name} of {path} needs {missing}. The checkpoint was not copied'
+    ' whole, or its writing was interrupted: copy it again.'
+  )
+
+
+def _chunk_key(box: tuple[int, ...], metadata: dict[str, Any]) -> str:
+  if metadata.get('zarr_format') == 3:
+    encoding = metadata.get('chunk_key_encoding', {})
+    part = encoding.get('configuration', {}).get('separator', '/')
+    return part.join(['c', *map(str, box)])
+  return metadata.get('dimension_separator', '.').join(map(str, box)) or '0'
+
+
+def _check_sizes(
+  store: dict[str, Any],
+  folders: Mapping[str, str],
+  opened: Mapping[str, Any],
+  path: epath.Path,
+) -> None:
+  """Refuses headers that declare what the bytes beside them cannot hold."""
+  declared = {
+    name: math.prod(x.shape) * x.dtype.numpy_dtype.itemsize
+    for name, x in opened.items()
+  }
+  if store['driver'] == 'ocdbt':
+    total = sum(declared.values())
+    checks = [('its arrays', path, total, _ANY)] if total > _SMALL else []
+  else:
+    checks = [
+      (name, path / folders[name], size, _DEFLATE)
+      for name, size in declared.items()
+      if size > _SMALL
+    ]
+  for name, place, size, ratio in checks:
+    found = sum(file.stat().length for file in files_under(place))
+    if size > ratio * found:
+      raise InputError(
+        f'{name} of {path} declare {size:,} bytes, but {found:,} bytes are'
+        ' stored. The checkpoint is damaged: copy it again.'
+      )
+
+
+def unreadable(path: Any, name: str, error: Exception) -> InputError:
+  """The error of an array, a file or a list that cannot be read."""
+  first = str(error).splitlines()[0][:400] if str(error) else type(error)
+  return InputError(
+    f'{name} of the checkpoint {path} cannot be read: {first}. Where it is cut'
+    ' short, copy the checkpoint again; where a bucket refuses, log in, or copy'
+    ' it to a local folder.'
+  )

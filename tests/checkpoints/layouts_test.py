@@ -1,0 +1,233 @@
+import hashlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import t5x_parity as parity
+from etils import epath
+from flax import traverse_util
+
+from dap import partitioning
+from dap.checkpoints import (
+  convert,
+  layouts,
+  load,
+  state,
+  stored,
+  t5x_native,
+)
+from dap.errors import InputError
+from dap.models import t5
+from dap.models.policy import Policy
+
+ONE_DEVICE = partitioning.mesh((1, 1))
+T5X = {
+  'native': 't5x',
+  'native_scanned': 't5x (scanned layers)',
+  'orbax': 't5x_orbax',
+}
+
+
+def checkpoint(name):
+  return parity.FOLDER / name / 'checkpoint_3'
+
+
+def loaded(path, mesh=ONE_DEVICE):
+  return load.load_params(Policy(parity.CONFIG), path, mesh)
+
+
+@pytest.mark.parametrize(('name', 'layout'), T5X.items())
+def test_every_t5x_checkpoint_is_told_apart_and_read_to_the_bit(name, layout):
+  contents = layouts.open_checkpoint(checkpoint(name))
+  assert (contents.layout, contents.step) == (layout, 3)
+  assert contents.t5_config() == parity.CONFIG
+  flat = traverse_util.flatten_dict(loaded(checkpoint(name)), sep='/')
+  assert flat.keys() == parity.TREE['params'].keys()
+  for parameter, known in parity.TREE['params'].items():
+    digest = hashlib.sha256(np.asarray(flat[parameter]).tobytes()).hexdigest()
+    assert digest[:16] == known['sha256_step3'], parameter
+    assert flat[parameter].dtype == jnp.float32
+
+
+@pytest.mark.parametrize('name', T5X)
+def test_every_t5x_checkpoint_gives_t5x_s_logits(name):
+  logits = parity.logits(
+    parity.CONFIG, loaded(checkpoint(name)), *parity.batch()
+  )
+  known = 'variant/scanned/logits' if 'scanned' in name else 'logits'
+  np.testing.assert_allclose(logits, parity.outputs()[known], atol=1e-4)
+
+
+@pytest.mark.parametrize('name', [*T5X, 'orbax/checkpoint_3/state'])
+def test_the_folder_of_a_run_gives_its_newest_checkpoint(name):
+  contents = layouts.open_checkpoint(parity.FOLDER / name)
+  assert contents.path.name in ('checkpoint_3', 'state')
+
+
+def test_the_newest_is_the_largest_number(tmp_path):
+  for step in (9, 100, 20):
+    shutil.copytree(checkpoint('native'), tmp_path / f'checkpoint_{step}')
+  assert layouts.find(tmp_path)[0].name == 'checkpoint_100'
+
+
+def test_optimizer_states_are_not_opened(monkeypatch):
+  opened = []
+  original = stored.Stored
+  monkeypatch.setattr(
+    'dap.checkpoints.tensors.Stored',
+    lambda name, *rest: opened.append(name) or original(name, *rest),
+  )
+  layouts.open_checkpoint(checkpoint('orbax'))
+  assert not [name for name in opened if 'param_states' in name]
+  assert len(opened) == 52 + 1  # and the step
+
+
+def test_parameters_lie_on_the_mesh_from_every_layout():
+  mesh = partitioning.mesh((2, 2))
+  for name in T5X:
+    found = loaded(checkpoint(name), mesh)
+    kernel = found['encoder']['layers_0']['mlp']['wi_0']['kernel']
+    assert kernel.addressable_shards[0].data.shape == (32, 32)  # 64 / 2
+    jax.tree.map(np.testing.assert_array_equal, found, parity.params())
+
+
+def test_bfloat16_checkpoints_are_read_as_float32(tmp_path):
+
+  for to in ('t5x', 't5x_orbax', 'hf'):
+    target = convert.Target(dtype='bfloat16')
+    folder = tmp_path / to
+    convert.convert(str(checkpoint('native')), str(folder), to, target)
+    for leaf, exact in zip(
+      jax.tree.leaves(loaded(folder)), jax.tree.leaves(parity.params())
+    ):
+      assert leaf.dtype == jnp.float32
+      rounded = exact.astype(jnp.bfloat16).astype(jnp.float32)
+      np.testing.assert_array_equal(leaf, rounded)
+
+
+def test_mixed_layouts_are_refused(tmp_path):
+  folder = shutil.copytree(checkpoint('native'), tmp_path / 'checkpoint_3')
+  shutil.copytree(checkpoint('orbax') / 'state', folder / 'state')
+  with pytest.raises(InputError, match=r'mixes layouts: .*t5x .*and t5x_orbax'):
+    layouts.open_checkpoint(folder)
+
+
+def test_a_folder_that_is_no_checkpoint_is_told_what_one_is(tmp_path):
+  with pytest.raises(InputError, match='is there, and is none. Give the'):
+    layouts.open_checkpoint(tmp_path)
+  with pytest.raises(InputError, match='does not exist'):
+    layouts.open_checkpoint(tmp_path / 'absent')
+
+
+def rewritten(tmp_path, change):
+  """A dap checkpoint of the fixture's parameters after a change of them."""
+  flat = {
+    tuple(name.split('/')): leaf
+    for name, leaf in traverse_util.flatten_dict(
+      parity.params(), sep='/'
+    ).items()
+  }
+  change(flat)
+  state.save(tmp_path, 1, traverse_util.unflatten_dict(flat), {}, 'digest')
+  return tmp_path
+
+
+SCALE = ('encoder', 'encoder_norm', 'scale')
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda flat: flat.pop(SCALE), '1 missing: encoder/encoder_norm/scale'),
+    (
+      lambda flat: flat.update({('other',): jnp.zeros(2)}),
+      '1 unexpected: other',
+    ),
+    (
+      lambda flat: flat.update({SCALE: jnp.zeros(2)}),
+      r'1 of another shape: encoder/encoder_norm/scale is \(2,\), needed',
+    ),
+    (
+      lambda flat: flat.update(
+        {('token_embedder', 'embedding'): jnp.zeros((100, 32))}
+      ),
+      'embedding has 100 rows and the model 128: bind VOCABULARY_SIZE=100',
+    ),
+    (
+      lambda flat: flat.update({SCALE: jnp.zeros(32, jnp.int8)}),
+      'float32, bfloat16 or another float; encoder/encoder_norm/scale.*int8',
+    ),
+  ],
+)
+def test_parameters_of_another_model_are_named(tmp_path, change, message):
+  folder = rewritten(tmp_path, change)
+  with pytest.raises(InputError, match=message):
+    loaded(folder)
+
+
+def test_relative_position_tables_of_each_layer_are_refused(tmp_path):
+
+  arrays, step = t5x_native.open_native(
+    epath.Path(checkpoint('native_scanned'))
+  )
+  name = 'encoder/encoder/relpos_bias/rel_embedding'
+  other = np.arange(4 * 2 * 32, dtype=np.float32).reshape(4, 2, 32)
+  arrays[name] = stored.Stored(
+    name, other.shape, other.dtype, lambda box: other[box]
+  )
+  parts = {n: stored.whole(array) for n, array in arrays.items()}
+  t5x_native.write(epath.Path(tmp_path), parts, step)
+  with pytest.raises(InputError, match='in .*rel_embedding they differ, as in'):
+    loaded(tmp_path)
+
+
+def test_a_fingerprint_names_content_and_no_place(tmp_path):
+  names = [layouts.fingerprint(checkpoint(name)) for name in T5X]
+  assert len(set(names)) == 3
+  copied = shutil.copytree(checkpoint('native'), tmp_path / 'elsewhere')
+  assert layouts.fingerprint(copied) == names[0]
+  chunk = copied / 'target.token_embedder.embedding' / '0.0'
+  chunk.write_bytes(chunk.read_bytes()[:-1] + b'!')
+  assert layouts.fingerprint(copied) != names[0]
+
+
+@pytest.mark.parametrize(
+  ('vocab_size', 'gated', 'tied'),
+  [
+    (32128, True, False),  # T5 1.1 and Flan
+    (32128, False, True),  # T5 1.0
+    (250112, True, False),  # mT5
+    (384, True, False),  # ByT5
+  ],
+)
+def test_the_family_is_told_from_shapes(vocab_size, gated, tied):
+  config = t5.T5Config(
+    vocab_size=vocab_size,
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=24,
+    num_encoder_layers=3,
+    num_decoder_layers=1,
+    mlp_activations=('gelu', 'linear') if gated else ('relu',),
+    logits_via_embedding=tied,
+  )
+  shapes = state.names(
+    jax.eval_shape(lambda k: t5.init_params(config, k), jax.random.key(0))
+  )
+  parts = {
+    name: stored.whole(
+      stored.Stored(name, leaf.shape, np.dtype('float32'), lambda box: None)
+    )
+    for name, leaf in shapes.items()
+  }
+  contents = layouts.Contents(epath.Path('x'), 't5x', parts, 0)
+  assert contents.t5_config() == config
+
+
+def test_what_is_no_t5_has_no_configuration():
+  contents = layouts.Contents(epath.Path('x'), 't5x', {}, 0)
+  with pytest.raises(InputError, match='lacks .token_embedder/embedding'):
+    contents.t5_config()
