@@ -227,6 +227,21 @@ def test_reference_features_are_the_log_probs_of_the_checkpoint(
   assert dap.t5x.task_vocabulary(name) == tasks.seqio_vocabulary(VOCABULARY)
 
 
+def test_a_mixture_is_recorded_task_by_task_at_its_rates(written):
+  task()
+  seqio.MixtureRegistry.add('dap_t5x_mixture', [(TASK, 3.0)])
+  name = dap.t5x.task_with_reference(
+    'dap_t5x_mixture', POLICY, str(written[0]), LENGTHS
+  )
+  mixture = seqio.get_mixture_or_task(name)
+  (part,) = mixture.tasks
+  assert mixture.get_rate(part) == 3.0
+  converter = dap.t5x.ReferencedPairFeatureConverter()
+  batch = batch_of(name, LENGTHS, converter, 4)
+  assert batch['reference_chosen'].shape == (4, LENGTHS['targets'])
+  assert np.all(batch['reference_chosen'] <= 0)
+
+
 @pytest.mark.parametrize(
   ('loss', 'function', 'factor'),
   [

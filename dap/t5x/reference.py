@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -30,14 +30,15 @@ def task_with_reference(
   module: str | None = None,
   batch_size: int = 32,
 ) -> str:
-  """Registers a Task of the same pairs with the reference's log-probs.
+  """Registers the same pairs with the reference's log-probs of their tokens.
 
   A split is scored when it is first read, in one forward pass that takes the
   memory of the parameters besides the trainer's own; log-probs then stay in
   host memory, 8 bytes for each token of a response's length.
 
   Args:
-    task_name: a registered seqio Task with `inputs`, `targets`, `rejected`.
+    task_name: a registered seqio Task with `inputs`, `targets`, `rejected`, or
+      a Mixture of such Tasks, whose rates are kept.
     policy: sizes of the reference.
     checkpoint_path: its parameters, of any layout that dap reads.
     lengths: TASK_FEATURE_LENGTHS.
@@ -45,13 +46,13 @@ def task_with_reference(
     batch_size: pairs scored at once; devices must divide it.
 
   Returns:
-    The name of the new Task, the same for the same content.
+    The name of the new Task or Mixture, the same for the same content.
 
   Raises:
     InputError: no such Task, features that are no pairs, no such checkpoint,
       or several processes.
   """
-  task = _task(task_name, module)
+  given = _task_or_mixture(task_name, module)
   if jax.process_count() > 1:
     raise InputError(
       'Reference log-probs are computed by one process, and there are'
@@ -60,18 +61,26 @@ def task_with_reference(
     )
   content = [load.fingerprint(checkpoint_path), dict(lengths), vars(policy)]
   text = json.dumps(content, sort_keys=True, default=_content)
-  digest = hashlib.sha256(text.encode()).hexdigest()
-  name = f'{task_name}_with_reference_{digest[:12]}'
-  if name in seqio.TaskRegistry.names():
-    return name
+  suffix = hashlib.sha256(text.encode()).hexdigest()[:12]
+  names = {}
+  for task in seqio.get_subtasks(given):
+    names[task] = f'{task.name}_with_reference_{suffix}'
+    if names[task] not in seqio.TaskRegistry.names():
+      score = functools.partial(
+        _scored, task, policy, checkpoint_path, lengths, batch_size
+      )
+      _add_task(names[task], task, functools.cache(score))
+  if isinstance(given, seqio.Task):
+    return names[given]
+  name = f'{task_name}_with_reference_{suffix}'
+  if name not in seqio.MixtureRegistry.names():
+    rates = [(names[task], given.get_rate(task)) for task in names]
+    seqio.MixtureRegistry.add(name, rates)
+  return name
 
-  @functools.cache
-  def columns(split: str) -> Any:
-    tokens = _tokens(task, split, lengths)
-    mesh = partitioning.mesh()
-    params = load.load_params(policy, checkpoint_path, mesh)
-    log_probs = _log_probs(policy, params, tokens, mesh, batch_size)
-    return tokens | log_probs
+
+def _add_task(name: str, task: Any, columns: Callable[[str], Any]) -> None:
+  """The Task `name` of the splits and vocabularies of `task`."""
 
   def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
     del shuffle_files, seed
@@ -88,7 +97,21 @@ def task_with_reference(
     output_features=task.output_features
     | dict.fromkeys(features.REFERENCE, scores),
   )
-  return name
+
+
+def _scored(
+  task: Any,
+  policy: Policy,
+  checkpoint_path: str,
+  lengths: Mapping[str, int],
+  batch_size: int,
+  split: str,
+) -> dict[str, np.ndarray]:
+  """Tokens and reference log-probs of all pairs of a split."""
+  tokens = _tokens(task, split, lengths)
+  mesh = partitioning.mesh()
+  params = load.load_params(policy, checkpoint_path, mesh)
+  return tokens | _log_probs(policy, params, tokens, mesh, batch_size)
 
 
 def _content(value: Any) -> Any:
@@ -102,22 +125,25 @@ def task_vocabulary(
   """The vocabulary of a Task's responses, for models that train on it.
 
   Args:
-    task_name: a registered seqio Task.
+    task_name: a registered seqio Task or Mixture.
     module: imported first, where the Task is registered; None for none.
   """
-  return _task(task_name, module).output_features['targets'].vocabulary
+  task = _task_or_mixture(task_name, module)
+  return task.output_features['targets'].vocabulary
 
 
-def _task(name: str, module: str | None) -> Any:
+def _task_or_mixture(name: str, module: str | None) -> Any:
   if module:
     t5x_utils.import_module(module)
-  if name not in seqio.TaskRegistry.names():
+  known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  if name not in known:
     raise InputError(
-      f'No seqio Task {name!r} is registered. Bind MIXTURE_OR_TASK_MODULE to a'
-      ' module that registers it (dap.data.tasks.add_task) and is on'
-      ' PYTHONPATH; give the Tasks of a Mixture one by one.'
+      f'No seqio Task or Mixture {name!r} is registered. Bind'
+      ' MIXTURE_OR_TASK_MODULE to a module on PYTHONPATH that registers it, as'
+      ' dap.data.mixtures does the public sets, or with'
+      ' dap.data.tasks.add_task.'
     )
-  return seqio.TaskRegistry.get(name)
+  return seqio.get_mixture_or_task(name)
 
 
 def _tokens(
