@@ -80,6 +80,7 @@ setup(
     'parity': ['torch>=2.6', 'transformers>=5'],
     'test': [
       'beartype>=0.19',
+      'gcsfs>=2025.1',
       'hypothesis>=6.100',
       'ipykernel>=6.29',  # these three execute notebooks/
       'nbclient>=0.10',

@@ -1,5 +1,6 @@
 """Layer 3. Checkpoints of every layout that dap reads, opened one way."""
 
+import concurrent.futures
 import hashlib
 import re
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from dap.models.t5_stacks import T5Config
 
 _STEP = re.compile(r'^checkpoint_(\d+)/?$')
 _HEAD = 1 << 16  # bytes at both ends of each file that tell checkpoints apart
+_READS = 16  # of files at a time, for buckets
+_STATES = 'state.param_states.'  # folders of T5X's optimizer states
 
 
 class Contents(NamedTuple):
@@ -155,8 +158,14 @@ def find(path: str | Path | epath.Path) -> tuple[epath.Path, str]:
     if text.startswith(hf_reader.SCHEME)
     else epath.Path(path)
   )
-  for place in (folder, *_newest(folder)):
-    found = [name for name, layout in LAYOUTS.items() if layout.is_at(place)]
+  places = [folder]
+  for place in places:
+    try:
+      found = [name for name, x in LAYOUTS.items() if x.is_at(place)]
+      if not found and place is folder:
+        places += _newest(folder)
+    except Exception as error:  # clients of buckets have errors of their own
+      raise tensors.unreadable(path, 'the list of files', error) from error
     if len(found) > 1:
       signs = ' and '.join(f'{n} ({LAYOUTS[n].sign})' for n in found)
       raise InputError(
@@ -190,22 +199,25 @@ def fingerprint(path: str | Path | epath.Path) -> str:
   """SHA-256 that names the content of the checkpoint at `path`.
 
   Ours says itself what is in it; of others it is name, size, beginning and end
-  of each file, because the largest of them have 45 GB.
+  of each file, because the largest of them have 45 GB. T5X's optimizer states
+  do not count.
   """
   folder, layout = find(path)
-  digest = hashlib.sha256()
   if layout == 'dap':
-    digest.update((folder / 'metadata.json').read_bytes())
-    return digest.hexdigest()
-  for place in tensors.files_under(folder):
-    name, size = place.relative_to(folder).as_posix(), place.stat().length
-    digest.update(f'{name} {size} '.encode())
-    digest.update(hashlib.sha256(_ends(place, size)).digest())
-  return digest.hexdigest()
+    written = (folder / 'metadata.json').read_bytes()
+    return hashlib.sha256(written).hexdigest()
+  files = tensors.files_under(folder)
+  counted = [x for x in files if not x.parent.name.startswith(_STATES)]
+  with concurrent.futures.ThreadPoolExecutor(_READS) as pool:
+    digests = pool.map(lambda file: _digest(folder, file), counted)
+    return hashlib.sha256(b''.join(digests)).hexdigest()
 
 
-def _ends(place: Any, size: int) -> bytes:
-  with place.open('rb') as file:
+def _digest(folder: epath.Path, path: epath.Path) -> bytes:
+  digest = hashlib.sha256(path.relative_to(folder).as_posix().encode())
+  with path.open('rb') as file:
     head = file.read(_HEAD)
+    size = file.seek(0, 2)
     file.seek(max(size - _HEAD, 0))
-    return head + file.read(_HEAD)
+    digest.update(f' {size} '.encode() + head + file.read(_HEAD))
+  return digest.digest()

@@ -46,9 +46,8 @@ def ocdbt(path: epath.Path) -> dict[str, Any]:
 
 def files_under(path: epath.Path) -> Iterator[epath.Path]:
   """All files in a folder and its folders, in the order of their names."""
-  for place, folders, names in path.walk():
-    folders.sort()  # the order in which it walks on
-    yield from (place / name for name in sorted(names))
+  for name in sorted(listing(folder(path), path)):
+    yield path / name
 
 
 def listing(store: dict[str, Any], path: epath.Path) -> set[str]:

@@ -10,7 +10,7 @@ import tiny_study
 
 from dap import errors, main
 from dap.algorithms import algorithm, objectives
-from dap.checkpoints import state, t5x
+from dap.checkpoints import layouts, state
 from dap.checkpoints.load import Checkpoint
 from dap.commands import COMMANDS, run
 from dap.models.policy import Policy
@@ -47,7 +47,7 @@ def test_a_training_starts_from_a_t5x_checkpoint(tmp_path):
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=1e-7),
     found,
-    t5x.read_native(t5x_parity.NATIVE),
+    layouts.read_params(t5x_parity.NATIVE),
   )
 
 
@@ -74,7 +74,7 @@ def test_a_start_is_named_by_its_content_and_not_by_its_place(tmp_path):
 
 def test_a_start_of_another_size_is_refused(tmp_path):
   start = Checkpoint(str(t5x_parity.NATIVE))
-  with pytest.raises(errors.InputError, match='must fit the model'):
+  with pytest.raises(errors.InputError, match='checkpoint of another model'):
     trained(tmp_path, tiny.run(SFT), start=start)
 
 
