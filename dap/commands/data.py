@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from dap import progress
-from dap.data import sources
+from dap.data import sources, tfds_builder
 from dap.data.datasets import PairData
 
 
 def prepare_data(
-  *, data: PairData, cache_dir: str = 'out/data', num_shown: int = 3
+  *,
+  data: PairData,
+  cache_dir: str = 'out/data',
+  num_shown: int = 3,
+  tfds_dir: str | None = None,
 ) -> None:
   """Prepares all splits under `cache_dir` and prints what is in them.
 
@@ -17,6 +21,8 @@ def prepare_data(
     data: source, vocabulary and lengths.
     cache_dir: folder for vocabulary and arrays.
     num_shown: examples to print of each split, decoded from their ids.
+    tfds_dir: folder of TFDS data sets, to write the pairs there as one too;
+      needs the extra `[seqio]`.
   """
   root = Path(cache_dir)
   vocabulary = data.trained_vocabulary(root)
@@ -30,6 +36,10 @@ def prepare_data(
       progress.say(f'  prompt:   {vocabulary.decode(prepared.prompts[index])}')
       for key, column in prepared.responses.items():
         progress.say(f'  {key + ":":9} {vocabulary.decode(column[index])}')
+  if tfds_dir is not None:
+    builder = tfds_builder.tfds_builder(data.source, tfds_dir)
+    builder.download_and_prepare()
+    progress.say(f'\nTFDS data set: {builder.data_path}')
 
 
 def dry_run(*, data: PairData, **others: Any) -> None:

@@ -4,8 +4,10 @@
 protocol is for `fsspec` to know.
 """
 
+import contextlib
 import hashlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from dap.errors import InputError
@@ -13,20 +15,36 @@ from dap.errors import InputError
 _PART = 1 << 20  # bytes
 
 
-def open_binary(path: str) -> Any:
-  """The file, opened for reading.
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Any]:
+  """The file, for reading bytes, while the block lasts.
 
   Raises:
     OSError: as `open` has it.
     InputError: its protocol is unknown, or lacks a library, rights or network.
   """
+  with contextlib.ExitStack() as file_stays_open:
+    with _explained(path), contextlib.ExitStack() as opening:
+      file = opening.enter_context(_open(path))
+      file.read(1)  # some protocols look for the file only now
+      file.seek(0)
+      file_stays_open.push(opening.pop_all())
+    yield file
+
+
+def _open(path: str) -> Any:
   from etils import epath
 
   try:
-    try:
-      return epath.Path(path).open('rb')
-    except KeyError:  # a protocol that epath leaves to others
-      return importlib.import_module('fsspec').open(path, 'rb').open()
+    return epath.Path(path).open('rb')
+  except KeyError:  # a protocol that epath leaves to others
+    return importlib.import_module('fsspec').open(path, 'rb')
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+  try:
+    yield
   except OSError:
     raise
   except Exception as error:  # each protocol's library has its own
@@ -38,8 +56,8 @@ def open_binary(path: str) -> Any:
 
 
 def read(path: str) -> bytes:
-  """All of a file; raises as `open_binary` does."""
-  with open_binary(path) as file:
+  """All of a file; raises as `opened` does."""
+  with opened(path) as file:
     return file.read()
 
 
@@ -47,13 +65,18 @@ def exists(path: str) -> bool:
   """Whether there is a file or folder."""
   from etils import epath
 
-  return epath.Path(path).exists()
+  with _explained(path):
+    try:
+      return epath.Path(path).exists()
+    except KeyError:
+      files, own = importlib.import_module('fsspec').core.url_to_fs(path)
+      return files.exists(own)
 
 
 def content_hash(path: str) -> str:
-  """SHA-256 of a file's bytes, hexadecimal; raises as `open_binary` does."""
+  """SHA-256 of a file's bytes, hexadecimal; raises as `opened` does."""
   digest = hashlib.sha256()
-  with open_binary(path) as file:
+  with opened(path) as file:
     while part := file.read(_PART):
       digest.update(part)
   return digest.hexdigest()

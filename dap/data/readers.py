@@ -103,7 +103,7 @@ def _read_objects(path: str) -> Iterator[Placed]:
 
 def _read_lines(path: str) -> Iterator[bytes]:
   try:
-    with paths.open_binary(path) as file:
+    with paths.opened(path) as file:
       is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
       file.seek(0)
       yield from gzip.GzipFile(fileobj=file) if is_gzip else file

@@ -42,6 +42,9 @@ class SeqioTask:
     test: the same for `test`, None where there is none.
     mixing_seed: of the order in which a Mixture's Tasks follow each other, and
       of preprocessors that draw.
+    num_examples: of a split, drawn from a Mixture at its rates, Tasks repeated
+      as they run out; None for all of a Task, and of a Mixture what seqio calls
+      an epoch: as many as come before one of its Tasks runs out.
   """
 
   name: str
@@ -52,6 +55,7 @@ class SeqioTask:
   train: str = 'train'
   test: str | None = 'test'
   mixing_seed: int = 0
+  num_examples: int | None = None
 
   def load(self, split: str) -> list[Row]:
     """Texts of the pairs: what seqio tokenised, or what the ids say."""
@@ -100,6 +104,11 @@ class SeqioTask:
   def _dataset(self, split: str, lengths: dict[str, int] | None) -> Any:
     if split not in SPLITS:
       raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
+    if self.num_examples is not None and self.num_examples < 1:
+      raise InputError(
+        f'num_examples must be at least 1, got {self.num_examples}; None takes'
+        ' an epoch.'
+      )
     own = {'train': self.train, 'test': self.test}[split]
     task = self._registered()
     if own is None or own not in task.splits:
@@ -109,9 +118,15 @@ class SeqioTask:
       )
     is_mixture = isinstance(task, optional('seqio').Mixture)
     more = {'copy_pretokenized': True} if is_mixture else {}
-    return task.get_dataset(
-      lengths, own, shuffle=False, seed=self.mixing_seed, num_epochs=1, **more
+    dataset = task.get_dataset(
+      lengths,
+      own,
+      shuffle=False,
+      seed=self.mixing_seed,
+      num_epochs=1 if self.num_examples is None else None,
+      **more,
     )
+    return dataset.take(-1 if self.num_examples is None else self.num_examples)
 
   def _registered(self) -> Any:
     seqio = optional('seqio')
@@ -146,8 +161,9 @@ class SeqioTask:
     """
     features = self._registered().output_features
     names = (self.prompt, self.chosen, self.rejected)
-    own, *others = (features[name].vocabulary for name in names)
-    if any(other != own for other in others):
+    own = features[self.prompt].vocabulary
+    ours, *others = (_ours(features[name].vocabulary) for name in names)
+    if any(other.fingerprint() != ours.fingerprint() for other in others):
       raise InputError(
         f'{self.name} must have one vocabulary for {", ".join(names)}, it has'
         ' several. Register it with one.'
@@ -157,17 +173,27 @@ class SeqioTask:
         f'A vocabulary needs padding {PAD_ID} and end {EOS_ID}; that of'
         f' {self.name} has {own.pad_id} and {own.eos_id}.'
       )
-    return _ours(own)
+    return ours
 
   def fingerprint(self) -> str:
-    """Names the ids of all pairs, before they are cut."""
-    digest = hashlib.sha256(self.vocabulary().fingerprint().encode())
-    for split in ('train', 'test')[: 1 if self.test is None else 2]:
-      digest.update(split.encode())
-      for each in self._read(split, self.vocabulary(), None):
-        ids = [each.prompt, *each.responses.values()]
-        digest.update(repr(ids).encode())
-    return f'seqio-{digest.hexdigest()}'
+    """Names the ids of all pairs, before they are cut.
+
+    Read once in a process, until the Task is registered anew.
+    """
+    return f'seqio-{_ids_hash(self, self._registered())}'
+
+
+@functools.lru_cache(8)
+def _ids_hash(source: SeqioTask, task: Any) -> str:
+  del task  # a key beside the source: the name may come to mean another one
+  vocabulary = source.vocabulary()
+  digest = hashlib.sha256(vocabulary.fingerprint().encode())
+  for split in ('train', 'test')[: 1 if source.test is None else 2]:
+    digest.update(split.encode())
+    for each in source._read(split, vocabulary, None):
+      ids = [each.prompt, *each.responses.values()]
+      digest.update(repr(ids).encode())
+  return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -217,10 +243,18 @@ class OfSeqio:
     return self.seqio.decode(kept)
 
   def fingerprint(self) -> str:
-    return f'of-seqio-{self.seqio!r}'
+    return f'of-seqio-{self._hash}'
+
+  @functools.cached_property
+  def _hash(self) -> str:
+    """Of what each id says: seqio gives a vocabulary no name by content."""
+    digest = hashlib.sha256(type(self.seqio).__qualname__.encode())
+    for token in range(self.size):
+      digest.update(repr(self.seqio.decode([token])).encode())
+    return digest.hexdigest()
 
 
-def _ours(vocabulary: Any) -> Vocabulary:
+def _ours(vocabulary: Any) -> Any:
   seqio = optional('seqio')
   if (ours := getattr(vocabulary, 'ours', None)) is not None:
     return ours

@@ -227,6 +227,8 @@ def test_a_task_that_does_not_fit_is_refused(tmp_path, seqio):
     SeqioTask(task.name, modules=()).load('train')
   with pytest.raises(InputError, match='has train, validation. Give SeqioTask'):
     own_names(task, test='test').load('test')
+  with pytest.raises(InputError, match='at least 1, got 0'):
+    own_names(task, num_examples=0).load('train')
   with pytest.raises(InputError, match='ids of its own vocabulary, bytes of 2'):
     prepare(own_names(task), CORPUS.vocabulary(), tmp_path, (4, 3))
 
