@@ -73,6 +73,7 @@ class JsonlFiles:
 
 
 def _read_objects(path: str) -> Iterator[Placed]:
+  empty = True
   for number, line in enumerate(_read_lines(path), start=1):
     where = f'{path}, line {number}'
     if not line.strip():
@@ -98,7 +99,12 @@ def _read_objects(path: str) -> Iterator[Placed]:
         f'{where}: each line must be a JSON object, got'
         f' {kind_of(value)}: {shortened(text)}.'
       )
+    empty = False
     yield where, value
+  if empty:
+    raise InputError(
+      f'{path}: no examples. Each split needs at least one line.'
+    )
 
 
 def _read_lines(path: str) -> Iterator[bytes]:

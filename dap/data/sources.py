@@ -101,8 +101,8 @@ class Formatted:
     if not rows:
       raise InputError(
         f'{self.reader}: no examples for the {split} split, which needs at'
-        f' least one. Are its rows what {self.name} reads, and is none left'
-        ' out?'
+        f' least one: the rows have no pairs as {self.name} reads them. Give'
+        ' rows of its format, or leave out fewer.'
       )
     return rows
 

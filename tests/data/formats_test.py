@@ -384,7 +384,7 @@ def test_when_all_is_left_out_there_are_no_examples(tmp_path):
   source = sources.Formatted(
     JsonlFiles(str(path)), formats.hh, mistakes=sources.leave_out
   )
-  with pytest.raises(InputError, match='no examples .* what hh reads'):
+  with pytest.raises(InputError, match='no pairs as hh reads them'):
     source.load('train')
 
 

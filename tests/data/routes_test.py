@@ -103,7 +103,7 @@ def test_tfds_gives_the_rows_of_the_files(name, tmp_path):
     assert source.load(split) == files.load(split)
 
 
-def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path):
+def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path, capsys):
   tfds = pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
   text, files = tfds.features.Text(), local('arena')
   dialogue = tfds.features.Sequence({'role': text, 'content': text})
@@ -132,6 +132,13 @@ def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path):
   for split in ('train', 'test'):
     assert [row for _, row in reader.read(split)] == rows[split]
     assert source.load(split) == files.load(split)
+  words = ('--gin_file=gin/data/readers/tfds_raw.gin',)
+  words += (f'--gin.TFDS_DIR={str(tmp_path)!r}',)
+  words += (
+    "--gin.TFDS_NAME='raw_arena:1.0.0'",
+    '--gin_file=gin/data/bytes.gin',
+  )
+  assert len(shown(capsys, 'arena', tmp_path / 'cache', *words)) == 4
 
 
 @pytest.mark.parametrize('name', SETS)

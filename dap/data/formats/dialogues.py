@@ -96,6 +96,8 @@ def _parting(first: Sequence[Message], second: Sequence[Message]) -> int:
 def messages(row: Row, key: str, where: str) -> list[Message]:
   """The dialogue of a key: system or not, then user and assistant in turn.
 
+  White space around a turn is dropped.
+
   Raises:
     InputError: it is no such list, has an empty turn, or does not end with the
       assistant's answer.
