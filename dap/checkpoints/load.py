@@ -13,6 +13,7 @@ from dap import partitioning
 from dap.checkpoints import layouts, state, stored
 from dap.checkpoints.stored import Parts
 from dap.errors import InputError
+from dap.models.t5_stacks import T5Config
 
 _BODY = 'transformer/'  # where models with a head keep the encoder-decoder
 _NAMED = 4  # parameters that an error names
@@ -113,6 +114,24 @@ def _cure(parts: Parts, shapes: dict[str, tuple[int, ...]]) -> str:
     'Bind the model that wrote it: sizes, gated or plain feed-forward blocks'
     ' (T5 1.1 or 1.0), tied or untied logits; or give another checkpoint.'
   )
+
+
+def t5_config(
+  path: str, *, dtype: str = 'bfloat16', dropout_rate: float = 0.0
+) -> T5Config:
+  """The configuration of the T5 at `path`, read without its parameters.
+
+  Args:
+    path: see `layouts.open_checkpoint`.
+    dtype: to compute in.
+    dropout_rate: of training without a reference.
+
+  Raises:
+    InputError: nothing is there, or it is no T5.
+  """
+  require(path, 'a checkpoint that tells its sizes', 'INITIAL_CHECKPOINT_PATH')
+  found = layouts.open_checkpoint(path).t5_config()
+  return dataclasses.replace(found, dtype=dtype, dropout_rate=dropout_rate)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,3 +106,11 @@ def test_a_text_to_text_preference_model_is_the_whole_t5():
   )[..., 0]
   np.testing.assert_allclose(ab, answers[:, 0] - answers[:, 1], atol=1e-4)
   assert ab.shape == ba.shape == (4,)
+
+
+def test_a_configuration_is_told_by_a_checkpoint():
+  path = str(NATIVE / 'checkpoint_3')
+  assert load.t5_config(path, dtype='float32') == parity.CONFIG
+  assert load.t5_config(path).dtype == 'bfloat16'
+  with pytest.raises(errors.InputError, match='INITIAL_CHECKPOINT_PATH'):
+    load.t5_config('')
