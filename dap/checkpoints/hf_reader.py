@@ -138,30 +138,38 @@ def _open_file(path: epath.Path, file: str) -> dict[str, Stored]:
 
   local = _local(path / file)
   try:
-    handle: Any = safetensors.safe_open(local, framework='np')
-    names = handle.keys()
-    slices = {name: handle.get_slice(name) for name in names}
+    with safetensors.safe_open(local, framework='np') as opened:
+      found = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+      headers = {
+        name: (tuple(part.get_shape()), part.get_dtype())
+        for name, part in found.items()
+      }
   except Exception as error:
     raise tensors.unreadable(path, file, error) from error
-  found = {}
-  for name, part in slices.items():
-    if part.get_dtype() not in _DTYPES:
+  for name, (_, dtype) in headers.items():
+    if dtype not in _DTYPES:
       raise InputError(
-        f'Weights are {", ".join(_DTYPES)}; {name} of {path / file} is'
-        f' {part.get_dtype()}. Give a model that is not quantised.'
+        f'Weights are {", ".join(_DTYPES)}; {name} of {path / file} is {dtype}.'
+        ' Give a model that is not quantised.'
       )
-    dtype = np.dtype(_DTYPES[part.get_dtype()])
-    read = _reader(handle, name, path)
-    found[name] = Stored(name, tuple(part.get_shape()), dtype, read)
-  return found
+  return {
+    name: Stored(
+      name, shape, np.dtype(_DTYPES[dtype]), _reader(local, name, path)
+    )
+    for name, (shape, dtype) in headers.items()
+  }
 
 
-def _reader(handle: Any, name: str, path: epath.Path):
+def _reader(local: str, name: str, path: epath.Path):
+  import safetensors
+
   def read(box: Box) -> np.ndarray:
     try:
-      if all(part == slice(None) for part in box):
-        return handle.get_tensor(name)
-      return handle.get_slice(name)[box]
+      # Opened anew: what a mapping has touched counts as memory until then.
+      with safetensors.safe_open(local, framework='np') as opened:
+        if all(part == slice(None) for part in box):
+          return opened.get_tensor(name)
+        return opened.get_slice(name)[box]
     except Exception as error:
       raise tensors.unreadable(path, name, error) from error
 
