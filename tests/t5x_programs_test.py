@@ -37,7 +37,6 @@ def test_five_steps_of_t5x_lower_the_loss(num_microbatches):
   model = tiny.direct_model(objectives.ipo(0.1), loss_normalizing_factor=8.0)
   state, initializer = tiny.state_of(model)
   with (
-    jax.numpy_rank_promotion('allow'),
     trainer.Trainer(
       model=model,
       train_state=state,
@@ -84,23 +83,22 @@ def test_infer_gives_our_greedy_tokens_and_scores(tmp_path):
   )
   lines = {}
   for mode in ('predict', 'score'):
-    with jax.numpy_rank_promotion('allow'):
-      infer.infer(
-        mode=mode,
-        model=tiny.policy_model(),
-        dataset_cfg=dataset_config(tiny.TASK),
-        restore_checkpoint_cfg=utils.RestoreCheckpointConfig(
-          path=tiny.written()[0], mode='specific'
-        ),
-        partitioner=tiny.partitioner(),
-        output_dir=str(tmp_path),
-        checkpoint_period=10,
-        checkpoint_ds_iter=False,
-        write_fn=functools.partial(
-          infer.write_inferences_to_file, output_ids=True
-        ),
-        summarize_config_fn=lambda **_: None,
-      )
+    infer.infer(
+      mode=mode,
+      model=tiny.policy_model(),
+      dataset_cfg=dataset_config(tiny.TASK),
+      restore_checkpoint_cfg=utils.RestoreCheckpointConfig(
+        path=tiny.written()[0], mode='specific'
+      ),
+      partitioner=tiny.partitioner(),
+      output_dir=str(tmp_path),
+      checkpoint_period=10,
+      checkpoint_ds_iter=False,
+      write_fn=functools.partial(
+        infer.write_inferences_to_file, output_ids=True
+      ),
+      summarize_config_fn=lambda **_: None,
+    )
     (path,) = tmp_path.glob(f'*-{mode}.jsonl-*-of-00001')
     lines[mode] = [json.loads(line) for line in path.open()]
   params = tiny.written()[1]
@@ -130,20 +128,19 @@ def test_eval_scores_and_decodes(tmp_path):
     ],
   )
   (tmp_path / 'inference_eval').mkdir()  # the logger makes none
-  with jax.numpy_rank_promotion('allow'):
-    evaluation.evaluate(
-      model=tiny.policy_model(),
-      dataset_cfg=dataset_config(name),
-      restore_checkpoint_cfg=utils.RestoreCheckpointConfig(
-        path=tiny.written()[0], mode='specific'
-      ),
-      partitioner=tiny.partitioner(),
-      output_dir=str(tmp_path),
-      inference_evaluator_cls=functools.partial(
-        seqio.Evaluator, logger_cls=[seqio.JSONLogger]
-      ),
-      summarize_config_fn=lambda **_: None,
-    )
+  evaluation.evaluate(
+    model=tiny.policy_model(),
+    dataset_cfg=dataset_config(name),
+    restore_checkpoint_cfg=utils.RestoreCheckpointConfig(
+      path=tiny.written()[0], mode='specific'
+    ),
+    partitioner=tiny.partitioner(),
+    output_dir=str(tmp_path),
+    inference_evaluator_cls=functools.partial(
+      seqio.Evaluator, logger_cls=[seqio.JSONLogger]
+    ),
+    summarize_config_fn=lambda **_: None,
+  )
   (path,) = tmp_path.rglob('*metrics.jsonl')
   metrics = json.loads(path.read_text())
   assert metrics['words'] > 0 and metrics['mean_score'] < 0
@@ -162,7 +159,6 @@ def main(mode, config, folder, **bindings):
   words += [f'--gin_file=configs/t5x/{config}.gin']
   words += ['--gin_file=gin/models/t5_1_1_tiny.gin']
   words += [f'--gin.{name}={value!r}' for name, value in bindings.items()]
-  # Tiny as above; T5X promotes ranks and wants no fake devices.
   words += [f'--gin.t5.T5Config.{name}={n}' for name, n in tiny.SIZES.items()]
   done = subprocess.run(
     words,
@@ -170,7 +166,6 @@ def main(mode, config, folder, **bindings):
     env=os.environ
     | {
       'PYTHONPATH': str(folder),
-      'JAX_NUMPY_RANK_PROMOTION': 'allow',
       'XLA_FLAGS': '',
     },
     capture_output=True,
