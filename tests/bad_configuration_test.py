@@ -45,7 +45,7 @@ def offline(out, checkpoint, *others, **changes):
 
 def test_a_missing_checkpoint_says_what_one_is(capfd, tmp_path, out):
   said = refused(capfd, offline(out, tmp_path / 'absent'))
-  assert 'A checkpoint is a folder with metadata.json' in said
+  assert 'it does not exist. A checkpoint is a folder with files' in said
   assert not out.exists()
 
 
@@ -57,7 +57,7 @@ def test_a_checkpoint_that_is_not_given_is_asked_for(capfd, out):
 def test_the_checkpoint_of_another_model_is_refused(capfd, checkpoint, out):
   words = offline(out, checkpoint, **{'t5.T5Config.mlp_dim': 48})
   said = refused(capfd, words)
-  assert 'is the checkpoint of another configuration (other shape: ' in said
+  assert 'is the checkpoint of another model. Of its parameters are ' in said
   assert 'needed (16, 48)' in said
   assert not out.exists()
 
@@ -92,7 +92,7 @@ def test_a_folder_that_holds_another_run_is_left_alone(
 
 def test_sampling_from_no_run_is_refused(capfd, tmp_path):
   said = refused(capfd, tiny_commands.argv('sample', 'sft', tmp_path))
-  assert f'{tmp_path} is none' in said
+  assert f'{tmp_path} is no checkpoint' in said
 
 
 def test_a_stream_that_is_not_there_is_refused(capfd, checkpoint, out):

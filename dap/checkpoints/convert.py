@@ -14,7 +14,6 @@ from dap import files
 from dap.checkpoints import (
   hf_writer,
   layouts,
-  load,
   state,
   stored,
   t5x_native,
@@ -163,7 +162,8 @@ def check(contents: Contents, to: str, target: Target) -> None:
     init = lambda key: t5.init_params(config, key)
     shapes = state.names(jax.eval_shape(init, jax.random.key(0)))
     shapes = {name: x.shape for name, x in shapes.items()}
-    load.check(contents.parts, shapes, contents.path)
+    found = {name: part.shape for name, part in contents.parts.items()}
+    stored.check_shapes(found, shapes, contents.path)
 
 
 def _is_bare(contents: Contents) -> bool:

@@ -175,11 +175,12 @@ def find(path: str | Path | epath.Path) -> tuple[epath.Path, str]:
     if found:
       return place, found[0]
   signs = '; '.join(f'{n}: {layout.sign}' for n, layout in LAYOUTS.items())
-  there = 'is there, and is none' if folder.exists() else 'does not exist'
+  there = 'has none of them' if folder.exists() else 'does not exist'
   raise InputError(
-    f'A checkpoint is a folder with files of one of these layouts: {signs}.'
-    f' {path} {there}. Give the folder checkpoint_<step> of a run, its parent'
-    ' to take the newest, or the folder of a Hugging Face model.'
+    f'{path} is no checkpoint: it {there}. A checkpoint is a folder with files'
+    f' of one of these layouts: {signs}. Give the folder checkpoint_<step> of a'
+    ' run, its parent to take the newest, or the folder of a Hugging Face'
+    ' model.'
   )
 
 

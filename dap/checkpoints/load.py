@@ -11,12 +11,10 @@ from jaxtyping import PyTree
 
 from dap import partitioning
 from dap.checkpoints import layouts, state, stored
-from dap.checkpoints.stored import Parts
 from dap.errors import InputError
 from dap.models.t5_stacks import T5Config
 
 _BODY = 'transformer/'  # where models with a head keep the encoder-decoder
-_NAMED = 4  # parameters that an error names
 
 
 def load_params(
@@ -51,7 +49,11 @@ def load_params(
     parts = {f'{_BODY}{name}': part for name, part in parts.items()}
     drawn = state.names(jax.jit(model.init_head)(key))
     fresh = {n: jax.device_put(x, shardings[n]) for n, x in drawn.items()}
-  check(parts, {n: x.shape for n, x in shapes.items() if n not in fresh}, path)
+  stored.check_shapes(
+    {name: part.shape for name, part in parts.items()},
+    {n: x.shape for n, x in shapes.items() if n not in fresh},
+    path,
+  )
   placed = stored.place(parts, shardings) | fresh
   return traverse_util.unflatten_dict(
     {tuple(name.split('/')): placed[name] for name in shapes}
@@ -62,57 +64,6 @@ def _lacks_head(found: set[str], wanted: set[str]) -> bool:
   """Whether a model with a head is asked of a checkpoint without any."""
   return any(name.startswith(_BODY) for name in wanted) and not any(
     name.startswith(_BODY) for name in found
-  )
-
-
-def check(
-  parts: Parts, shapes: dict[str, tuple[int, ...]], path: object
-) -> None:
-  """Refuses parameters that do not fit a model.
-
-  Args:
-    parts: as the checkpoint has them.
-    shapes: as the model needs them.
-    path: of the checkpoint.
-
-  Raises:
-    InputError: naming the first that are missing, unexpected or mis-shaped.
-  """
-  common = sorted(set(shapes) & set(parts))
-  faults = {
-    'missing': sorted(set(shapes) - set(parts)),
-    'unexpected': sorted(set(parts) - set(shapes)),
-    'of another shape': [
-      f'{name} is {parts[name].shape}, needed {tuple(shapes[name])}'
-      for name in common
-      if parts[name].shape != tuple(shapes[name])
-    ],
-  }
-  told = '; '.join(
-    f'{len(names)} {kind}: {", ".join(names[:_NAMED])}'
-    + (', …' if len(names) > _NAMED else '')
-    for kind, names in faults.items()
-    if names
-  )
-  if told:
-    raise InputError(
-      f'{path} is the checkpoint of another model. Its parameters are {told}.'
-      f' {_cure(parts, shapes)}'
-    )
-
-
-def _cure(parts: Parts, shapes: dict[str, tuple[int, ...]]) -> str:
-  embedding = next((n for n in shapes if n.endswith('/embedding')), '')
-  if embedding in parts and shapes[embedding][1] == parts[embedding].shape[1]:
-    rows, wanted = parts[embedding].shape[0], shapes[embedding][0]
-    if rows != wanted:
-      return (
-        f'Its embedding has {rows} rows and the model {wanted}: bind'
-        f' VOCABULARY_SIZE={rows}, and the vocabulary that it was trained with.'
-      )
-  return (
-    'Bind the model that wrote it: sizes, gated or plain feed-forward blocks'
-    ' (T5 1.1 or 1.0), tied or untied logits; or give another checkpoint.'
   )
 
 

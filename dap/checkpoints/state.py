@@ -25,6 +25,7 @@ from etils import epath
 from jaxtyping import PyTree
 
 from dap import errors, files
+from dap.checkpoints import stored
 
 VERSION = 1
 Place = pathlib.Path | epath.Path
@@ -220,7 +221,7 @@ def restore_params(folder: pathlib.Path, template: PyTree) -> PyTree:
     template: `jax.ShapeDtypeStruct` leaves, with shardings where wanted.
 
   Raises:
-    errors.InputError: another configuration wrote it, or it is damaged.
+    errors.InputError: another model wrote it, or it is damaged.
   """
   return _restore(folder, 'params', template)
 
@@ -232,34 +233,14 @@ def restore_rest(folder: pathlib.Path, template: PyTree) -> PyTree:
 
 def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
   written = metadata(folder)
-  _match(
-    folder,
+  stored.check_shapes(
     {name: tuple(e['shape']) for name, e in written[part].items()},
     {name: tuple(leaf.shape) for name, leaf in names(template).items()},
+    folder,
   )
   check_files(folder, part)
   with _checkpointer() as checkpointer:
     return checkpointer.restore(folder.resolve() / part, template)
-
-
-def _match(
-  folder: pathlib.Path, found: dict[str, tuple], wanted: dict[str, tuple]
-) -> None:
-  if wanted == found:
-    return
-  missing = sorted(set(wanted) - set(found))
-  extra = sorted(set(found) - set(wanted))
-  shaped = [
-    f'{name} is {found[name]}, needed {wanted[name]}'
-    for name in sorted(set(wanted) & set(found))
-    if wanted[name] != found[name]
-  ]
-  parts = [('missing', missing), ('unexpected', extra), ('other shape', shaped)]
-  text = '; '.join(f'{k}: {", ".join(v[:4])}' for k, v in parts if v)
-  raise errors.InputError(
-    f'{folder} is the checkpoint of another configuration ({text}). Bind the'
-    ' model that wrote it, or give another checkpoint.'
-  )
 
 
 def _damaged(folder: Place, reason: str) -> errors.InputError:

@@ -20,7 +20,9 @@ from dap.errors import InputError
 
 NUM_THREADS = 4  # arrays that are read at a time
 Box = tuple[slice, ...]
+Shapes = Mapping[str, tuple[int, ...]]
 _FLOATS = (np.float32, np.float16, np.float64, ml_dtypes.bfloat16)
+_NAMED = 4  # parameters that an error names
 _BIG = 1 << 28  # bytes: beyond it progress is shown
 
 
@@ -92,6 +94,55 @@ def check_dtypes(parts: Parts, path: object) -> None:
         f' is {part.stored.dtype}. This is no checkpoint of a T5 that was'
         ' trained: quantised ones must be converted back first.'
       )
+
+
+def check_shapes(found: Shapes, needed: Shapes, path: object) -> None:
+  """Refuses parameters that do not fit a model.
+
+  Args:
+    found: as the checkpoint has them, by name.
+    needed: as the model has them.
+    path: of the checkpoint.
+
+  Raises:
+    InputError: naming the first that are missing, unexpected or mis-shaped.
+  """
+  faults = {
+    'missing': sorted(set(needed) - set(found)),
+    'unexpected': sorted(set(found) - set(needed)),
+    'of another shape': [
+      f'{name} is {tuple(found[name])}, needed {tuple(needed[name])}'
+      for name in sorted(set(found) & set(needed))
+      if tuple(found[name]) != tuple(needed[name])
+    ],
+  }
+  told = '; '.join(
+    f'{len(names)} {kind}: {", ".join(names[:_NAMED])}'
+    + (', …' if len(names) > _NAMED else '')
+    for kind, names in faults.items()
+    if names
+  )
+  if told:
+    raise InputError(
+      f'{path} is the checkpoint of another model. Of its parameters are'
+      f' {told}. {_cure(found, needed)}'
+    )
+
+
+def _cure(found: Shapes, needed: Shapes) -> str:
+  embedding = next((n for n in needed if n.endswith('/embedding')), '')
+  if embedding in found and needed[embedding][1:] == found[embedding][1:]:
+    rows, wanted = found[embedding][0], needed[embedding][0]
+    if rows != wanted:
+      return (
+        f'Its embedding has {rows} rows and the model {wanted}: bind'
+        f' VOCABULARY_SIZE={rows}, and the vocabulary that it was trained with.'
+      )
+  return (
+    'Bind the model that wrote it: sizes, gated or plain feed-forward blocks'
+    ' (T5 1.1 or 1.0), tied or untied logits; gin/models/from_checkpoint.gin'
+    ' takes them from the checkpoint. Or give another checkpoint.'
+  )
 
 
 def read_each(

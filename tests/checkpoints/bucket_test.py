@@ -75,7 +75,7 @@ def test_a_checkpoint_is_written_to_a_bucket(bucket, to):
 
 
 def test_what_is_not_in_the_bucket_is_said_so(bucket):
-  with pytest.raises(InputError, match='gs://bucket/none does not exist'):
+  with pytest.raises(InputError, match='gs://bucket/none is no checkpoint'):
     layouts.open_checkpoint('gs://bucket/none')
   with pytest.raises(InputError, match='dap are written to local folders'):
     convert.convert(str(parity.NATIVE), 'gs://bucket/new', 'dap')

@@ -133,7 +133,7 @@ def test_a_dry_run_prints_the_trees_and_writes_nothing(tmp_path, capsys, to):
     ([], 'the following arguments are required'),
     (['a', 'b'], 'required: --to'),
     (['a', 'b', '--to=onnx'], "invalid choice: 'onnx'"),
-    (['absent', 'b', '--to=hf'], 'absent does not exist'),
+    (['absent', 'b', '--to=hf'], 'it does not exist'),
     (['a', 'b', '--to=hf', '--gin.BETA=1'], 'not configured by gin'),
   ],
 )

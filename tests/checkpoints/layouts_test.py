@@ -115,7 +115,7 @@ def test_mixed_layouts_are_refused(tmp_path):
 
 
 def test_a_folder_that_is_no_checkpoint_is_told_what_one_is(tmp_path):
-  with pytest.raises(InputError, match='is there, and is none. Give the'):
+  with pytest.raises(InputError, match='has none of them. A checkpoint is'):
     layouts.open_checkpoint(tmp_path)
   with pytest.raises(InputError, match='does not exist'):
     layouts.open_checkpoint(tmp_path / 'absent')

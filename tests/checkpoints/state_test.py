@@ -224,7 +224,5 @@ def test_another_configurations_checkpoint_is_refused_by_name(
   saved, change, words
 ):
   wanted = shapes({**PARAMS, **change})
-  with pytest.raises(
-    errors.InputError, match=f'another configuration.*{words}'
-  ):
+  with pytest.raises(errors.InputError, match=f'another model.*{words}'):
     state.restore_params(saved, wanted)
