@@ -1,3 +1,3 @@
 """Direct alignment from preferences: a controlled study, in JAX."""
 
-__version__ = '0.2.0'
+__version__ = '0.3.0'
