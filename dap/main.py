@@ -1,12 +1,13 @@
 """Layer 6. The command line: `dap COMMAND --gin_file=FILE [--gin.NAME=VALUE]`.
 
 Exit codes: 0 done, 2 a mistake of the caller or a full or unwritable disk (one
-message on stderr), 130 interrupted. Any other exception is a mistake of ours
-and keeps its traceback.
+message on stderr), 130 interrupted, 141 nobody reads what is printed. Any other
+exception is a mistake of ours and keeps its traceback.
 """
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -62,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
       file=sys.stderr,
     )
     raise SystemExit(130) from None
+  except BrokenPipeError:  # `| head` has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(141) from None  # what a shell says of SIGPIPE
   except Exception as error:
     message = failures.explain(error)
     if message is None:

@@ -109,6 +109,7 @@ def params_bytes(model: Any, mesh: partitioning.AnyMesh) -> float:
   """Of the parameters on each device."""
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
+  partitioning.check_divisible(shapes, placed)
   return _sharded_bytes(shapes, placed)
 
 

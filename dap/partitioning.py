@@ -127,12 +127,13 @@ def like_params(
   Raises:
     InputError: if a parameter cannot be split as its sharding says.
   """
+  check_divisible(params, sharding)
   shapes = jax.tree_util.tree_leaves_with_path(params)
   placed = jax.tree.leaves(sharding)
-  known = {}
-  for (path, leaf), leaf_sharding in zip(shapes, placed, strict=True):
-    _check_divisible(jax.tree_util.keystr(path), leaf.shape, leaf_sharding)
-    known[path] = (leaf.shape, leaf_sharding)
+  known = {
+    path: (leaf.shape, leaf_sharding)
+    for (path, leaf), leaf_sharding in zip(shapes, placed, strict=True)
+  }
 
   def place(path, leaf):
     for start in range(len(path)):
@@ -142,6 +143,18 @@ def like_params(
     return replicated(mesh)
 
   return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def check_divisible(params: PyTree, sharding: PyTree) -> None:
+  """Refuses parameters that cannot be split as their shardings say.
+
+  Raises:
+    InputError: naming the first.
+  """
+  shapes = jax.tree_util.tree_leaves_with_path(params)
+  placed = jax.tree.leaves(sharding)
+  for (path, leaf), leaf_sharding in zip(shapes, placed, strict=True):
+    _check_divisible(jax.tree_util.keystr(path), leaf.shape, leaf_sharding)
 
 
 def _check_divisible(

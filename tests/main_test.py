@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import pathlib
 import pickle
 import subprocess
@@ -300,6 +301,15 @@ def test_a_full_disk_exits_with_2_and_names_the_file(example, capsys):
     capsys, *TRAIN, '--gin.example.train.fail=@example.fill_disk'
   )
   assert 'out/ipo/metrics.jsonl' in message and 'Free some space' in message
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+  command = [sys.executable, '-m', 'dap.main', 'env']
+  reader, writer = os.pipe()
+  os.close(reader)
+  done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
+  os.close(writer)
+  assert (done.returncode, done.stderr) == (141, b'')
 
 
 def test_our_own_mistakes_keep_their_traceback(example):

@@ -8,6 +8,7 @@ import tiny
 from dap import costs, memory, optimizers, partitioning, steps
 from dap.algorithms import algorithm, objectives, refresh, samplers
 from dap.annotators import models
+from dap.errors import InputError
 from dap.models import heads, t5
 from dap.models.policy import Policy
 
@@ -108,3 +109,10 @@ def test_a_policy_that_answers_for_many_steps_is_held_beside():
   stale = dataclasses.replace(ONLINE, refresh=refresh.Every(10))
   params = size(jax.eval_shape(POLICY.init, jax.random.key(0)))
   assert estimate(run(stale)).held - estimate(run()).held == params
+
+
+def test_a_mesh_that_does_not_divide_a_model_is_refused():
+  with pytest.raises(
+    InputError, match='divisible by the 5 devices'
+  ):
+    estimate(run(), (1, 5))

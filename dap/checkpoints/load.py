@@ -54,6 +54,7 @@ def load_params(
     {n: x.shape for n, x in shapes.items() if n not in fresh},
     path,
   )
+  partitioning.check_divisible(shapes, shardings)
   placed = stored.place(parts, shardings) | fresh
   return traverse_util.unflatten_dict(
     {tuple(name.split('/')): placed[name] for name in shapes}
