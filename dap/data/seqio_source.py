@@ -23,6 +23,7 @@ from dap.data.vocabulary import (
   Bytes,
   SentencePiece,
   Vocabulary,
+  until_end,
 )
 from dap.errors import InputError
 
@@ -234,13 +235,7 @@ class OfSeqio:
     return list(self.seqio.encode(text))
 
   def decode(self, ids: Iterable[SupportsInt]) -> str:
-    kept = []
-    for token in map(int, ids):
-      if token == EOS_ID:
-        break
-      if token != PAD_ID:
-        kept.append(token)
-    return self.seqio.decode(kept)
+    return self.seqio.decode(until_end(ids))
 
   def fingerprint(self) -> str:
     return f'of-seqio-{self._hash}'

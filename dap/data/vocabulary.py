@@ -35,7 +35,8 @@ class Vocabulary(Protocol):
   def fingerprint(self) -> str: ...
 
 
-def _until_end(ids: Iterable[SupportsInt]) -> list[int]:
+def until_end(ids: Iterable[SupportsInt]) -> list[int]:
+  """The ids before the first end, without padding."""
   kept = []
   for token in map(int, ids):
     if token == EOS_ID:
@@ -59,7 +60,7 @@ class Bytes:
   def decode(self, ids: Iterable[SupportsInt]) -> str:
     """Bytes that are no UTF-8 become U+FFFD; ids that are no bytes go."""
     low, high = NUM_SPECIAL, self.size
-    kept = bytes(i - low for i in _until_end(ids) if low <= i < high)
+    kept = bytes(i - low for i in until_end(ids) if low <= i < high)
     return kept.decode('utf-8', errors='replace')
 
   def fingerprint(self) -> str:
@@ -88,7 +89,7 @@ class Words:
     """Ids beyond the list read `<unk>`, as the unknown word itself does."""
     return ' '.join(
       self.words[i - NUM_SPECIAL] if NUM_SPECIAL <= i < self.size else '<unk>'
-      for i in _until_end(ids)
+      for i in until_end(ids)
     )
 
   def fingerprint(self) -> str:
@@ -120,7 +121,7 @@ class SentencePiece:
 
   def decode(self, ids: Iterable[SupportsInt]) -> str:
     size = self.size
-    return self._processor.decode([i for i in _until_end(ids) if i < size])
+    return self._processor.decode([i for i in until_end(ids) if i < size])
 
   def fingerprint(self) -> str:
     content = _read_model(self.path)
