@@ -14,6 +14,11 @@ fail() {
   exit 2
 }
 
+# Prints the comment at the top of the script that is running.
+show_help() {
+  sed -n '2,/^\(set\|source\) /{/^\(set\|source\) /d;s/^# \{0,1\}//;p;}' "$0"
+}
+
 # Prints the first Python that is new enough.
 find_python() {
   local candidate version found=''

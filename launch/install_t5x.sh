@@ -22,7 +22,7 @@ REPOSITORIES=(
 case "${1:-}" in
   '') ;;
   -h | --help)
-    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
+    show_help
     exit 0
     ;;
   *)

@@ -7,6 +7,14 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
+case "${1:-}" in
+  -h | --help)
+    show_help
+    exit 0
+    ;;
+  -*) fail "quickstart.sh takes a directory for results, not '$1'." ;;
+esac
+
 STUDY=configs/studies/default.gin
 STUDY_DIR="${1:-$ROOT/out/default}"
 

@@ -34,11 +34,6 @@ source "$HERE/environment.sh"
 
 NAMES='default gap h1 h2 h3 h4 h5 on_policy_data losses staleness all'
 
-# Prints the comment at the top of this file.
-show_help() {
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}"
-}
-
 config_of() {
   case "$1" in
     h1) echo h1_coverage ;;

@@ -5,6 +5,13 @@
 set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
+case "${1:-}" in
+  -h | --help)
+    show_help
+    exit 0
+    ;;
+esac
+
 prepare_environment huggingface seqio test
 cd "$ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # pytest runs two processes

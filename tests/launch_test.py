@@ -57,9 +57,7 @@ STUDIES = (
   'default', 'gap', 'h1', 'h2', 'h3', 'h4', 'h5', 'on_policy_data', 'losses',
   'staleness', 'all',
 )  # fmt: skip
-STUB = """
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-fail() { printf '%s\\n' "$@" >&2; exit 2; }
+PRINTS = """
 run_here() { printf '%s\\n' "$@"; exit; }
 """
 
@@ -70,7 +68,8 @@ def study(tmp_path_factory):
   root = tmp_path_factory.mktemp('root')
   (root / 'launch').mkdir()
   (root / 'configs').symlink_to(ROOT / 'configs')
-  (root / 'launch' / 'environment.sh').write_text(STUB)
+  environment = (ROOT / 'launch' / 'environment.sh').read_text()
+  (root / 'launch' / 'environment.sh').write_text(environment + PRINTS)
   (root / 'launch' / 'gpu.sh').write_text('echo on gpu "$@"')
   script = root / 'launch' / 'study.sh'
   script.write_text((ROOT / 'launch' / 'study.sh').read_text())
@@ -120,3 +119,15 @@ def test_help_teaches_every_experiment(study):
   for name in STUDIES:
     assert f'\n  {name} ' in done.stdout
   assert '--paper' in done.stdout and 'set -e' not in done.stdout
+
+
+@pytest.mark.parametrize('name', ['quickstart', 'test', 'install_t5x'])
+def test_help_starts_nothing(name):
+  done = bash(f'launch/{name}.sh', '--help')
+  assert done.returncode == 0 and f'bash launch/{name}.sh' in done.stdout
+  assert 'source ' not in done.stdout and not done.stderr
+
+
+def test_a_misspelt_option_is_no_directory():
+  done = bash('launch/quickstart.sh', '--dry_run')
+  assert done.returncode == 2 and "not '--dry_run'" in done.stderr

@@ -100,6 +100,8 @@ def dry_run(
   del others
   devices = partitioning.mesh(mesh)
   loop.check_mesh(run, devices)
+  if not hasattr(data.vocabulary, 'train'):  # one that is trained is not known
+    vocabulary_lib.fits(data.vocabulary, run.model.config.vocab_size)
   lengths = data.prompt_length, data.response_length
   print(cost_lines(run, devices, *lengths))
   print(f'would write to: {model_dir}')

@@ -36,9 +36,12 @@ def test_a_model_has_the_sizes_of_the_checkpoint_it_starts_from(tmp_path):
   assert found.t5_config() == CONFIG
 
 
-def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize('more', [[], ['--dry_run']])
+def test_a_vocabulary_larger_than_the_embedding_is_refused(
+  tmp_path, capsys, more
+):
   # The fixture has 128 rows; the corpus has 140 words.
-  words = [*SFT, f'--gin.INITIAL_CHECKPOINT_PATH="{parity.NATIVE}"']
+  words = [*SFT, *more, f'--gin.INITIAL_CHECKPOINT_PATH="{parity.NATIVE}"']
   with pytest.raises(SystemExit):
     main.main([*words, f'--gin.MODEL_DIR="{tmp_path / "sft"}"'])
   assert '140 ids, but the model has room for 128' in capsys.readouterr().err
