@@ -112,7 +112,5 @@ def test_a_policy_that_answers_for_many_steps_is_held_beside():
 
 
 def test_a_mesh_that_does_not_divide_a_model_is_refused():
-  with pytest.raises(
-    InputError, match='divisible by the 5 devices'
-  ):
+  with pytest.raises(InputError, match='divisible by the 5 devices'):
     estimate(run(), (1, 5))
