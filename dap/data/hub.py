@@ -202,26 +202,25 @@ def _rows_hash(reader: HuggingFaceRows | TfdsRows) -> str:
 
 
 def _plain(value: Any, feature: Any) -> Any:
-  """An example as JSON has it: texts decoded, lists of objects as such.
-
-  TFDS keeps a list of objects as an object of lists.
-  """
+  """An example as JSON has it: texts decoded, lists of objects as such."""
+  of_items = getattr(feature, 'feature', None)
+  if of_items is not None or isinstance(value, list) or np.ndim(value):
+    return [_plain(item, of_items) for item in _items(value)]
   if isinstance(value, dict):
-    inner = getattr(feature, 'feature', None)
-    if inner is None:
-      return {key: _plain(value[key], feature[key]) for key in value}
-    columns = {key: _plain_list(value[key], inner[key]) for key in value}
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]
-  if isinstance(value, np.ndarray) and value.ndim:
-    return _plain_list(value, getattr(feature, 'feature', None))
-  return _plain_item(value)
-
-
-def _plain_list(values: Any, feature: Any) -> list[Any]:
-  return [_plain(value, feature) for value in values]
-
-
-def _plain_item(value: Any) -> Any:
+    return {key: _plain(value[key], feature[key]) for key in value}
   if isinstance(value, bytes):
     return value.decode('utf-8')
   return value.item() if isinstance(value, np.generic) else value
+
+
+def _items(values: Any) -> list[Any]:
+  """The items of a list as TFDS keeps it.
+
+  A list of objects is an object of lists, at any depth: item i has the i-th of
+  each. Lists of different lengths are a RaggedTensor.
+  """
+  if isinstance(values, dict):
+    columns = {key: _items(column) for key, column in values.items()}
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+  return values.to_list() if hasattr(values, 'to_list') else list(values)

@@ -2,6 +2,7 @@ import json
 import pathlib
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from dap.data import formats, hub, tfds_builder
@@ -58,6 +59,54 @@ def test_a_tfds_name_and_a_part_of_a_split_are_read(tmp_path):
   with pytest.raises(InputError, match=r'has none: give TfdsRows\(test=SPLIT'):
     reader.read('test')
   assert reader.fingerprint() != TfdsRows(str(builder.data_path)).fingerprint()
+
+
+def completion(number):
+  """A completion whose objects, lists and numbers are all its own."""
+  return {
+    'response': f'answer {number}',
+    'overall_score': float(number),
+    'annotations': {
+      'helpfulness': {'Rating': str(number), 'Type': ['a'] * number},
+      'honesty': {'Rating': f'{number}!'},
+    },
+    'sources': [{'name': f'{number}-{i}'} for i in range(number % 3)],
+  }
+
+
+def test_lists_of_objects_with_objects_in_them_stay_whole(tmp_path):
+  tfds = pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  features = tfds.features
+  text = features.Text()
+  rated = {'Rating': text, 'Type': features.Sequence(text)}
+  of_completion = {
+    'response': text,
+    'overall_score': features.Scalar(np.float64),
+    'annotations': {'helpfulness': rated, 'honesty': {'Rating': text}},
+    'sources': features.Sequence({'name': text}),
+  }
+  of_row = features.FeaturesDict(
+    {'instruction': text, 'completions': features.Sequence(of_completion)}
+  )
+  rows = [
+    {
+      'instruction': f'Count to {count}.',
+      'completions': [completion(number) for number in range(count)],
+    }
+    for count in (5, 0, 2)
+  ]
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name='nested',
+    version='1.0.0',
+    features=of_row,
+    split_datasets={'train': list(enumerate(rows))},
+    data_dir=tmp_path,
+    disable_shuffling=True,
+  )
+  reader = TfdsRows('nested:1.0.0', data_dir=str(tmp_path), test=None)
+  assert [row for _, row in reader.read('train')] == rows
+  pairs = Formatted(reader, formats.ultrafeedback).load('train')
+  assert [row['chosen'] for row in pairs] == ['answer 4', 'answer 1']
 
 
 def test_a_tfds_data_set_that_does_not_fit_is_refused(tmp_path):
