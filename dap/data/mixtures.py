@@ -21,7 +21,7 @@ from typing import Any
 from dap.data import public_sets, sources, tasks
 from dap.data.hub import optional
 from dap.data.schema import Row
-from dap.data.vocabulary import Vocabulary
+from dap.data.vocabulary import SentencePiece, Vocabulary
 from dap.errors import InputError
 
 T5_VOCABULARY = 'gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model'
@@ -42,15 +42,11 @@ def register(
   """
   seqio = optional('seqio')
   if vocabulary is None:  # nothing is read before a Task is asked for data
-    path = os.environ.get('DAP_VOCABULARY', T5_VOCABULARY)
-    of_seqio = seqio.SentencePieceVocabulary(path, extra_ids=0)
-  else:
-    of_seqio = tasks.seqio_vocabulary(vocabulary)
+    vocabulary = SentencePiece(os.environ.get('DAP_VOCABULARY', T5_VOCABULARY))
   for name in public_sets.SETS:
     _forget(seqio.TaskRegistry, f'dap_{name}')
-    tasks.add_lazy_task(
-      f'dap_{name}', _loader(name, folder, mistakes), of_seqio
-    )
+    loader = _loader(name, folder, mistakes)
+    tasks.add_lazy_task(f'dap_{name}', loader, vocabulary)
   mixtures = {
     'dap_helpful': [(f'dap_{s}', 1.0) for s in public_sets.PAPER['helpful']],
     'dap_preferences': [

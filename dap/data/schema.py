@@ -49,16 +49,21 @@ def with_unique_ids(rows: Iterable[Row]) -> Iterator[Row]:
   """The rows; the second one of an id is called `id-2`, the third `id-3`."""
   seen: Counter[str] = Counter()
   for row in rows:
-    own = row['id']
-    seen[own] += 1
-    number, name = seen[own], own
-    while number > 1:
-      name = f'{own}-{number}'
-      if not seen[name]:
-        seen[name] += 1
-        break
-      number += 1
-    yield row if name == own else row | {'id': name}
+    name = unique_id(row['id'], seen)
+    yield row if name == row['id'] else row | {'id': name}
+
+
+def unique_id(own: str, seen: Counter[str]) -> str:
+  """The id, or what it is called when `seen`, which counts it, has it."""
+  seen[own] += 1
+  number, name = seen[own], own
+  while number > 1:
+    name = f'{own}-{number}'
+    if not seen[name]:
+      seen[name] += 1
+      break
+    number += 1
+  return name
 
 
 def require(

@@ -1,19 +1,22 @@
 """Layer 3. Any seqio Task or Mixture of pairs as a source.
 
 Its token ids are kept as seqio gives them: no end is added, nothing is cut
-again. Needs the extra `[seqio]`; nothing is imported before something is read.
+again. So are the texts `source` and `id` of an example that has them, as those
+of our own Tasks do. Needs the extra `[seqio]`; nothing is imported before
+something is read.
 """
 
 import functools
 import hashlib
 import importlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, SupportsInt
 
 import numpy as np
 
-from dap.data import schema
+from dap.data import schema, tasks
 from dap.data.array_writer import Encoded
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import SPLITS, Row
@@ -92,6 +95,7 @@ class SeqioTask:
     if lengths is not None:
       asked = dict(zip(names, (lengths[0], lengths[1], lengths[1])))
     dataset = self._dataset(split, asked)
+    seen: Counter[str] = Counter()  # a Mixture may repeat examples
     for number, example in enumerate(dataset.as_numpy_iterator(), start=1):
       where = f'{self.name}, {split} example {number}'
       ids = [_checked(example, n, vocabulary.size, where) for n in names]
@@ -99,7 +103,10 @@ class SeqioTask:
         _text(example, name, values, vocabulary)
         for name, values in zip(names, ids)
       )
-      row = schema.pair(prompt, chosen, rejected, f'seqio/{self.name}', None)
+      source = _carried(example, 'source') or f'seqio/{self.name}'
+      own_id = _carried(example, 'id')
+      row = schema.pair(prompt, chosen, rejected, source, own_id)
+      row['id'] = schema.unique_id(row['id'], seen)
       yield Encoded(row, ids[0], {'chosen': ids[1], 'rejected': ids[2]})
 
   def _dataset(self, split: str, lengths: dict[str, int] | None) -> Any:
@@ -117,8 +124,9 @@ class SeqioTask:
         f'The {split} split is needed; {self.name} has'
         f' {", ".join(sorted(task.splits))}. Give SeqioTask({split}=SPLIT).'
       )
-    is_mixture = isinstance(task, optional('seqio').Mixture)
-    more = {'copy_pretokenized': True} if is_mixture else {}
+    more = {}
+    if isinstance(task, optional('seqio').Mixture):
+      more = {'copy_pretokenized': True, 'passthrough_features': _shared(task)}
     dataset = task.get_dataset(
       lengths,
       own,
@@ -281,6 +289,21 @@ def _checked(
       f' {span}. Remove the example, or pad after this.'
     )
   return ids.tolist()
+
+
+def _shared(mixture: Any) -> tuple[str, ...]:
+  """The names of pairs, where every Task of a Mixture is ours.
+
+  Examples of Tasks that differ in what they have besides cannot be mixed.
+  """
+  step = tasks.cut_inputs_on_the_left
+  ours = all(step in task.preprocessors for task in mixture.tasks)
+  return tasks.NAMES if ours else ()
+
+
+def _carried(example: dict[str, Any], name: str) -> str | None:
+  kept = example.get(name)
+  return kept.decode('utf-8') if isinstance(kept, bytes) else None
 
 
 def _text(

@@ -3,14 +3,20 @@
 Everything here needs the extra `[seqio]`; nothing is imported before it is
 called, and nothing is downloaded. A Task gives the very token ids that
 `arrays.prepare` writes: `inputs`, cut on the left and without an end, `targets`
-(chosen) and `rejected`, each with an end unless it is cut.
+(chosen) and `rejected`, each with an end unless it is cut. They are made in
+Python, as those of every other route: between two equally likely ways to cut a
+text ('____' in T5's vocabulary) TensorFlow's SentencePiece may choose another.
+Its output features have seqio's own vocabulary, which decodes alike. `source`
+and `id` of a pair are texts beside them, as `inputs_pretokenized` is.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from dap.data import schema
 from dap.data.arrays import Prepared
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import Row
@@ -25,6 +31,7 @@ from dap.data.vocabulary import (
 from dap.errors import InputError
 
 COLUMNS = {'inputs': 'prompt', 'targets': 'chosen', 'rejected': 'rejected'}
+NAMES = ('source', 'id')  # of a pair, carried as texts
 
 
 def add_task(
@@ -39,39 +46,39 @@ def add_task(
   after its end was appended, as `arrays.trim` does. Nothing is read before the
   Task is asked for its data.
   """
-  return add_lazy_task(name, source.load, seqio_vocabulary(vocabulary), splits)
+  return add_lazy_task(name, source.load, vocabulary, splits)
 
 
 def add_lazy_task(
   name: str,
   load: Callable[[str], list[Row]],
-  vocabulary: Any,
+  vocabulary: Any,  # a Vocabulary: to check that would be to read it
   splits: Sequence[str] = ('train', 'test'),
 ) -> Any:
-  """As `add_task`, of what loads a split and of seqio's own vocabulary."""
+  """As `add_task`, of what loads a split."""
   seqio, tf = optional('seqio'), import_tensorflow()
+  columns = (*COLUMNS.values(), *NAMES)
+  spec = {column: tf.TensorSpec([], tf.string) for column in columns}
 
   def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
     del shuffle_files, seed
     rows = load(split)
-    return tf.data.Dataset.from_tensor_slices(
-      {
-        column: tf.constant([row[column] for row in rows], tf.string)
-        for column in COLUMNS.values()
-      }
+    return tf.data.Dataset.from_generator(
+      lambda: ({c: row[c] for c in columns} for row in _named(rows, name)),
+      output_signature=spec,
     )
 
+  feature = seqio_vocabulary(vocabulary)
   return seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(dataset, splits=tuple(splits)),
     preprocessors=[
-      name_features,
-      seqio.preprocessors.tokenize,
+      functools.partial(tokenize, vocabulary=vocabulary),
       cut_inputs_on_the_left,
       seqio.preprocessors.append_eos,
     ],
     output_features={
-      key: seqio.Feature(vocabulary, add_eos=key != 'inputs') for key in COLUMNS
+      key: seqio.Feature(feature, add_eos=key != 'inputs') for key in COLUMNS
     },
   )
 
@@ -101,14 +108,13 @@ def add_prepared_task(
         f' {", ".join(arrays.responses)}. Prepare a source of pairs.'
       )
   spec = {key: tf.TensorSpec([None], tf.int32) for key in COLUMNS}
-  spec |= {
-    f'{key}_pretokenized': tf.TensorSpec([], tf.string) for key in COLUMNS
-  }
+  texts = (*(f'{key}_pretokenized' for key in COLUMNS), *NAMES)
+  spec |= dict.fromkeys(texts, tf.TensorSpec([], tf.string))
 
   def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
     del shuffle_files, seed
     return tf.data.Dataset.from_generator(
-      lambda: _unpadded(prepared[split]), output_signature=spec
+      lambda: _unpadded(prepared[split], name), output_signature=spec
     )
 
   feature = seqio.Feature(seqio_vocabulary(vocabulary), add_eos=False)
@@ -124,25 +130,57 @@ def add_prepared_task(
   )
 
 
-def _unpadded(arrays: Prepared) -> Iterator[dict[str, Any]]:
+def _unpadded(arrays: Prepared, name: str) -> Iterator[dict[str, Any]]:
   columns = {
     'inputs': arrays.prompts,
     'targets': arrays.responses['chosen'],
     'rejected': arrays.responses['rejected'],
   }
-  for index, texts in enumerate(arrays.rows()):
+  for index, texts in enumerate(_named(arrays.rows(), name)):
     rows = {key: column[index] for key, column in columns.items()}
     yield {
       **{key: row[row > 0] for key, row in rows.items()},
       **{f'{key}_pretokenized': texts[own] for key, own in COLUMNS.items()},
+      **{key: texts[key] for key in NAMES},
     }
 
 
-def name_features(dataset: Any) -> Any:
-  """Pairs' keys as seqio has them: prompt is inputs, chosen is targets."""
-  return dataset.map(
-    lambda row: {key: row[column] for key, column in COLUMNS.items()}
-  )
+def _named(rows: Iterable[Row], name: str) -> Iterator[Row]:
+  """Pairs with the names that those of a generated source lack."""
+  for row in rows:
+    texts = (row[column] for column in COLUMNS.values())
+    yield {'source': f'seqio/{name}', 'id': schema.digest(*texts)} | row
+
+
+def tokenize(dataset: Any, vocabulary: Vocabulary) -> Any:
+  """Pairs with seqio's keys (prompt is inputs, ...) and our token ids."""
+  encode = _encoder(vocabulary)
+
+  def features(row: Any) -> Any:
+    texts = {key: row[column] for key, column in COLUMNS.items()}
+    return {
+      **{key: encode(text) for key, text in texts.items()},
+      **{f'{key}_pretokenized': text for key, text in texts.items()},
+      **{key: row[key] for key in NAMES},
+    }
+
+  return dataset.map(features)
+
+
+def _encoder(vocabulary: Vocabulary) -> Callable[[Any], Any]:
+  """A function of a text tensor that gives its ids, made in Python."""
+  tf = import_tensorflow()
+
+  def encode(text: Any) -> Any:
+    text = tf.compat.as_str(np.asarray(text, object).item())
+    return np.array(vocabulary.encode(text), np.int32)
+
+  def encode_tf(text: Any) -> Any:
+    encoded = tf.numpy_function(encode, [text], tf.int32)
+    encoded.set_shape([None])
+    return encoded
+
+  return encode_tf
 
 
 def cut_inputs_on_the_left(
@@ -155,11 +193,11 @@ def cut_inputs_on_the_left(
   return dataset.map(lambda row: row | {'inputs': row['inputs'][-limit:]})
 
 
-def seqio_vocabulary(vocabulary: Vocabulary) -> Any:
+def seqio_vocabulary(vocabulary: Any) -> Any:
   """The same vocabulary for seqio: its own kind where it has one.
 
-  Between two equally likely ways to cut a text ('****' in T5's vocabulary)
-  TensorFlow's SentencePiece and ours may choose differently.
+  A kind of its own decodes as ours does; for the ids of texts our Tasks call
+  ours.
   """
   seqio = optional('seqio')
   if isinstance(vocabulary, SentencePiece):
@@ -171,10 +209,7 @@ def seqio_vocabulary(vocabulary: Vocabulary) -> Any:
 
 def _wrap(vocabulary: Vocabulary) -> Any:
   seqio, tf = optional('seqio'), import_tensorflow()
-
-  def encode(text: Any) -> Any:
-    text = tf.compat.as_str(np.asarray(text, object).item())
-    return np.array(vocabulary.encode(text), np.int32)
+  encode = _encoder(vocabulary)
 
   class Wrapped(seqio.Vocabulary):
     """One of our vocabularies, called through Python."""
@@ -191,10 +226,7 @@ def _wrap(vocabulary: Vocabulary) -> Any:
       return vocabulary.decode(ids)
 
     def _encode_tf(self, s):
-      text = tf.convert_to_tensor(s, tf.string)
-      encoded = tf.numpy_function(encode, [text], tf.int32)
-      encoded.set_shape([None])
-      return encoded
+      return encode(tf.convert_to_tensor(s, tf.string))
 
     def _decode_tf(self, ids):
       return tf.numpy_function(

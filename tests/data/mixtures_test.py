@@ -9,9 +9,10 @@ import pytest
 import tiny_commands
 
 from dap import files, main
-from dap.data import arrays, public_sets
+from dap.data import arrays, formats, public_sets, sources
 from dap.data.corpus import EmbeddedCorpus
 from dap.data.datasets import PairData
+from dap.data.readers import JsonlFiles
 from dap.data.schema import PAIR_KEYS
 from dap.data.seqio_source import SeqioTask, TaskVocabulary
 from dap.data.vocabulary import Bytes, SentencePiece, TrainedSentencePiece
@@ -131,6 +132,55 @@ def test_token_ids_are_those_of_seqio(
     np.testing.assert_array_equal(one.prompts, other.prompts)
     for side in ('chosen', 'rejected'):
       np.testing.assert_array_equal(one.responses[side], other.responses[side])
+
+
+def test_names_survive_a_mixture_that_repeats_rows(mixtures):
+  mixtures.register(str(RAW), Bytes())
+  rows = SeqioTask('dap_preferences', num_examples=300).load('train')
+  assert len({row['id'] for row in rows}) == len(rows)
+  arena = public_sets.local_source('arena', str(RAW)).load('train')
+  found = [row for row in rows if row['source'] == 'chatbot_arena']
+  assert found[: len(arena)] == arena
+  assert found[len(arena)] == arena[0] | {'id': f'{arena[0]["id"]}-2'}
+  prepared = {row['source'] for row in rows}
+  assert len(prepared) == 6 and 'hh-rlhf/helpful-online' in prepared
+
+
+def test_a_task_has_the_ids_that_python_gives(mixtures, monkeypatch, tmp_path):
+  vocabulary = trained(tmp_path)
+  mixtures.register(str(RAW), vocabulary)
+  monkeypatch.setattr(SentencePiece, 'encode', lambda self, text: [7, 8, 9])
+  task = mixtures.tasks.add_task('dap_test_python', CORPUS, vocabulary)
+  for name in ('dap_arena', task.name):
+    source = SeqioTask(name)
+    data = PairData(source, vocabulary, 10, 10)
+    prepared = data.prepare('train', vocabulary, tmp_path / name)
+    np.testing.assert_array_equal(prepared.prompts[0, :4], [7, 8, 9, 0])
+    np.testing.assert_array_equal(
+      prepared.responses['rejected'][0, :5], [7, 8, 9, 1, 0]
+    )
+
+
+def test_texts_with_several_best_cuts_have_the_same_ids(mixtures, tmp_path):
+  vocabulary = t5(tmp_path)
+  rows = [
+    {'prompt': f'Fill in {run}', 'chosen': run * 3, 'rejected': f'a{run}b'}
+    for mark in '_*-=#.'
+    for run in (mark * n for n in range(2, 23))
+  ]
+  path = tmp_path / 'runs.jsonl'
+  files.append_json_lines(path, rows)
+  source = sources.Formatted(JsonlFiles(str(path)), formats.pairs)
+  name = f'dap_test_{tmp_path.name}'
+  mixtures.tasks.add_task(name, source, vocabulary)
+  one, other = (
+    PairData(each, vocabulary, 40, 60).prepare('train', vocabulary, tmp_path)
+    for each in (source, SeqioTask(name, test=None))
+  )
+  assert len(one) == len(rows)
+  np.testing.assert_array_equal(one.prompts, other.prompts)
+  for side in ('chosen', 'rejected'):
+    np.testing.assert_array_equal(one.responses[side], other.responses[side])
 
 
 def test_a_policy_trains_on_a_seqio_task_as_on_the_files(

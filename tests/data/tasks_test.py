@@ -137,6 +137,18 @@ def test_prepared_arrays_are_a_task_that_is_prepared_again(
   assert_ids(direct, seqio_ids(task, shorter))  # cut twice is cut once
 
 
+@pytest.mark.parametrize('pack', [False, True])
+def test_the_names_of_a_pair_do_not_disturb_t5x(seqio, pack):
+  task = tasks.add_task(new_name(), CORPUS, Bytes())
+  lengths = {'inputs': 60, 'targets': 50}
+  dataset = task.get_dataset(lengths, 'train', shuffle=False)
+  assert dataset.element_spec['id'] == dataset.element_spec['source']
+  converted = seqio.EncDecFeatureConverter(pack)(dataset, lengths)
+  batch = next(iter(converted.as_numpy_iterator()))
+  assert batch['decoder_target_tokens'].shape == (50,)
+  assert all(value.dtype == np.int32 for value in batch.values())
+
+
 def test_targets_are_no_pairs_for_a_task(tmp_path, seqio):
   both = sources.BothResponses(CORPUS)
   prepared = prepare(both, Bytes(), tmp_path, (9, 9))
