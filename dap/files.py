@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from etils import epath
 from dap.errors import InputError
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'|os error (\d+)")
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_FOLDER = frozenset(
   {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT}
@@ -46,6 +48,24 @@ def explained(
     if message is None or error.errno not in errnos:
       raise
     raise InputError(message) from error
+
+
+@contextlib.contextmanager
+def as_os_error(path: str | Path) -> Iterator[None]:
+  """Gives a library's errors of a full disk the type that Python's have.
+
+  tensorstore and safetensors raise errors of their own with the number inside.
+  """
+  try:
+    yield
+  except OSError:
+    raise
+  except Exception as error:
+    code = _OS_ERROR.search(str(error))
+    if code is None:
+      raise
+    number = int(code.group(1) or code.group(2))
+    raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
@@ -104,6 +124,8 @@ def read_json(path: str | Path | epath.Path) -> Any:
     raise InputError(
       f'{path}, line {error.lineno}: not JSON ({error.msg}).'
     ) from error
+  except (ValueError, RecursionError) as error:  # very long or deep
+    raise InputError(f'{path} is no JSON of ours: {error}.') from error
 
 
 def append_json_lines(

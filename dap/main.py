@@ -57,11 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(rest)
     _run(COMMANDS[options.command], options, overrides)
   except KeyboardInterrupt:
-    print(
-      f'\n{speaker}: interrupted. The same command continues from the last'
-      ' checkpoint or finished stage.',
-      file=sys.stderr,
-    )
+    how = 'continues from the last checkpoint or finished stage'
+    if named and COMMANDS[named[0]].words:
+      how = 'begins anew: nothing was written'
+    print(f'\n{speaker}: interrupted. The same command {how}.', file=sys.stderr)
     raise SystemExit(130) from None
   except BrokenPipeError:  # `| head` has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,6 @@
 """Layer 3. From a checkpoint of one layout to one of another."""
 
+import glob
 import os
 import shutil
 from collections.abc import Callable
@@ -8,10 +9,10 @@ from typing import NamedTuple
 
 import jax
 from etils import epath
-from flax import traverse_util
 
 from dap import files
 from dap.checkpoints import (
+  hf_reader,
   hf_writer,
   layouts,
   state,
@@ -46,9 +47,7 @@ def _write_dap(folder: epath.Path, contents: Contents, target: Target) -> None:
   del target
   cpu = jax.sharding.SingleDeviceSharding(jax.devices('cpu')[0])
   placed = stored.place(contents.parts, dict.fromkeys(contents.parts, cpu))
-  tree = traverse_util.unflatten_dict(
-    {tuple(name.split('/')): array for name, array in placed.items()}
-  )
+  tree = stored.nested(placed)
   state.save(Path(folder), contents.step, tree, {}, digest='converted')
 
 
@@ -101,30 +100,20 @@ def convert(
       one does not fit the other.
   """
   contents = layouts.open_checkpoint(source)
-  check(contents, to, target)
-  folder = epath.Path(destination)
-  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise InputError(
-      f'{destination} exists already. Give a folder that does not, or remove'
-      ' this one.'
-    )
-  if '://' not in destination:
-    _write_aside(Path(destination), WRITERS[to], contents, target)
-  elif to == 'dap':
-    raise InputError(
-      f'Checkpoints of dap are written to local folders, got {destination}.'
-      ' Convert to one and copy it, or convert to t5x.'
-    )
-  else:  # what makes it whole is written last
+  folder = check(contents, destination, to, target)
+  if '://' in destination:  # what makes it whole is written last
     WRITERS[to](folder, contents, target)
+  else:
+    _write_aside(Path(folder), WRITERS[to], contents, target)
   return contents
 
 
 def _write_aside(
   folder: Path, write: Writer, contents: Contents, target: Target
 ) -> None:
-  aside = folder.parent / f'.{folder.name}.{os.getpid()}.aside'
-  with files.explained(folder):
+  aside = folder.with_name(f'.{folder.name}.{os.getpid()}.aside')
+  with files.explained(folder), files.as_os_error(folder):
+    _remove_abandoned(folder)
     try:
       aside.mkdir(parents=True)
       write(epath.Path(aside), contents, target)
@@ -133,8 +122,31 @@ def _write_aside(
       shutil.rmtree(aside, ignore_errors=True)
 
 
-def check(contents: Contents, to: str, target: Target) -> None:
+def _remove_abandoned(folder: Path) -> None:
+  """What processes left that were killed while they wrote the same folder."""
+  for aside in folder.parent.glob(f'.{glob.escape(folder.name)}.*.aside'):
+    number = aside.name.split('.')[-2]
+    if number.isdecimal() and not _is_running(int(number)):
+      shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+  try:
+    os.kill(process, 0)  # sends nothing
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    return True
+  return True
+
+
+def check(
+  contents: Contents, destination: str, to: str, target: Target
+) -> epath.Path:
   """Refuses before any work what `convert` could not finish.
+
+  Returns:
+    The folder that `destination` means.
 
   Raises:
     InputError: what does not fit.
@@ -164,6 +176,37 @@ def check(contents: Contents, to: str, target: Target) -> None:
     shapes = {name: x.shape for name, x in shapes.items()}
     found = {name: part.shape for name, part in contents.parts.items()}
     stored.check_shapes(found, shapes, contents.path)
+  return _free(destination, to, contents.path)
+
+
+def _free(destination: str, to: str, source: epath.Path) -> epath.Path:
+  """The folder to write, which is not there yet and not in the source."""
+  if destination.startswith(hf_reader.SCHEME):
+    raise InputError(
+      f'Nothing is written to the hub, got {destination}. Convert to a local'
+      ' folder and upload that: hf upload OWNER/NAME FOLDER.'
+    )
+  folder = layouts.place(destination)
+  is_local = '://' not in destination
+  if is_local:
+    folder = epath.Path(Path(folder).resolve())
+  elif to == 'dap':
+    raise InputError(
+      f'Checkpoints of dap are written to local folders, got {destination}.'
+      ' Convert to one and copy it, or convert to t5x.'
+    )
+  if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise InputError(
+      f'{destination} exists already. Give a folder that does not, or remove'
+      ' this one.'
+    )
+  inside = Path(folder).parents if is_local else []
+  if is_local and Path(source).resolve() in inside:
+    raise InputError(
+      f'{destination} lies in the checkpoint {source} itself, which is to stay'
+      ' as it is. Give another folder.'
+    )
+  return folder
 
 
 def _is_bare(contents: Contents) -> bool:

@@ -15,7 +15,13 @@ _ACTIVATIONS = {
   'relu': ('relu',),
   'gated-gelu': ('gelu', 'linear'),
 }
-_FAMILIES = ('t5', 'mt5')  # model_type; ByT5 and Flan are t5 too
+# feed_forward_proj where none is said, by model_type; ByT5 and Flan are t5 too.
+_FAMILIES = {'t5': 'relu', 'mt5': 'gated-gelu'}
+_FIXED_VALUES = {
+  'relative_attention_num_buckets': 32,
+  'relative_attention_max_distance': 128,
+  'layer_norm_epsilon': 1e-6,
+}
 _ATTENTION = {'q': 'query', 'k': 'key', 'v': 'value', 'o': 'out'}
 # Stack and number of a layer in its block: the module, and the norm before it.
 _CROSS = 'encoder_decoder_attention', 'pre_cross_attention_layer_norm'
@@ -106,47 +112,64 @@ def t5_config(values: dict[str, Any], path: object) -> T5Config:
       f'{path} must describe a T5 (model_type {" or ".join(_FAMILIES)}), got'
       f' {family!r}. Give a T5 1.0, T5 1.1, Flan, mT5 or ByT5 model.'
     )
-  projection = values.get('feed_forward_proj', 'relu')
-  if projection not in _ACTIVATIONS:
+  projection = values.get('feed_forward_proj', _FAMILIES[family])
+  if not isinstance(projection, str) or projection not in _ACTIVATIONS:
     raise InputError(
       f'{path} has feed_forward_proj {projection!r}; known are'
       f' {", ".join(_ACTIVATIONS)}.'
     )
-  fixed = {
-    'relative_attention_num_buckets': 32,
-    'relative_attention_max_distance': 128,
-    'layer_norm_epsilon': 1e-6,
-  }
-  for key, wanted in fixed.items():
+  for key, wanted in _FIXED_VALUES.items():
     if values.get(key, wanted) != wanted:
       raise InputError(
         f'{path} has {key} {values[key]}; this model computes {wanted} only.'
       )
-  try:
-    return T5Config(
-      vocab_size=values['vocab_size'],
-      emb_dim=values['d_model'],
-      num_heads=values['num_heads'],
-      head_dim=values['d_kv'],
-      mlp_dim=values['d_ff'],
-      num_encoder_layers=values['num_layers'],
-      num_decoder_layers=values.get('num_decoder_layers')
-      or values['num_layers'],
-      mlp_activations=_ACTIVATIONS[projection],
-      logits_via_embedding=_is_scaled(values),
+  layers = _size(values, 'num_layers', path)
+  decoder = values.get('num_decoder_layers') is not None
+  return T5Config(
+    vocab_size=_size(values, 'vocab_size', path),
+    emb_dim=_size(values, 'd_model', path),
+    num_heads=_size(values, 'num_heads', path),
+    head_dim=_size(values, 'd_kv', path),
+    mlp_dim=_size(values, 'd_ff', path),
+    num_encoder_layers=layers,
+    num_decoder_layers=(
+      _size(values, 'num_decoder_layers', path) if decoder else layers
+    ),
+    mlp_activations=_ACTIVATIONS[projection],
+    logits_via_embedding=_is_scaled(values),
+  )
+
+
+def _size(values: dict[str, Any], key: str, path: object) -> int:
+  size = values.get(key)
+  if type(size) is not int or not 0 < size < 1 << 31:
+    raise InputError(
+      f'{path} needs {key}, a whole number above 0; got {size!r}. Copy it'
+      ' again.'
     )
-  except KeyError as error:
-    raise InputError(f'{path} lacks the key {error}. Copy it again.') from error
+  return size
 
 
 def _is_scaled(values: dict[str, Any]) -> bool:
   """Whether logits are scaled as T5 1.0's, which ties its embedding, are.
 
-  From version 5 on transformers says so by a key of its own, and tells from
-  the weights alone whether the embedding is tied.
+  From version 5 on transformers says so by a key of its own, says of every
+  model that its embedding is tied, and tells from the weights whether it is;
+  mT5 it does not scale.
   """
   tied = values.get('tie_word_embeddings', True) is not False
-  return bool(values.get('scale_decoder_outputs', tied))
+  known = tied and values.get('model_type') != 'mt5'
+  return bool(values.get('scale_decoder_outputs', known))
+
+
+def may_share_embedding(values: dict[str, Any]) -> bool:
+  """Whether a model without `lm_head` has the embedding in its place.
+
+  Else the weights are not all there, as in an encoder or a T5 without a head.
+  """
+  kinds = values.get('architectures') or ['T5ForConditionalGeneration']
+  has_head = any(str(kind).endswith('ConditionalGeneration') for kind in kinds)
+  return has_head and values.get('tie_word_embeddings', True) is not False
 
 
 def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:

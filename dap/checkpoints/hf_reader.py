@@ -6,8 +6,7 @@ unpickling a file runs whatever its author put into it.
 """
 
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from etils import epath
 
 from dap import files
 from dap.checkpoints import hf_names, tensors
+from dap.checkpoints import hf_remote as remote
 from dap.checkpoints.stored import Box, Part, Parts, Stored, whole
 from dap.errors import InputError
 from dap.models.t5_stacks import T5Config
@@ -24,7 +24,7 @@ CONFIG = 'config.json'
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
 _PICKLED = ('pytorch_model.bin', 'pytorch_model.bin.index.json')
-_DTYPES = {
+DTYPES = {
   'F32': 'float32',
   'F16': 'float16',
   'BF16': 'bfloat16',
@@ -36,7 +36,7 @@ SCHEME = 'hf://'
 def is_hugging_face(path: epath.Path) -> bool:
   """Whether a folder has weights under one of transformers' names."""
   names = (SINGLE, INDEX, *_PICKLED)
-  return any((path / name).is_file() for name in names)
+  return any(tensors.is_file(path / name) for name in names)
 
 
 def download(name: str) -> epath.Path:
@@ -66,13 +66,15 @@ def download(name: str) -> epath.Path:
       repository, revision=revision or None, allow_patterns=wanted
     )
   except Exception as error:  # the hub's, httpx's and the disk's
-    first = str(error).strip().splitlines()[0]
     raise InputError(
-      f'{name} could not be downloaded: {first}. Give an existing'
-      ' OWNER/NAME[@REVISION] with a network; for gated models accept their'
-      ' terms on their page and log in first: hf auth login.'
+      f'{name} could not be downloaded: {tensors.first_line(error)}. Give an'
+      ' existing OWNER/NAME[@REVISION] with a network; for gated models accept'
+      ' their terms on their page and log in first: hf auth login.'
     ) from error
-  return epath.Path(folder)
+  found = epath.Path(folder)
+  if not is_hugging_face(found):
+    raise _pickled(repository, 'no safetensors, but perhaps pytorch_model.bin')
+  return found
 
 
 def open_folder(path: epath.Path) -> tuple[Parts, T5Config]:
@@ -81,7 +83,8 @@ def open_folder(path: epath.Path) -> tuple[Parts, T5Config]:
   Raises:
     InputError: a file is missing, damaged, pickled or of another model.
   """
-  config = hf_names.t5_config(_read_json(path / CONFIG), path / CONFIG)
+  values = _read_json(path / CONFIG)
+  config = hf_names.t5_config(values, path / CONFIG)
   arrays: dict[str, Stored] = {}
   for file, names in _weight_files(path).items():
     found = _open_file(path, file)
@@ -92,12 +95,28 @@ def open_folder(path: epath.Path) -> tuple[Parts, T5Config]:
         ' Copy index and files again, from one place.'
       )
     arrays |= found
-  return _parts(arrays, config, path), config
+  parts = _parts(arrays, path)
+  shared = hf_names.may_share_embedding(values)
+  _find_embeddings(parts, arrays, config, shared, path)
+  _check_layers(parts, config, path)
+  return parts, config
+
+
+def _check_layers(parts: Parts, config: T5Config, path: epath.Path) -> None:
+  """Before anybody builds a model of as many layers as a file may claim."""
+  for stack in ('encoder', 'decoder'):
+    named = {x.split('/')[1] for x in parts if x.startswith(f'{stack}/layers_')}
+    wanted = getattr(config, f'num_{stack}_layers')
+    if len(named) != wanted:
+      raise InputError(
+        f'{path / CONFIG} says that the {stack} has {wanted} layers, the'
+        f' weights are of {len(named)}. Copy both again, from one place.'
+      )
 
 
 def _weight_files(path: epath.Path) -> dict[str, list[str]]:
   """The files of weights, and the names that an index promises in each."""
-  if (path / INDEX).is_file():
+  if tensors.is_file(path / INDEX):
     table = _read_json(path / INDEX).get('weight_map')
     if not isinstance(table, dict) or not table:
       raise InputError(f'{path / INDEX} needs a weight_map. Copy it again.')
@@ -112,21 +131,21 @@ def _weight_files(path: epath.Path) -> dict[str, list[str]]:
         raise _pickled(path, file)
       found.setdefault(file, []).append(name)
     for file in found:
-      if not (path / file).is_file():
+      if not tensors.is_file(path / file):
         raise InputError(
           f'{path / INDEX} names {file}, which is not there. Copy all'
           f' {len(found)} files of the model.'
         )
     return found
-  if (path / SINGLE).is_file():
+  if tensors.is_file(path / SINGLE):
     return {SINGLE: []}
   raise _pickled(path, _PICKLED[0])
 
 
-def _pickled(path: epath.Path, file: str) -> InputError:
+def _pickled(path: object, file: str) -> InputError:
   return InputError(
-    f'{path} has its weights in {file}, a pickle, which can run any code when'
-    ' it is read, so it is not read here. Convert it once, where you trust it:'
+    f'{path} has its weights in {file}: a pickle can run any code when it is'
+    ' read, so it is not read here. Convert it once, where you trust it:'
     ' python -c "import transformers as t;'
     f" t.T5ForConditionalGeneration.from_pretrained('{path}')"
     ".save_pretrained('CONVERTED')\" and give CONVERTED."
@@ -134,63 +153,63 @@ def _pickled(path: epath.Path, file: str) -> InputError:
 
 
 def _open_file(path: epath.Path, file: str) -> dict[str, Stored]:
-  import safetensors
-
-  local = _local(path / file)
+  source = path / file
+  is_remote = '://' in os.fspath(source)
   try:
-    with safetensors.safe_open(local, framework='np') as opened:
-      found = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-      headers = {
-        name: (tuple(part.get_shape()), part.get_dtype())
-        for name, part in found.items()
-      }
+    found = remote.arrays(source) if is_remote else _mapped(os.fspath(source))
+  except InputError:
+    raise
   except Exception as error:
     raise tensors.unreadable(path, file, error) from error
-  for name, (_, dtype) in headers.items():
-    if dtype not in _DTYPES:
+  for name, (_, dtype, _) in found.items():
+    if dtype not in DTYPES:
       raise InputError(
-        f'Weights are {", ".join(_DTYPES)}; {name} of {path / file} is {dtype}.'
-        ' Give a model that is not quantised.'
+        f'Weights are {", ".join(DTYPES)}; {name} of {source} is {dtype}. Give'
+        ' a model that is not quantised.'
       )
   return {
     name: Stored(
-      name, shape, np.dtype(_DTYPES[dtype]), _reader(local, name, path)
+      name, shape, np.dtype(DTYPES[dtype]), _explained(read, name, path)
     )
-    for name, (shape, dtype) in headers.items()
+    for name, (shape, dtype, read) in found.items()
   }
 
 
-def _reader(local: str, name: str, path: epath.Path):
+def _mapped(path: str) -> remote.Arrays:
+  """Shape, dtype and reader of each array of a local file."""
   import safetensors
 
-  def read(box: Box) -> np.ndarray:
-    try:
+  def reader(name: str) -> Callable[[Box], np.ndarray]:
+    def read(box: Box) -> np.ndarray:
       # Opened anew: what a mapping has touched counts as memory until then.
-      with safetensors.safe_open(local, framework='np') as opened:
+      with safetensors.safe_open(path, framework='np') as opened:
         if all(part == slice(None) for part in box):
           return opened.get_tensor(name)
         return opened.get_slice(name)[box]
+
+    return read
+
+  with safetensors.safe_open(path, framework='np') as opened:
+    parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+    return {
+      name: (tuple(part.get_shape()), part.get_dtype(), reader(name))
+      for name, part in parts.items()
+    }
+
+
+def _explained(
+  read: Callable[[Box], np.ndarray], name: str, path: epath.Path
+) -> Callable[[Box], np.ndarray]:
+  def explained(box: Box) -> np.ndarray:
+    try:
+      return read(box)
     except Exception as error:
       raise tensors.unreadable(path, name, error) from error
 
-  return read
+  return explained
 
 
-def _local(path: epath.Path) -> str:
-  """A path that can be mapped: the file itself, or a copy for this process."""
-  if '://' not in os.fspath(path):
-    return os.fspath(path)
-  folder = tempfile.TemporaryDirectory(prefix='dap-')
-  _COPIES.append(folder)
-  return str(path.copy(Path(folder.name) / path.name))
-
-
-_COPIES: list[tempfile.TemporaryDirectory] = []  # removed when the process ends
-
-
-def _parts(
-  arrays: Mapping[str, Stored], config: T5Config, path: epath.Path
-) -> Parts:
+def _parts(arrays: Mapping[str, Stored], path: epath.Path) -> Parts:
   parts: Parts = {}
   for theirs, array in arrays.items():
     ours = hf_names.t5x_name(theirs)
@@ -201,7 +220,7 @@ def _parts(
         f'{path} has a weight that T5 has not: {theirs}. Give a'
         ' T5ForConditionalGeneration.'
       )
-  return _with_embeddings(parts, arrays, config, path)
+  return parts
 
 
 def _part(name: str, array: Stored) -> Part:
@@ -210,24 +229,28 @@ def _part(name: str, array: Stored) -> Part:
   return Part(array, array.shape[::-1], np.transpose)
 
 
-def _with_embeddings(
+def _find_embeddings(
   parts: Parts,
   arrays: Mapping[str, Stored],
   config: T5Config,
+  shared: bool,
   path: epath.Path,
-) -> Parts:
-  """The same, with embedding and logits wherever transformers keeps them.
+) -> None:
+  """Takes embedding and logits from wherever transformers keeps them.
 
-  safetensors stores equal weights once, under any of their names.
+  safetensors stores equal weights once, under any of their names; `shared`
+  says whether logits may be such a copy of the embedding.
   """
   embedding, logits = 'token_embedder/embedding', 'decoder/logits_dense/kernel'
   copies = (x for n, x in arrays.items() if n in hf_names.UNUSED[:2])
   if embedding not in parts:
-    shared = next(copies, arrays.get('lm_head.weight'))
-    if shared is not None:
-      parts[embedding] = whole(shared)
+    kept = next(copies, arrays.get('lm_head.weight'))
+    if kept is not None:
+      parts[embedding] = whole(kept)
+  if embedding not in parts:
+    return
   if not config.logits_via_embedding and logits not in parts:
-    if embedding in parts:
+    if shared:
       parts[logits] = _part(logits, parts[embedding].stored)
   elif config.logits_via_embedding and logits in parts:
     tied = parts.pop(logits).stored
@@ -238,17 +261,16 @@ def _with_embeddings(
         ' scale_decoder_outputs where it has that, to false if the model was'
         ' trained so.'
       )
-  return parts
 
 
 def _equal(one: Stored, other: Stored) -> bool:
   if one is other:
     return True
+  if one.shape != other.shape or len(one.shape) != 2:
+    return False
   rows = range(0, one.shape[0], 4096)  # little memory for large embeddings
   boxes = [(slice(i, min(i + 4096, one.shape[0])), slice(None)) for i in rows]
-  return one.shape == other.shape and all(
-    np.array_equal(one.read(box), other.read(box)) for box in boxes
-  )
+  return all(np.array_equal(one.read(x), other.read(x)) for x in boxes)
 
 
 def _read_json(path: epath.Path) -> dict[str, Any]:

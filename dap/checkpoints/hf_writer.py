@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -80,7 +81,7 @@ def _shards(parts: Parts, dtype: str, most_bytes: int) -> dict[str, list[str]]:
 
 
 def _bytes(parts: Parts, names: list[str], dtype: str) -> int:
-  itemsize = 4 if dtype == 'float32' else 2
+  itemsize = jnp.dtype(dtype).itemsize
   return sum(int(np.prod(parts[name].shape)) * itemsize for name in names)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from flax import traverse_util
 
 from dap.checkpoints import (
   hf_reader,
@@ -25,7 +24,9 @@ from dap.errors import InputError
 from dap.models import t5_sizes
 from dap.models.t5_stacks import T5Config
 
-_STEP = re.compile(r'^checkpoint_(\d+)/?$')
+_STEP = re.compile(r'^(?:checkpoint_)?(\d{1,18})/?$')  # Orbax: the number
+_LOCAL = re.compile(r'^(?!\w+:/)')  # C: is no scheme of ours
+_SCHEMES = ('gs://', 's3://')
 _HEAD = 1 << 16  # bytes at both ends of each file that tell checkpoints apart
 _READS = 16  # of files at a time, for buckets
 _STATES = 'state.param_states.'  # folders of T5X's optimizer states
@@ -101,7 +102,7 @@ class Layout(NamedTuple):
 
 LAYOUTS: dict[str, Layout] = {
   'dap': Layout(
-    lambda path: (path / 'metadata.json').is_file(),
+    lambda path: tensors.is_file(path / 'metadata.json'),
     _open_dap,
     'metadata.json and params/',
   ),
@@ -145,35 +146,27 @@ def read_params(path: str | Path | epath.Path) -> dict[str, Any]:
 
   parts = open_checkpoint(path).parts
   stored.read_each(parts, keep, label='read')
-  return traverse_util.unflatten_dict(
-    {tuple(name.split('/')): arrays[name] for name in parts}
-  )
+  return stored.nested({name: arrays[name] for name in parts})
 
 
 def find(path: str | Path | epath.Path) -> tuple[epath.Path, str]:
   """The folder of the checkpoint at `path`, and the name of its layout."""
-  text = str(path)
-  folder = (
-    hf_reader.download(text)
-    if text.startswith(hf_reader.SCHEME)
-    else epath.Path(path)
-  )
-  places = [folder]
-  for place in places:
-    try:
-      found = [name for name, x in LAYOUTS.items() if x.is_at(place)]
-      if not found and place is folder:
-        places += _newest(folder)
-    except Exception as error:  # clients of buckets have errors of their own
-      raise tensors.unreadable(path, 'the list of files', error) from error
-    if len(found) > 1:
-      signs = ' and '.join(f'{n} ({LAYOUTS[n].sign})' for n in found)
-      raise InputError(
-        f'{place} mixes layouts: it looks like {signs}. Put each checkpoint'
-        ' into a folder of its own.'
-      )
+  folder = place(path)
+  found = _layouts_at(folder)
+  candidates = [] if found else _newest_first(folder)
+  for candidate in candidates:
+    found = _layouts_at(candidate)
     if found:
-      return place, found[0]
+      folder = candidate
+      break
+  if len(found) > 1:
+    signs = ' and '.join(f'{n} ({LAYOUTS[n].sign})' for n in found)
+    raise InputError(
+      f'{folder} mixes layouts: it looks like {signs}. Put each checkpoint'
+      ' into a folder of its own.'
+    )
+  if found:
+    return folder, found[0]
   signs = '; '.join(f'{n}: {layout.sign}' for n, layout in LAYOUTS.items())
   there = 'has none of them' if folder.exists() else 'does not exist'
   raise InputError(
@@ -184,15 +177,42 @@ def find(path: str | Path | epath.Path) -> tuple[epath.Path, str]:
   )
 
 
-def _newest(folder: epath.Path) -> list[epath.Path]:
-  """The newest checkpoint under a run's folder, or nothing."""
-  for root in (folder, folder / 'checkpoints'):
-    if not root.is_dir():
-      continue
-    matches = [_STEP.match(entry.name) for entry in root.iterdir()]
-    steps = [int(match.group(1)) for match in matches if match]
-    if steps:
-      return [root / f'checkpoint_{max(steps)}']
+def place(path: str | Path | epath.Path) -> epath.Path:
+  """The folder that a caller means; a model of the hub is downloaded.
+
+  Raises:
+    InputError: nothing is named, or a place that cannot be read.
+  """
+  text = str(path)
+  if text.startswith(hf_reader.SCHEME):
+    return hf_reader.download(text)
+  if text.startswith(_SCHEMES):
+    return epath.Path(text)
+  if not text.strip() or not _LOCAL.match(text):
+    raise InputError(
+      'A place is a local folder, gs://BUCKET/FOLDER, s3://BUCKET/FOLDER, or'
+      f' to read hf://OWNER/NAME; got {text!r}.'
+    )
+  return epath.Path(Path(text).expanduser())
+
+
+def _layouts_at(folder: epath.Path) -> list[str]:
+  try:
+    return [name for name, layout in LAYOUTS.items() if layout.is_at(folder)]
+  except Exception as error:  # clients of buckets have errors of their own
+    raise tensors.unreadable(folder, 'the list of files', error) from error
+
+
+def _newest_first(folder: epath.Path) -> list[epath.Path]:
+  """The checkpoints under a run's folder, or nothing."""
+  try:
+    for root in (folder, folder / 'checkpoints'):
+      names = [x.name for x in root.iterdir()] if root.is_dir() else []
+      steps = [(int(m.group(1)), n) for n in names if (m := _STEP.match(n))]
+      if steps:
+        return [root / name for _, name in sorted(steps, reverse=True)]
+  except Exception as error:
+    raise tensors.unreadable(folder, 'the list of files', error) from error
   return []
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 from etils import epath
-from flax import traverse_util
 from jaxtyping import PyTree
 
 from dap import partitioning
@@ -56,9 +55,7 @@ def load_params(
   )
   partitioning.check_divisible(shapes, shardings)
   placed = stored.place(parts, shardings) | fresh
-  return traverse_util.unflatten_dict(
-    {tuple(name.split('/')): placed[name] for name in shapes}
-  )
+  return stored.nested({name: placed[name] for name in shapes})
 
 
 def _lacks_head(found: set[str], wanted: set[str]) -> bool:

@@ -9,7 +9,6 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
   name, shape and dtype of every array, CRC-32 of every file and of itself.
 """
 
-import contextlib
 import errno
 import json
 import os
@@ -17,7 +16,7 @@ import pathlib
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -106,7 +105,7 @@ def save(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     _check_room(root, (params, dict(rest)))
-    with _as_os_error(partial), _checkpointer() as checkpointer:
+    with files.as_os_error(partial), _checkpointer() as checkpointer:
       checkpointer.save(partial.resolve() / 'params', params)
       if rest:
         checkpointer.save(partial.resolve() / 'rest', dict(rest))
@@ -133,19 +132,6 @@ def _check_room(root: pathlib.Path, tree: PyTree) -> None:
   needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
   if shutil.disk_usage(root).free < needed:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
-
-
-@contextlib.contextmanager
-def _as_os_error(path: pathlib.Path) -> Iterator[None]:
-  """Gives tensorstore's errors of a full disk the type that Python's have."""
-  try:
-    yield
-  except Exception as error:
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code is None:
-      raise
-    number = int(code.group(1))
-    raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _drop(folder: pathlib.Path) -> None:
@@ -189,7 +175,13 @@ def metadata(folder: Place) -> dict[str, Any]:
       ' is none. Give the folder checkpoint_<step> of a finished or running'
       ' training, or its parent to take the newest.'
     ) from None
-  except (ValueError, KeyError, AttributeError, TypeError) as error:
+  except (
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    RecursionError,
+  ) as error:
     raise _damaged(folder, f'metadata.json cannot be read ({error})') from None
   if crc != _crc_of_json(found):
     raise _damaged(folder, 'metadata.json fails its CRC-32')

@@ -10,10 +10,12 @@ import concurrent.futures
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
+from flax import traverse_util
 
 from dap import progress
 from dap.errors import InputError
@@ -66,11 +68,6 @@ class Part:
   def num_bytes(self) -> int:
     """In memory, in the stored dtype."""
     return math.prod(self.shape) * self.stored.dtype.itemsize
-
-  def read(self) -> np.ndarray:
-    """The parameter, in the stored dtype."""
-    whole = self.stored.read(_everything(self.stored.shape))
-    return whole if self.cut is None else self.cut(whole)
 
 
 Parts = dict[str, Part]
@@ -179,7 +176,8 @@ def place(
 ) -> dict[str, jax.Array]:
   """Float32 parameters on the devices, each array read once.
 
-  A process that holds less than an array reads only what it holds of it.
+  Of an array that is a parameter as it is, a process reads what its devices
+  hold; arrays from which parameters are cut or turned are read whole.
 
   Args:
     parts: what to read.
@@ -190,18 +188,27 @@ def place(
 
   def one(group: Mapping[str, Part]) -> int:
     (name, part), *others = group.items()
-    boxes = _own_boxes(part.shape, shardings[name])
-    if not others and part.cut is None and not _cover(boxes, part.shape):
-      placed[name] = _place_boxes(part.stored, shardings[name])
-      return sum(_size(box, part.shape) for box in boxes)
+    if not others and part.cut is None:
+      box = _own_box(part.shape, shardings[name])
+      array = np.asarray(part.stored.read(box))  # a scalar is none
+      placed[name] = _put(array, box, part.shape, shardings[name])
+      return array.nbytes
     array = part.stored.read(_everything(part.stored.shape))
     for name, part in group.items():
       value = array if part.cut is None else part.cut(array)
-      placed[name] = _put(np.asarray(value, np.float32), shardings[name])
+      box = _everything(part.shape)
+      placed[name] = _put(value, box, part.shape, shardings[name])
     return part.stored.num_bytes
 
   run_threads(one, _by_array(parts), num_threads, 'load', _total_bytes(parts))
   return {name: placed[name] for name in parts}
+
+
+def nested(named: Mapping[str, Any]) -> dict[str, Any]:
+  """The tree whose leaves have these slash-separated names."""
+  return traverse_util.unflatten_dict(
+    {tuple(name.split('/')): leaf for name, leaf in named.items()}
+  )
 
 
 def run_threads(
@@ -251,36 +258,39 @@ def _everything(shape: tuple[int, ...]) -> Box:
   return (slice(None),) * len(shape)
 
 
-def _own_boxes(
-  shape: tuple[int, ...], sharding: jax.sharding.Sharding
-) -> list[Box]:
-  """The distinct boxes that devices of this process hold."""
-  boxes = sharding.addressable_devices_indices_map(shape).values()
-  found = {str(box): box for box in boxes if box is not None}
-  return list(found.values())
-
-
-def _size(box: Box, shape: tuple[int, ...]) -> int:
-  return math.prod(len(range(*s.indices(n))) for s, n in zip(box, shape))
-
-
-def _cover(boxes: list[Box], shape: tuple[int, ...]) -> bool:
-  return sum(_size(box, shape) for box in boxes) >= math.prod(shape)
-
-
-def _place_boxes(stored: Stored, sharding: jax.sharding.Sharding) -> jax.Array:
-  read: dict[str, np.ndarray] = {}
-
-  def of_box(box: Box | None) -> np.ndarray:
-    assert box is not None
-    if str(box) not in read:
-      read[str(box)] = np.asarray(stored.read(box), np.float32)
-    return read[str(box)]
-
-  return jax.make_array_from_callback(stored.shape, sharding, of_box)
-
-
-def _put(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
-  return jax.make_array_from_callback(
-    array.shape, sharding, lambda box: array[box]
+def _own_box(shape: tuple[int, ...], sharding: jax.sharding.Sharding) -> Box:
+  """The smallest box with all that devices of this process hold."""
+  held = [
+    [part.indices(size)[:2] for part, size in zip(box, shape)]
+    for box in sharding.addressable_devices_indices_map(shape).values()
+    if box is not None
+  ]
+  return tuple(
+    slice(min(start for start, _ in axis), max(stop for _, stop in axis))
+    for axis in zip(*held)
   )
+
+
+def _put(
+  array: np.ndarray,
+  box: Box,
+  shape: tuple[int, ...],
+  sharding: jax.sharding.Sharding,
+) -> jax.Array:
+  """The whole array of this shape, on the devices, of its part in `box`.
+
+  Each device turns its own piece into float32, so that the host never holds
+  a second array; one at a time, because other processes have another order.
+  """
+  pieces = []
+  starts = [part.indices(size)[0] for part, size in zip(box, shape)]
+  for device, held in sharding.addressable_devices_indices_map(shape).items():
+    assert held is not None
+    inside = tuple(
+      slice(*(edge - start for edge in part.indices(size)[:2]))
+      for part, size, start in zip(held, shape, starts)
+    )
+    piece = jax.device_put(array[inside], device)
+    pieces.append(piece.astype(np.float32))
+  whole = jax.make_array_from_single_device_arrays(shape, sharding, pieces)
+  return jax.block_until_ready(whole)

@@ -9,6 +9,7 @@ of `models/t5.py`.
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import serialization, traverse_util
@@ -26,7 +27,7 @@ _GZIP = {'id': 'gzip', 'level': 1}
 
 def is_native(path: epath.Path) -> bool:
   """Whether a folder has the index of a native T5X checkpoint."""
-  return (path / INDEX).is_file()
+  return tensors.is_file(path / INDEX)
 
 
 def open_native(path: epath.Path) -> tuple[dict[str, Stored], int]:
@@ -35,7 +36,45 @@ def open_native(path: epath.Path) -> tuple[dict[str, Stored], int]:
   Raises:
     InputError: if this is no native T5X checkpoint, or part of it is missing.
   """
-  index = _read_index(path)
+  content = _read_index(path)
+  try:
+    leaves, folders, step = _parsed(content, path)
+  except (TypeError, ValueError, AttributeError, KeyError) as error:
+    raise tensors.unreadable(path, f'the index {INDEX}', error) from error
+  store = tensors.folder(path)
+  keys = tensors.listing(store, path)
+  arrays = tensors.open_arrays(store, folders, keys, path)
+  inline = {
+    name: _inline(name, leaf, path)
+    for name, leaf in leaves.items()
+    if name not in folders
+  }
+  return {name: (arrays | inline)[name] for name in leaves}, step
+
+
+def _read_index(path: epath.Path) -> Any:
+  try:
+    return serialization.msgpack_restore((path / INDEX).read_bytes())
+  except FileNotFoundError:
+    raise InputError(
+      f'A native T5X checkpoint needs a file {path / INDEX}; there is none.'
+      ' Give the folder checkpoint_N itself.'
+    ) from None
+  except Exception as error:  # msgpack and flax raise many kinds
+    raise tensors.unreadable(path, f'the index {INDEX}', error) from error
+
+
+def _parsed(
+  content: Any, path: epath.Path
+) -> tuple[dict[str, Any], dict[str, str], int]:
+  """Leaves by name, the folders of those that have one, and the step."""
+  version = content.get('version', 0) if isinstance(content, dict) else 0
+  if not isinstance(version, int) or version < OLDEST_VERSION:
+    raise InputError(
+      f'{path / INDEX} must be a T5X checkpoint of version >='
+      f' {OLDEST_VERSION}, got {version!r}. Convert it with an older T5X first.'
+    )
+  index = content.get('optimizer', content)
   target = index.get('target')
   if not isinstance(target, dict) or not target:
     raise InputError(
@@ -47,36 +86,8 @@ def open_native(path: epath.Path) -> tuple[dict[str, Stored], int]:
   leaves: dict[str, Any] = {
     '/'.join(map(str, keys)): leaf for keys, leaf in flat.items()
   }
-  folders = {n: _folder(x) for n, x in leaves.items() if _is_spec(x)}
-  store = tensors.folder(path)
-  keys = tensors.listing(store, path)
-  arrays = tensors.open_arrays(store, folders, keys, path)
-  inline = {
-    name: _inline(name, leaf, path)
-    for name, leaf in leaves.items()
-    if name not in folders
-  }
-  step = index.get('state', {}).get('step', 0)
-  return {name: (arrays | inline)[name] for name in leaves}, int(step)
-
-
-def _read_index(path: epath.Path) -> dict[str, Any]:
-  try:
-    index: Any = serialization.msgpack_restore((path / INDEX).read_bytes())
-  except FileNotFoundError:
-    raise InputError(
-      f'A native T5X checkpoint needs a file {path / INDEX}; there is none.'
-      ' Give the folder checkpoint_N itself.'
-    ) from None
-  except Exception as error:  # msgpack and flax raise many kinds
-    raise tensors.unreadable(path, f'the index {INDEX}', error) from error
-  version = index.get('version', 0) if isinstance(index, dict) else 0
-  if version < OLDEST_VERSION:
-    raise InputError(
-      f'{path / INDEX} must be a T5X checkpoint of version >='
-      f' {OLDEST_VERSION}, got {version}. Convert it with an older T5X first.'
-    )
-  return index.get('optimizer', index)
+  folders = {name: _folder(x) for name, x in leaves.items() if _is_spec(x)}
+  return leaves, folders, int(index.get('state', {}).get('step', 0))
 
 
 def _is_spec(x: Any) -> bool:
@@ -123,9 +134,7 @@ def write(
     opened.write(array.astype(opened.dtype.numpy_dtype, copy=False)).result()
 
   stored.read_each(parts, write_array, label='write')
-  tree = traverse_util.unflatten_dict(
-    {tuple(n.split('/')): _spec(n, parts[n].shape, dtype) for n in parts}
-  )
+  tree = stored.nested({n: _spec(n, x.shape, dtype) for n, x in parts.items()})
   state = {'step': np.asarray(step, np.int32)}
   index = {'version': VERSION, 'optimizer': {'state': state, 'target': tree}}
   # In place: else flax sorts the keys, and T5X does not.
@@ -143,7 +152,7 @@ def _place(name: str) -> str:
 
 
 def _spec(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
-  itemsize = 4 if dtype == 'float32' else 2
+  itemsize = jnp.dtype(dtype).itemsize
   return {
     'driver': 'zarr',
     'dtype': dtype,

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from flax import traverse_util
 
 from dap.checkpoints import stored, tensors
-from dap.checkpoints.stored import Box, Parts, Stored
+from dap.checkpoints.stored import Parts, Stored
 from dap.errors import InputError
 
 STATE = 'state'
 _DATABASE = 'manifest.ocdbt'
 _TREE = '_METADATA'
+_DEFAULT = 'default'  # where Orbax's CheckpointManager keeps a single tree
 _ROOTS = ('target', 'params')  # where parameters may lie in a larger tree
 
 
@@ -28,11 +28,12 @@ def is_orbax(path: epath.Path) -> bool:
 
 
 def _state(path: epath.Path) -> epath.Path | None:
-  for folder in (path / STATE, path):
-    if any((folder / name).is_file() for name in (_DATABASE, _TREE)):
+  for folder in (path / STATE, path / _DEFAULT, path):
+    if any(tensors.is_file(folder / name) for name in (_DATABASE, _TREE)):
       return folder
   # Before it had either, Orbax kept an index of its own in `state`.
-  return path / STATE if (path / STATE / 'checkpoint').is_file() else None
+  older = path / STATE / 'checkpoint'
+  return path / STATE if tensors.is_file(older) else None
 
 
 def open_orbax(path: epath.Path) -> tuple[dict[str, Stored], int]:
@@ -62,8 +63,12 @@ def open_orbax(path: epath.Path) -> tuple[dict[str, Stored], int]:
 
 
 def _scalar(array: Stored) -> int:
-  everything: Box = (slice(None),) * len(array.shape)
-  return int(array.read(everything))
+  if array.shape:
+    raise InputError(
+      f'The step of a checkpoint must be one number; {array.name} has shape'
+      f' {array.shape}. Give a checkpoint that T5X wrote.'
+    )
+  return int(array.read(()))
 
 
 def open_tree(folder: epath.Path, skip: str = '//') -> dict[str, Stored]:
@@ -100,7 +105,7 @@ def _promised(folder: epath.Path) -> list[str]:
     ]
   except FileNotFoundError:
     return []
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise tensors.unreadable(folder, _TREE, error) from error
 
 
@@ -124,9 +129,7 @@ def write(
     label='read',
   )
   tree = {
-    'target': traverse_util.unflatten_dict(
-      {tuple(name.split('/')): arrays[name] for name in parts}
-    ),
+    'target': stored.nested({name: arrays[name] for name in parts}),
     STATE: {'step': np.asarray(step, np.int32)},
   }
   handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)

@@ -44,6 +44,19 @@ def ocdbt(path: epath.Path) -> dict[str, Any]:
   return {'driver': 'ocdbt', 'base': folder(path)}
 
 
+def _ratio(array: Any) -> int:
+  """How many times smaller than its numbers an array's files can be."""
+  compressor = array.spec().to_json()['metadata'].get('compressor') or {}
+  return _DEFLATE if compressor.get('id') in ('gzip', 'zlib') else _ANY
+
+
+def is_file(path: epath.Path) -> bool:
+  """Whether a file lies there; a pipe or a device is none."""
+  if '://' in os.fspath(path):
+    return path.is_file()
+  return os.path.isfile(path)
+
+
 def files_under(path: epath.Path) -> Iterator[epath.Path]:
   """All files in a folder and its folders, in the order of their names."""
   for name in sorted(listing(folder(path), path)):
@@ -130,17 +143,24 @@ def _stored(name: str, array: Any, path: epath.Path) -> Stored:
 def _check_chunks(
   name: str, array: Any, place: str, keys: set[str], path: epath.Path
 ) -> None:
-  """An absent chunk would be read as zeros."""
+  """An absent chunk would be read as zeros, a vast one into vast memory."""
   metadata = array.spec().to_json()['metadata']
   chunk = array.chunk_layout.write_chunk.shape or ()  # None of a scalar
+  size = math.prod(chunk) * array.dtype.numpy_dtype.itemsize
+  if size > max(_SMALL, _bytes(array)):
+    raise InputError(
+      f'The array {name} of {path} declares {_bytes(array):,} bytes in chunks'
+      f' of {size:,}. The checkpoint is damaged: copy it again.'
+    )
+  if metadata.get('fill_value') is not None:
+    return  # chunks of nothing else may be left out
   grid = [math.ceil(n / c) for n, c in zip(array.shape, chunk)]
   wanted = math.prod(grid)
   if wanted > len(keys):
     missing = f'{wanted} chunks, where there are at most {len(keys)}'
   else:
-    names = (_chunk_key(box, metadata) for box in itertools.product(
-      *map(range, grid)
-    ))  # fmt: skip
+    boxes = itertools.product(*map(range, grid))
+    names = (_chunk_key(box, metadata) for box in boxes)
     absent = [key for key in names if f'{place}/{key}' not in keys]
     if not absent:
       return
@@ -149,6 +169,10 @@ def _check_chunks(
     f'The array {name} of {path} needs {missing}. The checkpoint was not copied'
     ' whole, or its writing was interrupted: copy it again.'
   )
+
+
+def _bytes(array: Any) -> int:
+  return math.prod(array.shape) * array.dtype.numpy_dtype.itemsize
 
 
 def _chunk_key(box: tuple[int, ...], metadata: dict[str, Any]) -> str:
@@ -166,18 +190,14 @@ def _check_sizes(
   path: epath.Path,
 ) -> None:
   """Refuses headers that declare what the bytes beside them cannot hold."""
-  declared = {
-    name: math.prod(x.shape) * x.dtype.numpy_dtype.itemsize
-    for name, x in opened.items()
-  }
   if store['driver'] == 'ocdbt':
-    total = sum(declared.values())
+    total = sum(map(_bytes, opened.values()))
     checks = [('its arrays', path, total, _ANY)] if total > _SMALL else []
   else:
     checks = [
-      (name, path / folders[name], size, _DEFLATE)
-      for name, size in declared.items()
-      if size > _SMALL
+      (name, path / folders[name], _bytes(array), _ratio(array))
+      for name, array in opened.items()
+      if _bytes(array) > _SMALL
     ]
   for name, place, size, ratio in checks:
     found = sum(file.stat().length for file in files_under(place))
@@ -188,11 +208,16 @@ def _check_sizes(
       )
 
 
+def first_line(error: Exception) -> str:
+  """What an error of a library says first."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0][:400]
+
+
 def unreadable(path: Any, name: str, error: Exception) -> InputError:
   """The error of an array, a file or a list that cannot be read."""
-  first = str(error).splitlines()[0][:400] if str(error) else type(error)
   return InputError(
-    f'{name} of the checkpoint {path} cannot be read: {first}. Where it is cut'
-    ' short, copy the checkpoint again; where a bucket refuses, log in, or copy'
-    ' it to a local folder.'
+    f'{name} of the checkpoint {path} cannot be read: {first_line(error)}.'
+    ' Where it is cut short, copy the checkpoint again; where a bucket refuses,'
+    ' log in, or copy it to a local folder.'
   )

@@ -30,7 +30,7 @@ def convert(
   target = conversion.Target(dtype, vocabulary)
   if dry_run:
     contents = layouts.open_checkpoint(source)
-    conversion.check(contents, to, target)
+    conversion.check(contents, destination, to, target)
     print(_described(contents))
     print(_tree(contents))
     print(f'would write {to} to {destination}:')

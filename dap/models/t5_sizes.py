@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dap.errors import InputError
 from dap.models.t5_stacks import T5Config
 
-_LAYER = re.compile(r'^(encoder|decoder)/layers_(\d+)/')
+_LAYER = re.compile(r'^(encoder|decoder)/layers_(\d{1,9})/')
 _EMBEDDING = 'token_embedder/embedding'
 _TABLE = 'encoder/relpos_bias/rel_embedding'
 
@@ -31,6 +31,13 @@ def config_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Config:
       f' layers; this checkpoint lacks {error}, and has'
       f' {", ".join(sorted(shapes)[:3])}, … Give one of the T5 family.'
     ) from error
+  sizes = vocab_size, emb_dim, num_heads, joined, mlp_dim
+  if min(sizes) < 1 or joined % num_heads:
+    raise InputError(
+      'A T5 has rows, widths and heads, and heads divide the width of'
+      f' attention; this checkpoint has {vocab_size} rows, width {emb_dim},'
+      f' {num_heads} heads in {joined} and {mlp_dim} inside. It is damaged.'
+    )
   gated = 'encoder/layers_0/mlp/wi_0/kernel' in shapes
   return T5Config(
     vocab_size=vocab_size,
@@ -48,4 +55,10 @@ def config_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Config:
 def _num_layers(stack: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
   found = (_LAYER.match(name) for name in shapes)
   numbers = {int(m.group(2)) for m in found if m and m.group(1) == stack}
-  return max(numbers, default=-1) + 1
+  if numbers != set(range(len(numbers))):
+    raise InputError(
+      f'The layers of a stack are numbered from 0 without gaps; the {stack} of'
+      f' this checkpoint has {len(numbers)}, up to {max(numbers)}. It is'
+      ' damaged, or only a part of a model.'
+    )
+  return len(numbers)

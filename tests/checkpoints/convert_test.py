@@ -1,17 +1,20 @@
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 import t5x_parity as parity
 import tiny
+from etils import epath
 
-from dap import main, partitioning
-from dap.checkpoints import convert, layouts, load, state
+from dap import main
+from dap.checkpoints import convert, layouts, state, tensors
 from dap.errors import InputError
 from dap.models import heads
-from dap.models.policy import Policy
 
 SOURCES = {
   'dap': None,
@@ -73,6 +76,70 @@ def test_an_existing_destination_is_kept(tmp_path):
   assert [p.name for p in (tmp_path / 'out').iterdir()] == ['mine']
 
 
+@pytest.mark.parametrize('to', convert.WRITERS)
+def test_a_destination_may_be_relative(tmp_path, monkeypatch, to):
+  monkeypatch.chdir(tmp_path)
+  convert.convert(str(SOURCES['t5x']), 'new/out', to)
+  assert layouts.open_checkpoint('new/out').layout == to
+
+
+def test_a_link_to_an_empty_folder_is_followed(tmp_path):
+  (tmp_path / 'there').mkdir()
+  (tmp_path / 'link').symlink_to(tmp_path / 'there')
+  convert.convert(str(SOURCES['t5x']), str(tmp_path / 'link'), 'hf')
+  assert layouts.open_checkpoint(tmp_path / 'there').layout == 'hf'
+
+
+@pytest.mark.parametrize(
+  ('destination', 'to', 'message'),
+  [
+    ('{source}/new', 't5x', 'lies in the checkpoint .* itself'),
+    ('hf://me/mine', 'hf', 'written to the hub.*hf upload'),
+    ('file:///x', 'hf', 'A place is a local folder'),
+    ('gs://bucket/x', 'dap', 'written to local folders'),
+  ],
+)
+@pytest.mark.parametrize('dry', [False, True])
+def test_a_destination_that_cannot_be_is_refused_first(
+  tmp_path, capsys, destination, to, message, dry
+):
+  convert.convert(str(SOURCES['t5x']), str(tmp_path / 'source'), 't5x')
+  place = destination.format(source=tmp_path / 'source')
+  words = ['convert', str(tmp_path / 'source'), place, f'--to={to}']
+  with pytest.raises(SystemExit):
+    main.main([*words, '--dry_run'] if dry else words)
+  assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('to', convert.WRITERS)
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, to):
+  code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+from dap import main
+main.main(['convert', {str(SOURCES['t5x'])!r}, {str(tmp_path / 'out')!r},
+  '--to={to}'])
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert done.returncode == 2, done.stderr
+  assert 'could not be written' in done.stderr
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_is_removed_by_the_next(tmp_path):
+  ended = subprocess.Popen([sys.executable, '-c', ''])
+  ended.wait()
+  abandoned = tmp_path / f'.out.{ended.pid}.aside'
+  other = tmp_path / f'.out.{os.getppid()}.aside'  # of a process that runs
+  for folder in (abandoned, other):
+    folder.mkdir()
+    (folder / 'half').write_text('half')
+  convert.convert(str(SOURCES['t5x']), str(tmp_path / 'out'), 't5x')
+  assert {path.name for path in tmp_path.iterdir()} == {'out', other.name}
+
+
 def test_what_fails_on_its_way_leaves_nothing(tmp_path, monkeypatch):
   def fail(folder, contents, target):
     (pathlib.Path(folder) / 'half').write_text('half')
@@ -123,8 +190,13 @@ def test_a_dry_run_prints_the_trees_and_writes_nothing(tmp_path, capsys, to):
   # What it promised is what is written.
   promised = printed.partition('would write')[2].splitlines()[1:]
   convert.convert(source, str(out), to)
-  if to != 't5x_orbax':  # whose arrays lie in a database
-    assert all((out / name.strip()).exists() for name in promised)
+  names = {name.strip() for name in promised}
+  if to == 't5x_orbax':  # whose arrays lie in a database
+    state_folder = epath.Path(out / 'state')
+    keys = tensors.listing(tensors.ocdbt(state_folder), state_folder)
+    assert {f'state/{x}' for x in tensors.array_folders(keys)} == names
+  else:
+    assert all((out / name).exists() for name in names)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +214,3 @@ def test_mistakes_of_the_caller_exit_with_2(words, message, capsys):
     main.main(['convert', *words])
   assert raised.value.code == 2
   assert message in capsys.readouterr().err
-
-
-def test_a_kept_policy_can_be_trained_on(tmp_path):
-  """The functions of the command serve INITIAL_CHECKPOINT_PATH as well."""
-  convert.convert(str(SOURCES['t5x']), str(tmp_path / 'hf'), 'hf')
-  params = load.load_params(
-    Policy(parity.CONFIG), tmp_path / 'hf', partitioning.mesh((2, 2))
-  )
-  jax.tree.map(np.testing.assert_array_equal, params, parity.params())

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -29,7 +30,7 @@ from dap.models import t5
 from dap.models.policy import Policy
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'fixtures' / 'hf'
-FAMILIES = ('t5_1_0', 't5_1_1')
+FAMILIES = ('t5_1_0', 't5_1_1', 'mt5')
 ONE_DEVICE = partitioning.mesh((1, 1))
 
 
@@ -88,10 +89,11 @@ def test_weights_survive_a_round_trip_to_the_bit(family, tmp_path):
   )
   written = json.loads((tmp_path / 'hf' / 'config.json').read_text())
   theirs = json.loads((FOLDER / family / 'config.json').read_text())
-  extra = {'torch_dtype'}
-  for key in written.keys() & theirs.keys() - {'tie_word_embeddings'} - extra:
-    if key != 'dropout_rate':
-      assert written[key] == theirs[key], key
+  # An mT5 is a T5 to transformers too, and the last version says that all are
+  # tied.
+  other = {'tie_word_embeddings', 'dropout_rate', 'architectures', 'model_type'}
+  for key in written.keys() & theirs.keys() - other:
+    assert written[key] == theirs[key], key
 
 
 def test_names_go_there_and_back():
@@ -142,32 +144,99 @@ def test_weights_that_transformers_drops_as_copies_are_found(tmp_path):
     layouts.read_params(folder)
 
 
+def with_config(folder, **values):
+  path = folder / 'config.json'
+  config = json.loads(path.read_text()) | values
+  kept = {key: value for key, value in config.items() if value is not None}
+  path.write_text(json.dumps(kept))
+  return folder
+
+
+def configured(tmp_path, family='t5_1_0', **values):
+  folder = shutil.copytree(FOLDER / family, tmp_path / 'model')
+  return layouts.open_checkpoint(with_config(folder, **values))
+
+
+@pytest.mark.parametrize(
+  ('family', 'values', 'tied'),
+  [
+    ('t5_1_0', {}, True),
+    ('t5_1_0', {'tie_word_embeddings': None}, True),
+    # transformers 5 says that all are tied, and which are scaled.
+    ('t5_1_0', {'scale_decoder_outputs': False}, False),
+    ('t5_1_1', {'tie_word_embeddings': False}, False),
+    # Of mT5 it says nothing more, and scales none.
+    ('t5_1_1', {'model_type': 'mt5', 'scale_decoder_outputs': None}, False),
+    ('t5_1_0', {'model_type': 'mt5', 'scale_decoder_outputs': None}, False),
+  ],
+)
+def test_scaled_logits_are_those_of_a_tied_embedding(
+  tmp_path, family, values, tied
+):
+  contents = configured(tmp_path, family, **values)
+  assert contents.t5_config().logits_via_embedding is tied
+  assert ('decoder/logits_dense/kernel' in contents.parts) is not tied
+  shared = contents.parts['token_embedder/embedding'].stored
+  if not tied and family == 't5_1_0':  # one array for both
+    assert contents.parts['decoder/logits_dense/kernel'].stored is shared
+
+
+@pytest.mark.parametrize(
+  'values',
+  [
+    {'tie_word_embeddings': False, 'scale_decoder_outputs': None},
+    {'architectures': ['T5Model'], 'scale_decoder_outputs': False},
+  ],
+)
+def test_a_head_that_is_missing_is_not_made_up(tmp_path, values):
+  contents = configured(tmp_path, **values)
+  assert 'decoder/logits_dense/kernel' not in contents.parts
+
+
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
     ({'model_type': 'bart'}, "model_type t5 or mt5.*got 'bart'"),
     ({'feed_forward_proj': 'gated-silu'}, 'feed_forward_proj .gated-silu'),
     ({'relative_attention_num_buckets': 64}, 'num_buckets 64.*computes 32'),
-    ({'d_model': None}, "lacks the key 'd_model'"),
+    ({'d_model': None}, 'needs d_model, a whole number above 0; got None'),
+    ({'d_model': '32'}, 'needs d_model, a whole number above 0'),
+    ({'num_heads': 0}, 'needs num_heads, .*got 0'),
+    ({'vocab_size': 1e30}, 'needs vocab_size'),
+    ({'num_layers': -1}, 'needs num_layers'),
+    ({'num_layers': 10**9}, 'encoder has 1000000000 layers, the weights are'),
+    ({'feed_forward_proj': ['relu']}, 'feed_forward_proj'),
   ],
 )
 def test_a_model_that_is_computed_otherwise_is_refused(
   tmp_path, values, message
 ):
-  folder = shutil.copytree(FOLDER / 't5_1_0', tmp_path / 'model')
-  path = folder / 'config.json'
-  config = json.loads(path.read_text()) | values
-  kept = {key: value for key, value in config.items() if value is not None}
-  path.write_text(json.dumps(kept))
   with pytest.raises(InputError, match=message):
-    layouts.open_checkpoint(folder)
+    configured(tmp_path, **values)
 
 
 def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path):
   shutil.copy(FOLDER / 't5_1_0' / 'config.json', tmp_path)
   (tmp_path / 'pytorch_model.bin').write_bytes(b'\x80\x02cos\nsystem\n.')
-  with pytest.raises(InputError, match='a pickle, .*save_pretrained'):
+  with pytest.raises(InputError, match='a pickle can run .*save_pretrained'):
     layouts.open_checkpoint(tmp_path)
+
+
+def test_a_pipe_in_place_of_a_file_is_no_checkpoint(tmp_path):
+  shutil.copy(FOLDER / 't5_1_0' / 'config.json', tmp_path)
+  os.mkfifo(tmp_path / 'model.safetensors')
+  with pytest.raises(InputError, match='is no checkpoint'):
+    layouts.open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'text', ['[' * 200_000, '{"d_ff": 1' + '0' * 5000 + '}']
+)
+def test_a_configuration_too_deep_or_long_is_refused(tmp_path, text):
+  folder = shutil.copytree(FOLDER / 't5_1_0', tmp_path / 'model')
+  (folder / 'config.json').write_text(text)
+  with pytest.raises(InputError, match='config.json'):
+    layouts.open_checkpoint(folder)
 
 
 def with_index(tmp_path, file):
@@ -188,7 +257,7 @@ def with_index(tmp_path, file):
     ('/etc/passwd', 'files of its own folder only'),
     ('..\\secrets.safetensors', 'files of its own folder only'),
     (7, 'files of its own folder only'),
-    ('pytorch_model-00001.bin', 'a pickle'),
+    ('pytorch_model-00001.bin', 'a pickle can run'),
     ('absent.safetensors', 'names absent.safetensors, which is not there'),
     ('model-00002-of-00005.safetensors', 'has .*, and it has not'),
   ],
@@ -257,6 +326,17 @@ def test_a_hub_that_refuses_is_explained(monkeypatch):
   assert layouts.open_checkpoint('hf://some/model@v2').layout == 'hf'
   assert asked[0][0] == 'some/model' and asked[0][1]['revision'] == 'v2'
   assert '*.bin' not in asked[0][1]['allow_patterns']
+
+
+def test_a_repository_of_pickles_is_refused_with_the_way_to_convert_it(
+  monkeypatch, tmp_path
+):
+  hub = pytest.importorskip(
+    'huggingface_hub', reason='needs the extra [huggingface]'
+  )
+  monkeypatch.setattr(hub, 'snapshot_download', lambda *a, **k: str(tmp_path))
+  with pytest.raises(InputError, match="from_pretrained.'some/old'"):
+    layouts.open_checkpoint('hf://some/old')
 
 
 def test_a_tokenizer_of_a_sentencepiece_model_is_loaded(tmp_path, trained):

@@ -72,6 +72,37 @@ def test_the_newest_is_the_largest_number(tmp_path):
   assert layouts.find(tmp_path)[0].name == 'checkpoint_100'
 
 
+def test_what_is_no_checkpoint_does_not_hide_an_older_one(tmp_path):
+  shutil.copytree(checkpoint('native'), tmp_path / 'checkpoint_3')
+  (tmp_path / 'checkpoint_9').mkdir()
+  (tmp_path / 'checkpoint_10').write_text('a file')
+  assert layouts.find(tmp_path)[0].name == 'checkpoint_3'
+
+
+def test_folders_of_orbax_s_own_manager_are_read(tmp_path):
+  for step in (7, 12):
+    state_folder = checkpoint('orbax') / 'state'
+    shutil.copytree(state_folder, tmp_path / str(step) / 'default')
+  assert layouts.find(tmp_path)[0].name == '12'
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    layouts.read_params(tmp_path),
+    parity.params(),
+  )
+
+
+@pytest.mark.parametrize('path', ['', '  ', 'file:///x', 'gs:/x', 'http://x/y'])
+def test_a_place_that_cannot_be_read_is_refused(path):
+  with pytest.raises(InputError, match='A place is a local folder'):
+    layouts.open_checkpoint(path)
+
+
+def test_a_home_is_found(monkeypatch, tmp_path):
+  shutil.copytree(checkpoint('native'), tmp_path / 'checkpoint_3')
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert layouts.open_checkpoint('~/checkpoint_3').step == 3
+
+
 def test_optimizer_states_are_not_opened(monkeypatch):
   opened = []
   original = stored.Stored

@@ -1,5 +1,10 @@
+import os
+import socket
+import subprocess
+import sys
 import threading
 
+import ml_dtypes
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
@@ -79,19 +84,59 @@ def test_no_more_arrays_than_threads_are_in_memory():
   assert shelf.most_at_once == 1
 
 
-def test_a_process_reads_only_what_it_holds(monkeypatch):
-  shelf = Shelf(a=(4, 6))
-  split = sharding('data')
-  # As if the second half of the rows lay on another process.
-  first = (slice(0, 2, None), slice(None))
-  monkeypatch.setattr(stored, '_own_boxes', lambda shape, own: [first])
-  placed = stored.place(shelf.parts(), {'a': split})['a']
-  # Here both halves are placed, each of them read by itself and once.
-  assert sorted(str(box[0]) for _, box in shelf.boxes) == [
-    str(slice(0, 2)),
-    str(slice(2, 4)),
+PROCESS = """
+import sys
+import jax, numpy as np
+jax.config.update('jax_num_cpu_devices', 2)
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[1]))
+from jax.sharding import NamedSharding, PartitionSpec
+from dap import partitioning
+from dap.checkpoints import stored
+
+array = np.arange(32, dtype=np.float32).reshape(8, 4)
+read = {'whole': [], 'turned': []}
+def part(name, *arguments):
+  def reader(box):
+    read[name].append([s.indices(n)[:2] for s, n in zip(box, array.shape)])
+    return array[box]
+  held = stored.Stored(name, array.shape, array.dtype, reader)
+  return stored.Part(held, *arguments)
+
+rows = NamedSharding(partitioning.mesh((4, 1)), PartitionSpec('data'))
+parts = {
+  'whole': part('whole', (8, 4)),
+  'turned': part('turned', (4, 8), np.transpose),
+}
+placed = stored.place(parts, {'whole': rows, 'turned': rows})
+for name, value in {'whole': array, 'turned': array.T}.items():
+  for shard in placed[name].addressable_shards:
+    np.testing.assert_array_equal(shard.data, value[shard.index])
+print(read['whole'], read['turned'])
+"""
+
+
+def test_a_process_reads_only_what_it_holds():
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  running = [
+    subprocess.Popen(
+      [sys.executable, '-c', PROCESS, str(number), address],
+      stdout=subprocess.PIPE,
+      text=True,
+      env=environment,
+    )
+    for number in range(2)
   ]
-  np.testing.assert_array_equal(placed, shelf.arrays['a'])
+  printed = [process.communicate(timeout=120)[0] for process in running]
+  # Four rows each, read once; what is turned on its way is read whole.
+  whole = '[[(0, 8), (0, 4)]]'
+  assert printed == [
+    f'[[(0, 4), (0, 4)]] {whole}\n',
+    f'[[(4, 8), (0, 4)]] {whole}\n',
+  ]
 
 
 def test_an_error_stops_the_reading_and_is_raised():
@@ -103,3 +148,19 @@ def test_an_error_stops_the_reading_and_is_raised():
   with pytest.raises(InputError, match='cannot be kept'):
     stored.read_each(shelf.parts(), use, num_threads=2)
   assert len(shelf.boxes) < 40
+
+
+@pytest.mark.parametrize('dtype', [ml_dtypes.bfloat16, np.float16, np.float64])
+def test_other_floats_become_float32(dtype):
+  exact = np.arange(24).reshape(4, 6).astype(dtype)
+  array = stored.Stored('a', (4, 6), exact.dtype, lambda box: exact[box])
+  parts = {
+    'a': stored.whole(array),
+    'turned': stored.Part(array, (6, 4), np.transpose),
+  }
+  placed = stored.place(
+    parts, {'a': sharding('data', 'model'), 'turned': sharding('model')}
+  )
+  for name, value in {'a': exact, 'turned': exact.T}.items():
+    assert placed[name].dtype == np.float32
+    np.testing.assert_array_equal(placed[name], value.astype(np.float32))

@@ -140,6 +140,8 @@ def declare(folder, shape, chunks):
     ((50_000, 50_000), (50_000, 50_000), '10,000,000,000 bytes, but'),
     ((50_000, 50_000), (1, 50_000), '50000 chunks'),
     ((2**40, 2**20), (1, 1), '1152921504606846976 chunks'),
+    # Little in vast chunks, which tensorstore would take memory for.
+    ((128, 32), (2**20, 2**20), 'declares 16,384 bytes in chunks of 4,398'),
   ],
 )
 def test_ten_gigabytes_in_a_header_take_no_memory(
@@ -174,6 +176,38 @@ def test_an_index_without_parameters_is_refused(tmp_path):
   rewrite(folder, lambda index: index['optimizer'].pop('target'))
   with pytest.raises(InputError, match='parameters under `target`'):
     read(folder)
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda index: index.update(optimizer=[1]),
+    lambda index: index.update(version='3'),
+    lambda index: index['optimizer'].update(state=None),
+    lambda index: index['optimizer']['state'].update(step=np.arange(2)),
+    lambda index: index['optimizer']['state'].update(step='x'),
+    lambda index: index['optimizer']['target']['encoder']['encoder_norm'][
+      'scale'
+    ].update(kvstore='file'),
+  ],
+)
+def test_an_index_of_other_kinds_is_refused(tmp_path, change):
+  folder = copy(tmp_path)
+  rewrite(folder, change)
+  with pytest.raises(InputError, match='checkpoint'):
+    read(folder)
+
+
+def test_layers_are_numbered_without_gaps(tmp_path):
+  def change(index):
+    encoder = index['optimizer']['target']['encoder']
+    encoder['layers_999999999'] = encoder.pop('layers_1')
+
+  folder = copy(tmp_path)
+  rewrite(folder, change)
+  contents = layouts.open_checkpoint(folder)
+  with pytest.raises(InputError, match='has 2, up to 999999999'):
+    contents.t5_config()
 
 
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path):
