@@ -47,7 +47,7 @@ def arena(
   prompt, response_a, response_b = parted
   made = {
     'model_a': [(response_a, response_b)],
-    'model_b': [(response_a, response_b)],
+    'model_b': [(response_b, response_a)],
   }.get(winner)
   if made is None:
     made = tie_rule(response_a, response_b, winner)
