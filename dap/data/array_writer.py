@@ -1,6 +1,7 @@
 """Layer 3. Writes the arrays of `arrays.prepare`, row by row."""
 
 import contextlib
+import functools
 import itertools
 import json
 from collections import Counter
@@ -17,6 +18,9 @@ from dap.errors import InputError
 # Takes a response with its end and the limit, gives what stays of it, at most
 # `limit` ids, or None to leave its example out; called only beyond the limit.
 LongResponses = Callable[[list[int], int], list[int] | None]
+
+# Takes counts, lengths and the rule, says for people what became of the rows.
+Report = Callable[[Counter[str], tuple[int, int], LongResponses], str]
 
 _PAIR_KEYS = ('chosen', 'rejected')
 
@@ -49,6 +53,7 @@ def write_rows(
   examples: Iterable[Encoded],
   lengths: tuple[int, int],
   long_responses: LongResponses,
+  make_report: Report,
 ) -> None:
   """Writes the arrays row by row: neither ids nor texts are held twice."""
   examples = iter(examples)
@@ -85,7 +90,7 @@ def write_rows(
       for to, response in zip(responses, kept):
         to.append(response)
     counts['examples'] = prompts.num_rows
-  report = _report(counts, lengths, long_responses)
+  report = make_report(counts, lengths, long_responses)
   facts = {'responses': keys, 'counts': counts, 'report': report}
   (folder / 'facts.json').write_text(json.dumps(facts, indent=2))
 
@@ -111,13 +116,11 @@ def _keep(
   return [ids for ids in kept if ids is not None]
 
 
-def _report(
+def cut_report(
   counts: Counter[str], lengths: tuple[int, int], rule: LongResponses
 ) -> str:
-  def share(part: str, whole: str) -> str:
-    percent = 100 * counts[part] / max(counts[whole], 1)
-    return f'{counts[part]} of {counts[whole]} {{}} ({percent:.1f} %)'
-
+  """What the rule did, and what was long."""
+  share = functools.partial(_share, counts)
   name = getattr(rule, '__name__', repr(rule))
   outcome = 'were cut'
   if counts['left_out']:
@@ -129,10 +132,31 @@ def _report(
     f' {share("cut_prompts", "examples").format("prompts")} were longer than'
     f' {lengths[0]} tokens and lost their beginning.'
   )
-  if counts['unknown']:
-    unknown = share('unknown', 'tokens').format('tokens')
-    report += f' {unknown} are unknown to the vocabulary.'
-  return report
+  return report + _unknown(counts)
+
+
+def given_report(
+  counts: Counter[str], lengths: tuple[int, int], rule: LongResponses
+) -> str:
+  """Of ids that came cut: what was long is not known."""
+  del rule
+  return (
+    f'{counts["examples"]} examples, whose ids seqio had cut already where'
+    f' prompts were longer than {lengths[0]} and responses longer than'
+    f' {lengths[1]} tokens: how many were is not counted.' + _unknown(counts)
+  )
+
+
+def _unknown(counts: Counter[str]) -> str:
+  if not counts['unknown']:
+    return ''
+  unknown = _share(counts, 'unknown', 'tokens').format('tokens')
+  return f' {unknown} are unknown to the vocabulary.'
+
+
+def _share(counts: Counter[str], part: str, whole: str) -> str:
+  percent = 100 * counts[part] / max(counts[whole], 1)
+  return f'{counts[part]} of {counts[whole]} {{}} ({percent:.1f} %)'
 
 
 def qualified_name(rule: LongResponses) -> str:

@@ -23,7 +23,10 @@ from dap import files
 from dap.data.array_writer import (
   Encoded,
   LongResponses,
+  Report,
+  cut_report,
   encode,
+  given_report,
   qualified_name,
   write_rows,
 )
@@ -43,7 +46,7 @@ class EncodedSource(Source, Protocol):
   def encoded(
     self, split: str, vocabulary: Vocabulary, lengths: tuple[int, int]
   ) -> Iterator[Encoded]:
-    """The rows with their ids; `lengths` are of prompts and of responses."""
+    """The rows with their ids, cut to `lengths` of prompts and of responses."""
     ...
 
 
@@ -78,6 +81,7 @@ class Prepared:
       rejected, or response.
     counts: rows and responses read, long_responses, cut_responses; rows
       left_out and examples left; cut_prompts, tokens and unknown of these.
+      Of an `EncodedSource` nothing is known to be long or cut.
     report: the counts and the rule in a sentence, for people.
   """
 
@@ -127,7 +131,8 @@ def prepare(
 
   A response is its ids and the end, 1; one over the limit is for
   `long_responses` to treat. A prompt over the limit loses its beginning. An
-  `EncodedSource` brings its ids.
+  `EncodedSource` brings its ids and has cut them, so that its rule is `trim`
+  and what was cut is not counted.
   Several processes may prepare the same split at once.
 
   Args:
@@ -140,8 +145,9 @@ def prepare(
     long_responses: `trim`, `drop`, `refuse`, or another such function.
 
   Raises:
-    InputError: the data has a mistake, a response is refused, or the folder
-      cannot be written; nothing half-written stays.
+    InputError: the data has a mistake, a response is refused, the rule is not
+      for such a source, or the folder cannot be written; nothing half-written
+      stays.
   """
   if prompt_length < 1 or response_length < 1:
     raise InputError(
@@ -154,25 +160,36 @@ def prepare(
   key = json.dumps([*content, *lengths, rule])
   name = f'{split}-{hashlib.sha256(key.encode()).hexdigest()[:24]}'
   folder = Path(cache_dir, name)
+  _check_rule(source, long_responses)
   if not folder.exists():
-    examples = _examples(source, split, vocabulary, lengths)
+    examples, report = _examples(source, split, vocabulary, lengths)
     aside = folder.with_name(f'.{name}.{uuid.uuid4().hex}')
     try:
       with files.explained(folder):
         aside.mkdir(parents=True)
-        write_rows(aside, examples, lengths, long_responses)
+        write_rows(aside, examples, lengths, long_responses, report)
       _publish(aside, folder)
     finally:
       shutil.rmtree(aside, ignore_errors=True)
   return _open(folder)
 
 
+def _check_rule(source: Source, rule: LongResponses) -> None:
+  if isinstance(source, EncodedSource) and rule is not trim:
+    raise InputError(
+      'Responses with ids of their own are cut before they are read, so that'
+      f' their rule is trim; got {qualified_name(rule)}. Choose trim, or read'
+      ' the texts by another route, such as gin/data/readers/jsonl.gin.'
+    )
+
+
 def _examples(
   source: Source, split: str, vocabulary: Vocabulary, lengths: tuple[int, int]
-) -> Iterator[Encoded]:
+) -> tuple[Iterator[Encoded], Report]:
+  """The rows with their ids, and how to report of what was cut."""
   if isinstance(source, EncodedSource):
-    return source.encoded(split, vocabulary, lengths)
-  return encode(source.load(split), vocabulary)
+    return source.encoded(split, vocabulary, lengths), given_report
+  return encode(source.load(split), vocabulary), cut_report
 
 
 def _publish(aside: Path, folder: Path) -> None:

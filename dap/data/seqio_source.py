@@ -177,7 +177,8 @@ class SeqioTask:
         f'{self.name} must have one vocabulary for {", ".join(names)}, it has'
         ' several. Register it with one.'
       )
-    if (own.pad_id, own.eos_id) != (PAD_ID, EOS_ID):
+    # Ours is read first: it explains what is wrong with its file.
+    if ours.size and (own.pad_id, own.eos_id) != (PAD_ID, EOS_ID):
       raise InputError(
         f'A vocabulary needs padding {PAD_ID} and end {EOS_ID}; that of'
         f' {self.name} has {own.pad_id} and {own.eos_id}.'

@@ -128,15 +128,20 @@ class SentencePiece:
     return f'sentencepiece-{hashlib.sha256(content).hexdigest()}'
 
 
+_CURE = (
+  'Give the path of a .model file (to the seqio Tasks of dap.data.mixtures by'
+  ' the environment variable DAP_VOCABULARY), or train one on your texts with'
+  ' TrainedSentencePiece.'
+)
+
+
 def _read_model(path: str) -> bytes:
   try:
     return paths.read(path)
-  except OSError as error:
+  except (OSError, InputError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise InputError(
-      f'Cannot read the SentencePiece model {path}:'
-      f' {error.strerror or error}. Give the'
-      ' path of a .model file, or train one on your texts with'
-      ' TrainedSentencePiece.'
+      f'Cannot read the SentencePiece model {path}: {reason}. {_CURE}'
     ) from error
 
 
@@ -149,7 +154,7 @@ def _load_processor(path: str) -> Any:
     processor.LoadFromSerializedProto(_read_model(path))
   except (RuntimeError, OSError) as error:
     raise InputError(
-      f'{path} is no SentencePiece model: {error}. Give a .model file.'
+      f'{path} is no SentencePiece model: {error}. {_CURE}'
     ) from error
   if (processor.pad_id(), processor.eos_id()) != (PAD_ID, EOS_ID):
     raise InputError(

@@ -98,6 +98,12 @@ def test_the_raw_files_and_the_vocabulary_are_named_when_they_are_missing(
     SeqioTask('dap_arena').load('train')
   with pytest.raises(InputError, match='SentencePiece model .*absent.model'):
     TaskVocabulary(SeqioTask('dap_arena')).encode('tea')
+  (tmp_path / 'no.model').write_text('none')
+  for name in ('absent.model', 'no.model'):
+    monkeypatch.setenv('DAP_VOCABULARY', str(tmp_path / name))
+    mixtures.register(str(RAW))
+    with pytest.raises(InputError, match=f'{name}.* variable DAP_VOCABULARY'):
+      SeqioTask('dap_arena').load('train')
 
 
 def trained(folder):

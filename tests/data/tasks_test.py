@@ -215,6 +215,21 @@ def test_a_foreign_task_keeps_its_ids_without_a_second_end(tmp_path, seqio):
   assert 'stress' not in source.load('stress')
 
 
+def test_what_seqio_cuts_is_not_counted_and_has_no_other_rule(tmp_path, seqio):
+  long = [100] * 9
+  row = {'prompt': [104, 105, 1], 'chosen': long, 'rejected': [101]}
+  source = own_names(foreign_task(seqio, [row]))
+  prepared = prepare(source, source.vocabulary(), tmp_path, (4, 3))
+  assert prepared.report == (
+    '1 examples, whose ids seqio had cut already where prompts were longer than'
+    ' 4 and responses longer than 3 tokens: how many were is not counted.'
+  )
+  for rule in (arrays.drop, arrays.refuse):
+    data = PairData(source, source.vocabulary(), 4, 3, rule)
+    with pytest.raises(InputError, match=f'is trim; got {rule.__name__}. Ch'):
+      data.prepare('train', source.vocabulary(), tmp_path)
+
+
 @pytest.mark.parametrize(
   ('row', 'message'),
   [
