@@ -107,7 +107,7 @@ def t5_config(values: dict[str, Any], path: object) -> T5Config:
     InputError: it is no T5, or one that this code does not compute.
   """
   family = values.get('model_type')
-  if family not in _FAMILIES:
+  if not isinstance(family, str) or family not in _FAMILIES:
     raise InputError(
       f'{path} must describe a T5 (model_type {" or ".join(_FAMILIES)}), got'
       f' {family!r}. Give a T5 1.0, T5 1.1, Flan, mT5 or ByT5 model.'
