@@ -36,7 +36,7 @@ from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
 
-VERSION = 1  # goes up whenever `prepare` writes other arrays for the same input
+VERSION = 2  # goes up whenever `prepare` writes other arrays for the same input
 
 
 @runtime_checkable

@@ -36,6 +36,8 @@ class PublicSet:
     test: the same of the held-out file, which may be the same.
     group: which rows belong together.
     keep: which rows belong to a split.
+    held_out: which rows are `test` when there is no held-out file; None where
+      the set has one.
   """
 
   folder: str
@@ -44,6 +46,7 @@ class PublicSet:
   test: str = 'test'
   group: Group = each_row
   keep: Keep = every_row
+  held_out: Keep | None = None
 
 
 def _hh(subset: str) -> PublicSet:
@@ -60,8 +63,14 @@ SETS = {
   'hh_helpful_online': _hh('helpful-online'),
   'hh_helpful_rejection_sampled': _hh('helpful-rejection-sampled'),
   'hh_harmless_base': _hh('harmless-base'),
-  'arena': PublicSet('chatbot_arena_conversations', formats.arena),
-  'ultrafeedback': PublicSet('UltraFeedback', formats.ultrafeedback),
+  'arena': PublicSet(
+    'chatbot_arena_conversations', formats.arena, held_out=formats.twentieth
+  ),
+  'ultrafeedback': PublicSet(
+    'UltraFeedback',
+    formats.ultrafeedback,
+    held_out=functools.partial(formats.twentieth, question=formats.instruction),
+  ),
   'ultrafeedback_binarized': PublicSet(
     'ultrafeedback_binarized',
     formats.ultrafeedback_binarized,
@@ -113,25 +122,34 @@ def local_source(
     mistakes: `sources.refuse` or `sources.leave_out`.
 
   Raises:
-    InputError: no set has the name, or the set has no files there.
+    InputError: no set has the name, or the set has no files there; when a split
+      is read, its file is missing.
   """
   if name not in SETS:
     raise InputError(f'No set is called {name!r}; there are {", ".join(SETS)}.')
   of_set = SETS[name]
-  files = [
-    _find(f'{folder.rstrip("/")}/{of_set.folder}/{stem}')
+  stems = [
+    f'{folder.rstrip("/")}/{of_set.folder}/{stem}'
     for stem in (of_set.train, of_set.test)
   ]
+  train, test = map(_find, stems)
+  if train is test is None:
+    raise InputError(
+      f'{stems[0]}{_ENDINGS[0]}: no such file, nor {_ENDINGS[1]}. Copy the set'
+      ' there, or give another folder of raw files.'
+    )
+  if of_set.held_out is None:  # whoever asks for the split hears of its file
+    test = test or stems[1] + _ENDINGS[0]
   return Formatted(
-    JsonlFiles(*files), of_set.format, of_set.group, of_set.keep, mistakes
+    JsonlFiles(train or stems[0] + _ENDINGS[0], test),
+    of_set.format,
+    of_set.group,
+    of_set.keep,
+    mistakes,
+    of_set.held_out,
   )
 
 
-def _find(stem: str) -> str:
-  for ending in _ENDINGS:
-    if paths.exists(stem + ending):
-      return stem + ending
-  raise InputError(
-    f'{stem}{_ENDINGS[0]}: no such file, nor {_ENDINGS[1]}. Copy the set there,'
-    ' or give another folder of raw files.'
-  )
+def _find(stem: str) -> str | None:
+  existing = (stem + e for e in _ENDINGS if paths.exists(stem + e))
+  return next(existing, None)

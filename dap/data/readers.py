@@ -26,7 +26,14 @@ _GZIP_MAGIC = b'\x1f\x8b'
 
 @runtime_checkable
 class Reader(Protocol):
-  """What a source needs of a reader; `split` is 'train' or 'test'."""
+  """What a source needs of a reader; `split` is 'train' or 'test'.
+
+  Attributes:
+    test: what it reads for `test`, None where there is nothing.
+  """
+
+  @property
+  def test(self) -> str | None: ...
 
   def read(self, split: str) -> Iterator[Placed]: ...
 

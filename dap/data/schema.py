@@ -10,11 +10,12 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from dap.errors import InputError
 
+T = TypeVar('T')
 Row = dict[str, Any]
 Placed = tuple[str, Row]  # where a raw row stands, for messages, and the row
 SPLITS = ('train', 'test', 'stress')
@@ -23,14 +24,60 @@ PAIR_KEYS = ('prompt', 'chosen', 'rejected')
 _NAMES = {dict: 'an object', list: 'a list', str: 'a text', bool: 'a boolean'}
 
 
+class PartlyMalformed(InputError):
+  """A row of which some parts have a mistake.
+
+  Attributes:
+    errors: of these parts.
+    pairs: of the other ones.
+  """
+
+  def __init__(self, errors: list[InputError], pairs: list[Row]):
+    super().__init__(str(errors[0]))
+    self.errors, self.pairs = errors, pairs
+
+
+def sound(
+  read: Callable[..., T], items: Iterable[Any], errors: list[InputError]
+) -> list[T]:
+  """What `read` gives for each item; what it refuses goes to `errors`."""
+  found = []
+  for item in items:
+    try:
+      found.append(read(*item))
+    except InputError as error:
+      errors.append(error)
+  return found
+
+
 def pair(
-  prompt: str, chosen: str, rejected: str, source: str, own_id: str | None
+  prompt: str,
+  chosen: str,
+  rejected: str,
+  source: str,
+  own_id: str | None,
+  where: str,
 ) -> Row:
   """A row of the one schema.
 
   Without an id of the set's own, `id` is a hash of the three texts: the same
   wherever the row lies.
+
+  Raises:
+    InputError: the two responses are the same.
   """
+  if chosen == rejected:
+    raise InputError(
+      f'{where}: chosen and rejected must differ, both are'
+      f' {shortened(chosen)!r}. Remove the row.'
+    )
+  return named(prompt, chosen, rejected, source, own_id)
+
+
+def named(
+  prompt: str, chosen: str, rejected: str, source: str, own_id: str | None
+) -> Row:
+  """The row of `pair`, whatever the responses."""
   return {
     'prompt': prompt,
     'chosen': chosen,
@@ -121,6 +168,24 @@ def require_text(row: Row, key: str, keys: Iterable[str], where: str) -> str:
   text = require(row, key, str, where, keys)
   if not text.strip():
     raise InputError(f'{where}: {key} is empty. Remove the row or give a text.')
+  return _unicode(text, key, where)
+
+
+def optional_text(row: Row, key: str, where: str) -> str:
+  """The text of a key, '' where it is absent or null; a whole number as text.
+
+  Raises:
+    InputError: it is of another kind, or no Unicode.
+  """
+  value = row.get(key)
+  if value is None:
+    return ''
+  if type(value) is int:
+    return str(value)
+  return _unicode(require(row, key, str, where), key, where)
+
+
+def _unicode(text: str, key: str, where: str) -> str:
   try:
     text.encode('utf-8')
   except UnicodeEncodeError as error:

@@ -105,7 +105,7 @@ class SeqioTask:
       )
       source = _carried(example, 'source') or f'seqio/{self.name}'
       own_id = _carried(example, 'id')
-      row = schema.pair(prompt, chosen, rejected, source, own_id)
+      row = schema.named(prompt, chosen, rejected, source, own_id)
       row['id'] = schema.unique_id(row['id'], seen)
       yield Encoded(row, ids[0], {'chosen': ids[1], 'rejected': ids[2]})
 
@@ -186,7 +186,7 @@ class SeqioTask:
     return ours
 
   def fingerprint(self) -> str:
-    """Names the ids of all pairs, before they are cut.
+    """Names the ids of all pairs, before they are cut, and the pairs' names.
 
     Read once in a process, until the Task is registered anew.
     """
@@ -202,7 +202,8 @@ def _ids_hash(source: SeqioTask, task: Any) -> str:
     digest.update(split.encode())
     for each in source._read(split, vocabulary, None):
       ids = [each.prompt, *each.responses.values()]
-      digest.update(repr(ids).encode())
+      names = each.row['source'], each.row['id']
+      digest.update(repr((ids, names)).encode())
   return digest.hexdigest()
 
 

@@ -18,10 +18,19 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from dap.data.readers import Reader
-from dap.data.schema import SPLITS, Placed, Row, with_unique_ids
+from dap.data.schema import (
+  SPLITS,
+  PartlyMalformed,
+  Placed,
+  Row,
+  with_unique_ids,
+)
 from dap.errors import InputError
 
-VERSION = 1  # goes up whenever a format gives other pairs for the same rows
+VERSION = 2  # goes up whenever a format gives other pairs for the same rows
+
+_log = logging.getLogger(__name__)
+_LEFT_OUT = '%s: left out of %s for their mistakes: %d in all.'
 
 # Takes a raw row and its place, gives its pairs (none where it has none), or
 # raises an InputError that names the place and the cure.
@@ -29,7 +38,7 @@ Format = Callable[[Row, str], list[Row]]
 # Takes raw rows as they are read, gives what the format sees as one.
 Group = Callable[[Iterable[Placed]], Iterable[Placed]]
 # Takes a raw row, its place and a split: whether it belongs to the split,
-# where one file holds several.
+# where one file holds several; may raise as a format does.
 Keep = Callable[[Row, str, str], bool]
 # What to do about a row that its format refuses: raise the error or not.
 Mistakes = Callable[[InputError], None]
@@ -62,7 +71,7 @@ def refuse(error: InputError) -> None:
 
 def leave_out(error: InputError) -> None:
   """Goes on without the row, and warns."""
-  logging.getLogger(__name__).warning('Left out: %s', error)
+  _log.warning('Left out: %s', error)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,11 @@ class Formatted:
     keep: which raw rows belong to a split; `formats.by_own_split` for a file
       that holds several.
     mistakes: `refuse` or `leave_out`, for rows with a mistake; whoever leaves
-      them out is warned of each.
+      them out is warned of each, and of how many they were. Of a row with
+      several responses only those with a mistake go. What cannot be read at
+      all, such as a line that is no JSON, always stops.
+    held_out: which raw rows of `train` are `test`, as `formats.twentieth` has
+      it, when the reader has nothing for `test`; None where it must have.
   """
 
   reader: Reader
@@ -85,6 +98,7 @@ class Formatted:
   group: Group = each_row
   keep: Keep = every_row
   mistakes: Mistakes = refuse
+  held_out: Keep | None = None
 
   @property
   def name(self) -> str:
@@ -107,19 +121,43 @@ class Formatted:
     return rows
 
   def _rows(self, split: str) -> Iterator[Row]:
-    read = self.reader.read(split)
-    kept = (placed for placed in read if self.keep(placed[1], placed[0], split))
-    for where, row in self.group(kept):
+    left_out: list[str] = []
+
+    def mistake(error: InputError) -> None:
+      self.mistakes(error)
+      left_out.append(split)
+
+    for where, row in self.group(self._kept(split, mistake)):
       try:
         found = self.format(row, where)
+      except PartlyMalformed as error:
+        found = error.pairs
+        for each in error.errors:
+          mistake(each)
       except InputError as error:
-        self.mistakes(error)
+        mistake(error)
         continue
       yield from found
+    if left_out:
+      _log.warning(_LEFT_OUT, self.reader, split, len(left_out))
+
+  def _kept(self, split: str, mistake: Mistakes) -> Iterator[Placed]:
+    own, keeps = split, [self.keep]
+    if self.held_out is not None and self.reader.test is None:
+      own, keeps = 'train', [self.keep, self.held_out]
+    for where, row in self.reader.read(own):
+      try:
+        kept = all(keep(row, where, split) for keep in keeps)
+      except InputError as error:
+        mistake(error)
+        continue
+      if kept:
+        yield where, row
 
   def fingerprint(self) -> str:
     """Names what the reader reads and how it is understood."""
-    choices = (self.format, self.group, self.keep, self.mistakes)
+    choices = [self.format, self.group, self.keep, self.mistakes]
+    choices += [] if self.held_out is None else [self.held_out]
     content = [VERSION, self.reader.fingerprint(), *map(_described, choices)]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return f'{self.name}-{digest}'

@@ -1,6 +1,8 @@
 """Every public set gives the same pairs by every route, without a network."""
 
+import dataclasses
 import importlib
+import json
 import pathlib
 
 import numpy as np
@@ -11,6 +13,7 @@ from dap.data import formats, hub, public_sets, sources, tfds_builder
 from dap.data.readers import JsonlFiles
 from dap.data.schema import PAIR_KEYS
 from dap.data.vocabulary import Bytes
+from dap.errors import InputError
 
 RAW = pathlib.Path(__file__).parents[1] / 'fixtures' / 'data' / 'raw'
 SETS = list(public_sets.SETS)
@@ -132,9 +135,136 @@ def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path, capsys):
   words += (f'--gin.TFDS_DIR={str(tmp_path)!r}',)
   words += (
     "--gin.TFDS_NAME='raw_arena:1.0.0'",
+    "--gin.TFDS_TEST='test'",
     '--gin_file=gin/data/bytes.gin',
   )
   assert len(shown(capsys, 'arena', tmp_path / 'cache', *words)) == 4
+
+
+def raw_arena(count):
+  """Raw rows of the arena; every question is asked twice."""
+
+  def talk(question, answer):
+    roles = ('user', 'assistant')
+    return [
+      {'role': role, 'content': text}
+      for role, text in zip(roles, (question, answer))
+    ]
+
+  return [
+    {
+      'question_id': f'q{i}',
+      'winner': 'model_a',
+      'conversation_a': talk(f'What is {i // 2}?', f'Good {i}'),
+      'conversation_b': talk(f'What is {i // 2}?', f'Bad {i}'),
+    }
+    for i in range(count)
+  ]
+
+
+def without_test_split(folder):
+  """The arena's source from one file, and its rows."""
+  rows = raw_arena(400)
+  to = folder / 'raw' / 'chatbot_arena_conversations'
+  to.mkdir(parents=True)
+  lines = ''.join(json.dumps(row) + '\n' for row in rows)
+  (to / 'train.jsonl').write_text(lines)
+  return public_sets.local_source('arena', str(folder / 'raw')), rows
+
+
+def assert_same_splits(source, files):
+  for split in ('train', 'test'):
+    assert source.load(split) == files.load(split)
+
+
+def test_a_set_without_a_test_split_holds_out_a_twentieth(tmp_path):
+  files, rows = without_test_split(tmp_path)
+  train, test = (files.load(split) for split in ('train', 'test'))
+  assert len(train) + len(test) == len(rows)
+  assert len(test) == pytest.approx(20, abs=10)  # 5 % of 400
+  assert not {r['prompt'] for r in train} & {r['prompt'] for r in test}
+  assert [int(r['id'][1:]) for r in test[:4]] == [0, 1, 4, 5]
+
+
+def test_a_twentieth_is_the_same_by_seqio(tmp_path, registered):
+  files, _ = without_test_split(tmp_path)
+  registered.register(str(tmp_path / 'raw'), Bytes())
+  from dap.data.seqio_source import SeqioTask
+
+  assert_same_splits(SeqioTask('dap_arena'), files)
+
+
+def test_a_twentieth_is_the_same_by_hugging_face(tmp_path, monkeypatch):
+  datasets = pytest.importorskip('datasets', reason='the extra [huggingface]')
+  monkeypatch.setattr('datasets.config.HF_DATASETS_CACHE', tmp_path / 'cache')
+  files, rows = without_test_split(tmp_path)
+  (tmp_path / 'hub').mkdir()
+  to = tmp_path / 'hub' / 'train-00000-of-00001.parquet'
+  datasets.Dataset.from_list(rows).to_parquet(str(to))
+  reader = hub.HuggingFaceRows(str(tmp_path / 'hub'), test=None)
+  assert_same_splits(dataclasses.replace(files, reader=reader), files)
+
+
+def test_a_twentieth_is_the_same_by_tfds(tmp_path):
+  tfds = pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  files, rows = without_test_split(tmp_path)
+  text = tfds.features.Text()
+  dialogue = tfds.features.Sequence({'role': text, 'content': text})
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name='one_split',
+    version='1.0.0',
+    features=tfds.features.FeaturesDict(
+      {key: text for key in ('question_id', 'winner')}
+      | {key: dialogue for key in ('conversation_a', 'conversation_b')}
+    ),
+    split_datasets={'train': list(enumerate(rows))},
+    data_dir=tmp_path,
+  )  # in TFDS's own order
+  reader = hub.TfdsRows('one_split:1.0.0', data_dir=str(tmp_path), test=None)
+  source = dataclasses.replace(files, reader=reader)
+  for split in ('train', 'test'):
+    found = sorted(source.load(split), key=str)
+    assert found == sorted(files.load(split), key=str)
+
+
+def test_a_part_without_a_test_split_needs_the_training_file_alone(
+  tmp_path, capsys
+):
+  files, rows = without_test_split(tmp_path)
+  words = (
+    '--gin_file=gin/data/bytes.gin',
+    f'--gin.TRAIN_FILE={files.reader.train!r}',
+  )
+  assert len(shown(capsys, 'arena', tmp_path / 'cache', *words)) == 6
+  folder = tmp_path / 'raw' / 'UltraFeedback'
+  folder.mkdir()
+  rows = [
+    {
+      'instruction': f'Count to {i}.',
+      'completions': [
+        {'response': r, 'overall_score': s} for r, s in (('1', 2.0), ('2', 1.0))
+      ],
+    }
+    for i in range(100)
+  ]
+  path = folder / 'train.jsonl'
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  words = ('--gin_file=gin/data/bytes.gin', f'--gin.TRAIN_FILE={str(path)!r}')
+  by_part = shown(capsys, 'ultrafeedback', tmp_path / 'cache', *words)
+  source = public_sets.local_source('ultrafeedback', str(tmp_path / 'raw'))
+  for row, found in zip(source.load('test'), by_part[3:], strict=False):
+    assert row['prompt'].strip() in found
+
+
+def test_training_rows_need_no_file_of_test_rows(tmp_path):
+  to = tmp_path / 'HelpSteer'
+  to.mkdir()
+  train = pathlib.Path(local('helpsteer').reader.train)
+  (to / 'train.jsonl').write_bytes(train.read_bytes())
+  source = public_sets.local_source('helpsteer', str(tmp_path))
+  assert source.load('train') == local('helpsteer').load('train')
+  with pytest.raises(InputError, match='HelpSteer/validation.jsonl.gz: no suc'):
+    source.load('test')
 
 
 @pytest.mark.parametrize('name', SETS)

@@ -11,6 +11,7 @@ from dap.data.formats.dialogues import (
   transcript,
   where_they_part,
 )
+from dap.data.formats.held_out import first_question, instruction, twentieth
 from dap.data.formats.helpsteer import (
   by_own_split,
   by_prompt,
@@ -48,10 +49,12 @@ __all__ = [
   'every_two',
   'fine_grained_score',
   'first_on_ties',
+  'first_question',
   'good_ties_both_ways',
   'helpsteer',
   'helpsteer2_preference',
   'hh',
+  'instruction',
   'overall_score',
   'pairs',
   'posts_only',
@@ -62,6 +65,7 @@ __all__ = [
   'ties_both_ways',
   'tldr_prompt',
   'transcript',
+  'twentieth',
   'ultrafeedback',
   'ultrafeedback_binarized',
   'where_they_part',

@@ -51,4 +51,5 @@ def arena(
   }.get(winner)
   if made is None:
     made = tie_rule(response_a, response_b, winner)
-  return [schema.pair(prompt, *pair, 'chatbot_arena', own_id) for pair in made]
+  source = 'chatbot_arena'
+  return [schema.pair(prompt, *pair, source, own_id, where) for pair in made]

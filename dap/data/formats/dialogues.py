@@ -8,12 +8,12 @@ speakers stay.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dap.data.schema import Row, require_objects, require_text
 from dap.errors import InputError
 
-LAST_TURN = '\n\nAssistant:'
+LAST_TURN, NEXT_TURN = '\n\nAssistant:', '\n\nHuman:'
 _SPEAKERS = {'system': 'System', 'user': 'Human', 'assistant': 'Assistant'}
 
 
@@ -84,11 +84,12 @@ def _require_same_questions(
     raise InputError(
       f'{where}: the prompts of the two dialogues must be the same; they have'
       f' {len(asked[0])} and {len(asked[1])} turns of the user, and part in'
-      f' turn {_parting(*asked)}. Remove the row.'
+      f' turn {parting(*asked)}. Remove the row.'
     )
 
 
-def _parting(first: Sequence[Message], second: Sequence[Message]) -> int:
+def parting(first: Sequence[Any], second: Sequence[Any]) -> int:
+  """The place, from 1, of the first items that differ."""
   same = (i for i, (a, b) in enumerate(zip(first, second), 1) if a != b)
   return next(same, 1 + min(len(first), len(second)))
 

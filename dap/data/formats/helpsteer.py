@@ -77,19 +77,20 @@ def helpsteer(
     render: messages as the text of a prompt.
 
   Raises:
-    InputError: a key is missing, a text is empty, a rating is no number.
+    InputError: a key is missing, a text is empty, a rating is no number, or
+      the responses of a pair are the same; `PartlyMalformed` with the pairs of
+      the other responses.
   """
   prompt = _prompt(row, where, render)
   members = require(row, 'rows', list, where)
-  responses = [
-    require_text(member, 'response', ('prompt', 'response'), at).strip()
-    for at, member in members
-  ]
-  scores = [score(member, at) for at, member in members]
-  return [
-    schema.pair(prompt, *pair, source, None)
-    for pair in ranking.ranked(responses, scores, choice, tie_rule)
-  ]
+
+  def scored(at: str, member: Row) -> tuple[str, float]:
+    response = require_text(member, 'response', ('prompt', 'response'), at)
+    return response.strip(), score(member, at)
+
+  return ranking.pairs(
+    (prompt, source, where), members, scored, choice, tie_rule
+  )
 
 
 def helpsteer2_preference(
@@ -127,7 +128,7 @@ def helpsteer2_preference(
   else:
     made = tie_rule(first, second, 'tie')
   source = 'helpsteer2/preference'
-  return [schema.pair(prompt, *pair, source, None) for pair in made]
+  return [schema.pair(prompt, *pair, source, None, where) for pair in made]
 
 
 def _prompt(row: Row, where: str, render: dialogues.Render) -> str:

@@ -1,7 +1,7 @@
 """Layer 3. Anthropic's helpful and harmless dialogues (Anthropic/hh-rlhf)."""
 
 from dap.data import schema
-from dap.data.formats.dialogues import LAST_TURN
+from dap.data.formats.dialogues import LAST_TURN, NEXT_TURN, parting
 from dap.data.schema import Row, require_text, shortened
 from dap.errors import InputError
 
@@ -19,7 +19,8 @@ def hh(row: Row, where: str, *, subset: str = 'helpful-base') -> list[Row]:
       harmless-base, for `source`.
 
   Raises:
-    InputError: a key is missing, a turn is empty, or the prompts differ.
+    InputError: a key is missing, a turn is empty, the user has the last
+      word, or the prompts differ or the responses do not.
   """
   prompts, responses = [], []
   for key in ('chosen', 'rejected'):
@@ -30,6 +31,11 @@ def hh(row: Row, where: str, *, subset: str = 'helpful-base') -> list[Row]:
         f'{where}: {key} needs a turn that begins {LAST_TURN!r}; got'
         f' {shortened(dialogue)}.'
       )
+    if NEXT_TURN in response:
+      raise InputError(
+        f'{where}: {key} must end with the assistant; after its last'
+        f' {LAST_TURN!r} comes another {NEXT_TURN!r}. Remove the row.'
+      )
     if not response.strip():
       raise InputError(
         f'{where}: the last turn of {key} is empty. Remove the row.'
@@ -39,13 +45,9 @@ def hh(row: Row, where: str, *, subset: str = 'helpful-base') -> list[Row]:
   if prompts[0] != prompts[1]:
     raise InputError(
       f'{where}: chosen and rejected must be the same dialogue up to the last'
-      f' {LAST_TURN!r}; they part at character {_parting(*prompts)}.'
+      f' {LAST_TURN!r}; they part at character {parting(*prompts)}.'
       ' Remove the row.'
     )
   chosen, rejected = responses
-  return [schema.pair(prompts[0], chosen, rejected, f'hh-rlhf/{subset}', None)]
-
-
-def _parting(first: str, second: str) -> int:
-  same = (i for i, (a, b) in enumerate(zip(first, second), 1) if a != b)
-  return next(same, 1 + min(len(first), len(second)))
+  source = f'hh-rlhf/{subset}'
+  return [schema.pair(prompts[0], chosen, rejected, source, None, where)]

@@ -25,10 +25,9 @@ def pairs(
   """
   names = (prompt, chosen, rejected)
   asked, better, worse = (require_text(row, n, names, where) for n in names)
-  own_id = None if row.get('id') is None else str(row['id'])
-  made = schema.pair(
-    asked, better, worse, str(row.get('source') or source), own_id
-  )
+  own_id = schema.optional_text(row, 'id', where)
+  own_source = schema.optional_text(row, 'source', where) or source
+  made = schema.pair(asked, better, worse, own_source, own_id, where)
   others = {k: v for k, v in row.items() if k not in (*names, *PAIR_KEYS)}
   return [others | made]
 
@@ -37,5 +36,5 @@ def targets(row: Row, where: str) -> list[Row]:
   """Texts to imitate: prompt and response; other keys are kept."""
   keys = ('prompt', 'response')
   texts = {key: require_text(row, key, keys, where) for key in keys}
-  own_id = row.get('id') or schema.digest(*texts.values())
-  return [row | texts | {'id': str(own_id)}]
+  own_id = schema.optional_text(row, 'id', where)
+  return [row | texts | {'id': own_id or schema.digest(*texts.values())}]

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
+from dap.data import schema
 from dap.data.formats.ties import TieRule
+from dap.data.schema import Placed, Row
+from dap.errors import InputError
 
 # Scores to index pairs, each the better (or equal) response first.
 Choice = Callable[[Sequence[float]], Iterable[tuple[int, int]]]
@@ -24,6 +27,40 @@ def every_two(scores: Sequence[float]) -> Iterable[tuple[int, int]]:
     (i, j) if scores[i] >= scores[j] else (j, i)
     for i, j in combinations(range(len(scores)), 2)
   )
+
+
+def pairs(
+  of: tuple[str, str, str],
+  placed: Sequence[Placed],
+  scored: Callable[[str, Row], tuple[str, float]],
+  choice: Choice,
+  ties: TieRule,
+) -> list[Row]:
+  """The pairs of the responses to a prompt.
+
+  Args:
+    of: the prompt, the `source` of its pairs, and its place.
+    placed: what holds a response each.
+    scored: a place and what is there to its response and score.
+    choice: which two make a pair.
+    ties: what two equal scores give.
+
+  Raises:
+    PartlyMalformed: `scored` refuses some, or the two of a pair are the same.
+  """
+  prompt, source, where = of
+  errors: list[InputError] = []
+  found = schema.sound(scored, placed, errors)
+  responses, scores = [text for text, _ in found], [score for _, score in found]
+
+  def pair(chosen: str, rejected: str) -> Row:
+    return schema.pair(prompt, chosen, rejected, source, None, where)
+
+  two = ranked(responses, scores, choice, ties)
+  made = schema.sound(pair, two, errors)
+  if errors:
+    raise schema.PartlyMalformed(errors, made)
+  return made
 
 
 def ranked(

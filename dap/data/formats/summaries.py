@@ -19,7 +19,7 @@ def tldr_prompt(info: Row, where: str) -> str:
   if info.get('article') and not info.get('post'):
     return f'{require_text(info, "article", (), where).strip()}\n\nTL;DR:'
   keys = ('subreddit', 'title', 'post')
-  texts = {k: (info.get(k) or '').strip() for k in keys[:2]}
+  texts = {k: schema.optional_text(info, k, where).strip() for k in keys[:2]}
   post = require_text(info, 'post', keys, where).strip()
   return (
     f'SUBREDDIT: r/{texts["subreddit"]}\n\nTITLE: {texts["title"]}\n\n'
@@ -73,7 +73,8 @@ def summaries(
     )
   chosen, rejected = texts[choice], texts[1 - choice]
   comparison = schema.digest(*texts, str(row.get('worker')))
-  own_id = f'{info["id"]}:{comparison}' if info.get('id') else None
+  post = schema.optional_text(info, 'id', f'{where}, info')
+  own_id = f'{post}:{comparison}' if post else None
   source = 'summarize_from_feedback/comparisons'
   text = prompt(info, f'{where}, info')
-  return [schema.pair(text, chosen, rejected, source, own_id)]
+  return [schema.pair(text, chosen, rejected, source, own_id, where)]

@@ -52,19 +52,22 @@ def ultrafeedback(
 
   Returns:
     Its pairs; none when there are fewer than two completions.
+
+  Raises:
+    InputError: a key is missing, a text is empty, a score no number, or the
+      responses of a pair are the same; `PartlyMalformed` with the other pairs.
   """
   asked = require_text(row, 'instruction', ('instruction',), where).strip()
   placed = require_objects(row, 'completions', where)
-  responses = [
-    require_text(completion, 'response', ('response',), at).strip()
-    for at, completion in placed
-  ]
-  scores = [score(completion, at) for at, completion in placed]
   prompt = render([dialogues.Message('user', asked)])
-  return [
-    schema.pair(prompt, *pair, 'ultrafeedback', None)
-    for pair in ranking.ranked(responses, scores, choice, tie_rule)
-  ]
+
+  def scored(at: str, completion: Row) -> tuple[str, float]:
+    response = require_text(completion, 'response', ('response',), at)
+    return response.strip(), score(completion, at)
+
+  return ranking.pairs(
+    (prompt, 'ultrafeedback', where), placed, scored, choice, tie_rule
+  )
 
 
 def ultrafeedback_binarized(
@@ -104,4 +107,4 @@ def ultrafeedback_binarized(
     made = tie_rule(*responses, 'tie')
   prompt = render(first[:-1])
   source = 'ultrafeedback_binarized'
-  return [schema.pair(prompt, *pair, source, own_id) for pair in made]
+  return [schema.pair(prompt, *pair, source, own_id, where) for pair in made]
