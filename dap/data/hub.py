@@ -5,6 +5,7 @@ is read. Only a data set named by its name on the hub is downloaded, and that
 once.
 """
 
+import functools
 import hashlib
 import importlib
 import json
@@ -17,6 +18,16 @@ import numpy as np
 from dap.data import paths
 from dap.data.schema import Placed
 from dap.errors import InputError
+
+_OFFLINE = {
+  'ConnectError',
+  'ConnectTimeout',
+  'ConnectionError',
+  'LocalEntryNotFoundError',
+  'OfflineModeIsEnabled',
+  'gaierror',
+}
+_HUB_NAME = 'huggingface:'
 
 
 def optional(name: str, extra: str = 'seqio') -> Any:
@@ -86,6 +97,8 @@ class HuggingFaceRows:
     except Exception as error:  # the hub, files and formats each have theirs
       if _is_gated(error):
         raise InputError(_gated(self.name)) from error
+      if _is_offline(error):
+        raise InputError(_offline(self.name)) from error
       raise InputError(
         f'The data set {self.name} cannot be loaded, split {own_split}:'
         f' {_first_cause(error)}. Give a name and a split that the hub has'
@@ -94,7 +107,10 @@ class HuggingFaceRows:
       ) from error
 
   def fingerprint(self) -> str:
-    """Names the rows themselves: a revision may move, a folder may change."""
+    """Names the rows themselves: a revision may move, a folder may change.
+
+    Read once in a process.
+    """
     return f'huggingface-{_rows_hash(self)}'
 
 
@@ -113,13 +129,31 @@ def _gated(name: str) -> str:
   )
 
 
-def _is_gated(error: BaseException | None) -> bool:
+def _is_gated(error: BaseException) -> bool:
   """Whether the hub's refusal of a gated data set is among the causes."""
+  return any(
+    type(e).__name__ == 'GatedRepoError' or 'is a gated' in str(e)
+    for e in _causes(error)
+  )
+
+
+def _offline(name: str) -> str:
+  return (
+    f'The data set {name} is not on this machine, and the Hugging Face hub'
+    ' cannot be reached: the network is missing. Load it once where there is'
+    ' one, or give files of it: --gin_file=gin/data/readers/jsonl.gin.'
+  )
+
+
+def _is_offline(error: BaseException) -> bool:
+  """Whether there was no network; each version has another name for it."""
+  return not _OFFLINE.isdisjoint(type(e).__name__ for e in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
   while error is not None:
-    if type(error).__name__ == 'GatedRepoError' or 'is a gated' in str(error):
-      return True
+    yield error
     error = error.__cause__ or error.__context__
-  return False
 
 
 @dataclass(frozen=True)
@@ -128,17 +162,24 @@ class TfdsRows:
 
   Attributes:
     name: the folder of one version, where its dataset_info.json lies; or a
-      name that `tfds.builder` knows, such as `huggingface:anthropic__hh_rlhf`.
+      name that `tfds.builder` knows, such as
+      `huggingface:huggingfaceh4__ultrafeedback_binarized`, whose
+      `download_and_prepare()` was called before.
     data_dir: for a name, the folder of all data sets; TFDS's own when None.
     train: what of it is our split `train`: a split of it, or a part of one
       ('train[5%:]').
     test: the same for `test`, None where there is none.
+    hub_folder: of the hub's copy, where a part of it is wanted; TFDS cannot ask
+      for one, so that a `huggingface:` name is refused.
+    hub_revision: likewise.
   """
 
   name: str
   data_dir: str | None = None
   train: str = 'train'
   test: str | None = 'test'
+  hub_folder: str | None = None
+  hub_revision: str | None = None
 
   def read(self, split: str) -> Iterator[Placed]:
     """The examples of a split, in the order of its files."""
@@ -151,7 +192,8 @@ class TfdsRows:
       raise InputError(
         f'{self.name}: the split {own} cannot be read: {error} It has'
         f' {", ".join(builder.info.splits) or "none"}. Name one of these, or'
-        ' prepare the data set first: download_and_prepare().'
+        ' prepare the data set first:'
+        f' tfds.builder({self.name!r}).download_and_prepare().'
       ) from error
     return (
       (f'{self.name}, {own} row {n}', _plain(example, builder.info.features))
@@ -159,6 +201,14 @@ class TfdsRows:
     )
 
   def _builder(self) -> Any:
+    asked = self.hub_folder or self.hub_revision
+    if asked and self.name.startswith(_HUB_NAME):
+      raise InputError(
+        f'{self.name} is all of a set at its newest revision: TFDS cannot ask'
+        f' the hub for {asked}, which HUB_FOLDER or HUB_REVISION of the data'
+        ' part names. Read it by gin/data/readers/huggingface.gin, or set both'
+        ' to None where the whole is meant.'
+      )
     tfds = optional('tensorflow_datasets')
     import_tensorflow()
     try:
@@ -168,6 +218,8 @@ class TfdsRows:
     except Exception as error:  # nor for this
       if _is_gated(error):
         raise InputError(_gated(self.name)) from error
+      if _is_offline(error):
+        raise InputError(_offline(self.name)) from error
       raise InputError(
         f'{self.name} is no prepared TFDS data set: {error}. Give the folder'
         ' of a version, where dataset_info.json lies, or a name that'
@@ -175,7 +227,7 @@ class TfdsRows:
       ) from error
 
   def fingerprint(self) -> str:
-    """Names the examples themselves."""
+    """Names the examples themselves; read once in a process."""
     return f'tfds-{_rows_hash(self)}'
 
 
@@ -190,6 +242,7 @@ def _own_split(reader: HuggingFaceRows | TfdsRows, split: str) -> str:
   return own
 
 
+@functools.lru_cache(8)
 def _rows_hash(reader: HuggingFaceRows | TfdsRows) -> str:
   digest = hashlib.sha256()
   for split in ('train', 'test'):

@@ -141,7 +141,7 @@ class SeqioTask:
     seqio = optional('seqio')
     import_tensorflow()
     for module in self.modules:
-      importlib.import_module(module)
+      _import(module)
     try:
       task = seqio.get_mixture_or_task(self.name)
     except ValueError as error:
@@ -191,6 +191,23 @@ class SeqioTask:
     Read once in a process, until the Task is registered anew.
     """
     return f'seqio-{_ids_hash(self, self._registered())}'
+
+
+def _import(module: str) -> None:
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    absent = str(error.name)
+    if not f'{module}.'.startswith(f'{absent}.'):  # something that it imports
+      raise InputError(
+        f'The module {module} of Tasks needs {absent}, which is not installed.'
+        ' Install it.'
+      ) from error
+    raise InputError(
+      f'There is no module {module} to register Tasks ({absent} is not found).'
+      ' Correct TASK_MODULES (SeqioTask(modules=...)), or put its folder on'
+      ' PYTHONPATH.'
+    ) from error
 
 
 @functools.lru_cache(8)

@@ -169,9 +169,38 @@ def test_a_hugging_face_fingerprint_names_the_rows(datasets, tmp_path):
   assert no_test.fingerprint() != one.fingerprint()
 
 
+def test_rows_are_read_once_for_a_fingerprint(datasets, tmp_path, monkeypatch):
+  reader = HuggingFaceRows(folder_of_files(tmp_path / 'data'))
+  once = reader.fingerprint()
+  monkeypatch.setattr(HuggingFaceRows, 'read', None)
+  assert HuggingFaceRows(reader.name).fingerprint() == once
+
+
 def test_a_data_set_that_cannot_be_loaded_is_named(datasets, tmp_path):
   with pytest.raises(InputError, match=f'{tmp_path} cannot be loaded'):
     HuggingFaceRows(str(tmp_path)).read('train')
+
+
+def no_network(*args, **kwargs):
+  raise ConnectionError("Couldn't reach the Hub (LocalEntryNotFoundError)")
+
+
+def test_a_missing_network_is_called_so(monkeypatch):
+  pytest.importorskip('datasets', reason='the extra [huggingface]')
+  tfds = pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  monkeypatch.setattr('datasets.load_dataset', no_network)
+  monkeypatch.setattr(tfds, 'builder', no_network)
+  for reader in (HuggingFaceRows('a/b'), TfdsRows('huggingface:a__b')):
+    with pytest.raises(InputError, match='a/?_*b is not .* network is missing'):
+      reader.read('train')
+
+
+def test_a_part_of_a_set_has_no_hugging_face_name_in_tfds():
+  for asked in ({'hub_folder': 'helpful-base'}, {'hub_revision': 'v2'}):
+    reader = TfdsRows('huggingface:anthropic__hh_rlhf', **asked)
+    (what,) = asked.values()
+    with pytest.raises(InputError, match=f'cannot ask the hub for {what}'):
+      reader.read('train')
 
 
 def test_a_gated_set_says_how_to_log_in(datasets, monkeypatch):

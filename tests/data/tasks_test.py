@@ -260,6 +260,20 @@ def test_a_task_that_does_not_fit_is_refused(tmp_path, seqio):
     prepare(own_names(task), CORPUS.vocabulary(), tmp_path, (4, 3))
 
 
+def test_a_module_of_tasks_that_is_not_there_is_named(
+  seqio, tmp_path, monkeypatch
+):
+  for module in ('no_such_tasks', 'dap.data.no_such_tasks'):
+    with pytest.raises(InputError, match=f'no module {module} .*PYTHONPATH'):
+      SeqioTask('any', modules=(module,)).load('train')
+  (tmp_path / 'lacking_tasks.py').write_text('import no_such_library')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  with pytest.raises(
+    InputError, match='lacking_tasks of .* no_such_library, w'
+  ):
+    SeqioTask('any', modules=('lacking_tasks',)).load('train')
+
+
 def test_vocabularies_that_do_not_fit_are_refused(seqio):
   wide = seqio.ByteVocabulary(extra_ids=10)
   several = foreign_task(seqio, [], others={'chosen': wide})
