@@ -24,12 +24,6 @@ CONFIG = 'config.json'
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
 _PICKLED = ('pytorch_model.bin', 'pytorch_model.bin.index.json')
-DTYPES = {
-  'F32': 'float32',
-  'F16': 'float16',
-  'BF16': 'bfloat16',
-  'F64': 'float64',
-}
 SCHEME = 'hf://'
 
 
@@ -162,14 +156,14 @@ def _open_file(path: epath.Path, file: str) -> dict[str, Stored]:
   except Exception as error:
     raise tensors.unreadable(path, file, error) from error
   for name, (_, dtype, _) in found.items():
-    if dtype not in DTYPES:
+    if dtype not in remote.DTYPES:
       raise InputError(
-        f'Weights are {", ".join(DTYPES)}; {name} of {source} is {dtype}. Give'
-        ' a model that is not quantised.'
+        f'Weights are {", ".join(remote.DTYPES)}; {name} of {source} is'
+        f' {dtype}. Give a model that is not quantised.'
       )
   return {
     name: Stored(
-      name, shape, np.dtype(DTYPES[dtype]), _explained(read, name, path)
+      name, shape, remote.DTYPES[dtype], _explained(read, name, path)
     )
     for name, (shape, dtype, read) in found.items()
   }

@@ -19,11 +19,12 @@ from dap.checkpoints.stored import Box
 # Name of an array: its shape, its dtype as the file names it, and its reader.
 Arrays = dict[str, tuple[tuple[int, ...], str, Callable[[Box], np.ndarray]]]
 _MOST = 100_000_000  # bytes of a header, as the library has it
-_NUMPY = {
-  'F64': np.float64,
-  'F32': np.float32,
-  'F16': np.float16,
-  'BF16': ml_dtypes.bfloat16,
+# Those that parameters have, by their names in such files.
+DTYPES = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
 }
 
 
@@ -45,9 +46,9 @@ def arrays(path: epath.Path) -> Arrays:
   for name, entry in header.items():
     shape, dtype = tuple(entry['shape']), entry['dtype']
     first, last = (start + offset for offset in entry['data_offsets'])
-    kind = _NUMPY.get(dtype)
+    kind = DTYPES.get(dtype)
     if kind is not None:
-      wanted = math.prod(shape) * np.dtype(kind).itemsize
+      wanted = math.prod(shape) * kind.itemsize
       if not (start <= first <= last <= size and last - first == wanted):
         raise ValueError(f'{name} of shape {shape} lies in {first} to {last}')
     found[name] = shape, dtype, _reader(path, first, shape, kind)
@@ -59,7 +60,7 @@ def _reader(
 ) -> Callable[[Box], np.ndarray]:
   def read(box: Box) -> np.ndarray:
     rows = box[0].indices(shape[0])[:2] if shape else (0, 1)
-    row = math.prod(shape[1:]) * np.dtype(kind).itemsize
+    row = math.prod(shape[1:]) * kind.itemsize
     with path.open('rb') as file:
       file.seek(first + rows[0] * row)
       content = file.read((rows[1] - rows[0]) * row)

@@ -44,12 +44,6 @@ def ocdbt(path: epath.Path) -> dict[str, Any]:
   return {'driver': 'ocdbt', 'base': folder(path)}
 
 
-def _ratio(array: Any) -> int:
-  """How many times smaller than its numbers an array's files can be."""
-  compressor = array.spec().to_json()['metadata'].get('compressor') or {}
-  return _DEFLATE if compressor.get('id') in ('gzip', 'zlib') else _ANY
-
-
 def is_file(path: epath.Path) -> bool:
   """Whether a file lies there; a pipe or a device is none."""
   if '://' in os.fspath(path):
@@ -206,6 +200,12 @@ def _check_sizes(
         f'{name} of {path} declare {size:,} bytes, but {found:,} bytes are'
         ' stored. The checkpoint is damaged: copy it again.'
       )
+
+
+def _ratio(array: Any) -> int:
+  """How many times smaller than its numbers an array's files can be."""
+  compressor = array.spec().to_json()['metadata'].get('compressor') or {}
+  return _DEFLATE if compressor.get('id') in ('gzip', 'zlib') else _ANY
 
 
 def first_line(error: Exception) -> str:
