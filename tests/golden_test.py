@@ -1,0 +1,46 @@
+"""The numbers of version 0.3.0, which no change of structure may move.
+
+A change is allowed where an algorithm, a default or a tie rule is meant to
+change, or a new jaxlib computes otherwise; CHANGELOG.md says so, and
+`python tests/golden.py tests/fixtures/golden/0.3.0.npz` records anew.
+`benchmarks/golden.py --before REV` compares two commits to the byte on one
+machine, whatever that is.
+"""
+
+import json
+import pathlib
+
+import golden
+import numpy as np
+import pytest
+
+RECORDED = pathlib.Path(__file__).parent / 'fixtures' / 'golden' / '0.3.0.npz'
+OF_PART = {'study': ('points', 'verdicts'), 'text': ('sample',)}
+
+
+def belongs(name, part):
+  """Whether an array, or a group of them, was recorded by a part."""
+  first = name.split('/')[0]
+  others = sum(OF_PART.values(), ())
+  return first in OF_PART[part] if part in OF_PART else first not in others
+
+
+@pytest.mark.parametrize('part', golden.PARTS)
+def test_numbers_are_those_of_version_0_3_0(
+  tmp_path, part, record_property, capsys
+):
+  found = golden.observe(tmp_path, [part])
+  with np.load(RECORDED) as stored:
+    before = {n: stored[n] for n in stored.files if belongs(n, part)}
+  known = json.loads(RECORDED.with_suffix('.json').read_text())
+  exact = golden.machine() in known
+  record_property('compared', 'bytes' if exact else 'floats to 1e-5')
+  with capsys.disabled():
+    how = 'to the byte' if exact else 'to 1e-5: no hashes of this machine'
+    print(f'\ngolden {part}: compared {how}')
+  assert not golden.differences(before, found, exact)
+  if exact:
+    hashes = known[golden.machine()]
+    assert golden.hashes(found) == {
+      name: value for name, value in hashes.items() if belongs(name, part)
+    }
