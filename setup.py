@@ -32,7 +32,7 @@ setup(
   package_data={
     'dap.gin': ['**/*.gin'],
     'dap.configs': ['**/*.gin'],
-    'dap.study.pages': ['*.css', '*.html', '*.js'],
+    'dap.study.report.pages': ['*.css', '*.html', '*.js'],
   },
   install_requires=[
     'etils[epath]>=1.9',

@@ -133,7 +133,7 @@ class Bench:
     import jax
     import jax.numpy as jnp
 
-    from dap import steps
+    from dap.training import steps
 
     state = steps.new_state(jax.tree.map(jnp.copy, self.params), self.optimizer)
     sharding = steps.state_sharding(self.policy, self.optimizer, self.mesh)
@@ -166,7 +166,7 @@ class Bench:
 
   def offline(self):
     """A function that makes one update on a pair."""
-    from dap import steps
+    from dap.training import steps
 
     update = steps.update_program(self.objective, self.optimizer, self.mesh)
     batch, box = self.batch(), [self.state()]
@@ -203,10 +203,10 @@ class Bench:
     import jax
     import jax.numpy as jnp
 
-    from dap import steps
     from dap.algorithms import pairings, samplers
     from dap.annotators import models
     from dap.sampling import choose
+    from dap.training import steps
 
     sampler = samplers.FromPolicy(
       self.w.response[1], choose=choose.InverseCdf((without_end,))

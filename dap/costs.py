@@ -1,4 +1,4 @@
-"""Layer 4. What a training costs before it runs: parameters, memory, time.
+"""Layer 5. What a training costs before it runs: parameters, memory, time.
 
 Memory is what XLA's own analysis says of the compiled update; time comes from
 the matmul operations of the step and the rate that this device reaches, or
@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dap import errors, optimizers, steps
+from dap import errors, optimizers
 from dap.algorithms.algorithm import Algorithm
 from dap.algorithms.samplers import FromDataset
 from dap.models.heads import JointPreferenceModel
 from dap.models.policy import Policy
 from dap.models.t5 import T5Config
 from dap.records import Pair, PreferenceBatch, Prompts
+from dap.training import steps
 
 # Share of the matmul rate that whole steps reach, measured by
 # benchmarks/step.py on its small workload; large models reach more.

@@ -1,4 +1,4 @@
-"""Layer 6. The command line: `dap COMMAND --gin_file=FILE [--gin.NAME=VALUE]`.
+"""Layer 8. The command line: `dap COMMAND --gin_file=FILE [--gin.NAME=VALUE]`.
 
 Exit codes: 0 done, 2 a mistake of the caller or a full or unwritable disk (one
 message on stderr), 130 interrupted, 141 nobody reads what is printed. Any other

@@ -1,4 +1,4 @@
-"""Layer 4. Memory of trainings that are too large to compile here, estimated.
+"""Layer 5. Memory of trainings that are too large to compile here, estimated.
 
 State and parameters are counted from their shapes and shardings. What a
 gradient keeps of the forward pass is what jax's own partial evaluation keeps,
@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import costs, partitioning, steps
+from dap import costs, partitioning
 from dap.losses import heads
 from dap.models.heads import JointPreferenceModel
 from dap.models.policy import Policy
 from dap.models.t5 import T5Config
+from dap.training import steps
 
 _ROWS = 4  # of the smaller batch that is looked at
 

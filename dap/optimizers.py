@@ -1,4 +1,4 @@
-"""Layer 4. Optimizers and schedules as values; the learning rate is traced.
+"""Layer 2. Optimizers and schedules as values; the learning rate is traced.
 
 An optimizer is a frozen value, so compiled programs can be cached by it. Its
 transformation leaves out the learning rate: the step multiplies by it, so one

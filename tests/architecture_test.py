@@ -1,4 +1,5 @@
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -23,31 +24,38 @@ LAYERS = {
   'files': 0,
   'progress': 0,
   'records': 0,
+  'stages': 0,
   'estimators': 1,
   'losses': 1,
   'sampling': 1,
   'models': 2,
+  'optimizers': 2,
   'partitioning': 2,
   'annotators': 3,
   'checkpoints': 3,
   'data': 3,
   'algorithms': 4,
-  'collectors': 4,
-  'costs': 4,
-  'groups': 4,
-  'journals': 4,
-  'memory': 4,
-  'metrics': 4,
-  'optimizers': 4,
-  'steps': 4,
-  'stream': 4,
-  't5x': 4,
-  'train': 4,
-  'evaluation': 5,
-  'commands': 6,
-  'main': 6,
-  'study': 6,
+  'costs': 5,
+  'memory': 5,
+  'stream': 5,
+  't5x': 5,
+  'train': 5,
+  'training': 5,
+  'evaluation': 6,
+  'study': 7,
+  'commands': 8,
+  'main': 8,
 }
+# Within dap/study, floor by floor: each imports those before it.
+STUDY_ROOMS = (
+  'reading',
+  'analyses',
+  'report',
+  'design',
+  'making',
+  'forecast',
+  'run',
+)
 # Seconds to import, or absent without an extra: only inside functions.
 HEAVY = {
   'datasets',
@@ -130,6 +138,50 @@ def test_imports_point_down_the_layers(path):
       assert LAYERS[rest[0]] <= LAYERS[part_of(path)], f'imports {name}'
     elif package == 'dap' and rest:
       assert (PACKAGE / rest[0]).exists() is False, f'{name} has no layer'
+
+
+def test_stages_know_files_progress_and_errors_alone():
+  for path in (PACKAGE / 'stages').glob('*.py'):
+    for name in imports(ast.walk(tree(path))):
+      package, *rest = name.split('.')
+      if package == 'dap' and rest:
+        assert rest[0] in ('stages', 'files', 'progress', 'errors'), name
+
+
+@pytest.mark.parametrize(
+  'path', sorted((PACKAGE / 'study').rglob('*.py')), ids=named
+)
+def test_rooms_of_the_study_import_down_their_floors(path):
+  room = path.relative_to(PACKAGE / 'study').parts[0].removesuffix('.py')
+  if room == '__init__':
+    return
+  for name in imports(ast.walk(tree(path))):
+    if name.startswith('dap.study.'):
+      other = name.split('.')[2]
+      below = STUDY_ROOMS[: STUDY_ROOMS.index(room) + 1]
+      assert other in below, f'imports {name}'
+
+
+def test_no_module_imports_itself_through_others():
+  arrows = {}
+  for path in FILES:
+    module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+    module = module.removesuffix('.__init__')
+    arrows[module] = set(imports(ast.walk(tree(path))))
+  modules = set(arrows)
+
+  def reached(name):
+    while name not in modules:
+      name = name.rpartition('.')[0]
+      if not name:
+        return None
+    return name
+
+  graph = {
+    module: {reached(name) for name in names} - {None, 'dap', module}
+    for module, names in arrows.items()
+  }
+  tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize('path', FILES, ids=named)

@@ -25,9 +25,10 @@ import tiny
 import tiny_commands
 import tiny_study
 
-from dap import files, groups, main, stream, train
+from dap import files, main, train
 from dap.algorithms import algorithm, objectives, refresh, samplers
 from dap.data import arrays
+from dap.training import stacks, stream
 
 STALE = dataclasses.replace(tiny.ONLINE, refresh=refresh.Every(4))
 REPLAY = dataclasses.replace(
@@ -101,7 +102,7 @@ def trainings(folder: pathlib.Path) -> dict[str, np.ndarray]:
       for rate, beta in ((1e-3, 0.1), (2e-3, 0.7))
     }  # fmt: skip
     place = folder / f'group_{kind}'
-    stack = groups.fit(runs, pairs, params, place, record_stream=True)
+    stack = stacks.fit(runs, pairs, params, place, record_stream=True)
     for index, member in enumerate(runs):
       own = jax.tree.map(lambda leaf, index=index: leaf[index], stack.params)
       found |= _run(f'group_{kind}/{member}', place / member, own)

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tiny
 
-from dap import costs, memory, optimizers, partitioning, steps
+from dap import costs, memory, optimizers, partitioning
 from dap.algorithms import algorithm, objectives, refresh, samplers
 from dap.annotators import models
 from dap.errors import InputError
 from dap.models import heads, t5
 from dap.models.policy import Policy
+from dap.training import steps
 
 PROMPT, LENGTH = 64, 32
 # Wide enough that kernels and activations, not small change, take the room.

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dap import costs, memory, optimizers, partitioning, steps
+from dap import costs, memory, optimizers, partitioning
 from dap.commands import COMMANDS, run
 from dap.evaluation import points
 from dap.models.heads import JointPreferenceModel
-from dap.study import design, grid
+from dap.study import design
+from dap.study.design import grid
+from dap.training import steps
 
 MESH = partitioning.mesh((2, 2))
 LARGE, XL, XXL = 783_150_080, 2_849_757_184, 11_135_332_352

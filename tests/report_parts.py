@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dap.study.evidence import (
+from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   REPRODUCED,
@@ -13,8 +13,8 @@ from dap.study.evidence import (
   Predicate,
   Series,
 )
-from dap.study.findings import Answer, Results
-from dap.study.points import Point
+from dap.study.reading.runs import Point
+from dap.study.report.findings import Answer, Results
 
 HOSTILE = '</script><script>document.title = "taken"</script><!-- & <b>'
 KL = Axis('KL(policy ‖ SFT), nats per response', log=True)

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from dap import errors, losses
-from dap.steps import Losses
+from dap.training.steps import Losses
 
 
 @dataclasses.dataclass(frozen=True)

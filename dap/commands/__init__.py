@@ -1,4 +1,4 @@
-"""Layer 6. The commands: each is one run function, bound by gin.
+"""Layer 8. The commands: each is one run function, bound by gin.
 
 The module of a run function also has `dry_run`, which takes the same arguments,
 prints what the run would cost and runs nothing.
@@ -97,7 +97,7 @@ a second start, or a start with other bindings, redoes only what changed.""",
     dry_run_needs_all=False,
   ),
   'report': Command(
-    module='dap.study.report',
+    module='dap.study.report.report',
     function='report',
     summary='write the report of a study: verdicts, figures, samples',
     description="""\

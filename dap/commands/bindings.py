@@ -1,4 +1,4 @@
-"""Layer 6. Gin files and overrides, read into a list of bindings.
+"""Layer 8. Gin files and overrides, read into a list of bindings.
 
 The syntax is gin's own (`gin.config_parser`), and so is the meaning of scopes,
 macros, includes and dynamic registration. What differs is that nothing global

@@ -1,4 +1,4 @@
-"""Layer 6. `dap convert`: a checkpoint of one layout as one of another."""
+"""Layer 8. `dap convert`: a checkpoint of one layout as one of another."""
 
 import math
 

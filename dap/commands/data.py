@@ -1,4 +1,4 @@
-"""Layer 6. `dap data`: read, check and tokenise a data set, and show it."""
+"""Layer 8. `dap data`: read, check and tokenise a data set, and show it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Layer 6. `dap env`: what a bug report needs to know of this machine."""
+"""Layer 8. `dap env`: what a bug report needs to know of this machine."""
 
 import importlib.metadata
 import os

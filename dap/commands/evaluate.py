@@ -1,23 +1,24 @@
-"""Layer 6. `dap evaluate`: the points of a training run's checkpoints."""
+"""Layer 8. `dap evaluate`: the points of a training run's checkpoints."""
 
 from pathlib import Path
 from typing import Any
 
-from dap import collectors, files, partitioning, progress
-from dap import train as loop
+from dap import files, partitioning, progress
+from dap.algorithms.run import Run
 from dap.checkpoints import load, state
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import points
-from dap.study import points as runs
-from dap.study.stages import TEST_PROMPTS
+from dap.study.making.trainings import TEST_PROMPTS
+from dap.study.reading import runs as runs
+from dap.training import collectors
 
 
 def evaluate(
   *,
   model_dir: str,
-  run: loop.Run,
+  run: Run,
   data: PairData,
   golden: Any,
   proxy: Any,

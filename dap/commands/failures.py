@@ -1,4 +1,4 @@
-"""Layer 6. Which exceptions are the caller's to solve, and how to say it."""
+"""Layer 8. Which exceptions are the caller's to solve, and how to say it."""
 
 import errno
 import re

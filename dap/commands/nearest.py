@@ -1,4 +1,4 @@
-"""Layer 6. The nearest known name, for error messages."""
+"""Layer 8. The nearest known name, for error messages."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Layer 6. Where gin files are: the repository, or the installed package."""
+"""Layer 8. Where gin files are: the repository, or the installed package."""
 
 import os
 import pathlib

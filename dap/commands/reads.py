@@ -1,4 +1,4 @@
-"""Layer 6. Which bindings a run function reads, and which nobody does.
+"""Layer 8. Which bindings a run function reads, and which nobody does.
 
 A run function reads the bindings of its own arguments; a binding whose value
 refers to functions, classes and macros reads theirs in turn.

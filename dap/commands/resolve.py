@@ -1,4 +1,4 @@
-"""Layer 6. From bindings to values: frozen dataclasses, functions, primitives.
+"""Layer 8. From bindings to values: frozen dataclasses, functions, primitives.
 
 The library never sees gin. `@f()` becomes what f returns, `@f` becomes f
 itself, or `Bound` where f has bindings: a value that hashes and compares by

@@ -1,4 +1,4 @@
-"""Layer 6. One command: configure, refuse bad input, then run or dry-run."""
+"""Layer 8. One command: configure, refuse bad input, then run or dry-run."""
 
 import importlib
 import sys

@@ -1,10 +1,10 @@
-"""Layer 6. `dap sample`: a checkpoint's responses to read."""
+"""Layer 8. `dap sample`: a checkpoint's responses to read."""
 
 from pathlib import Path
 from typing import Any
 
 from dap import partitioning
-from dap import train as loop
+from dap.algorithms.run import Run
 from dap.checkpoints import load
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
@@ -14,7 +14,7 @@ from dap.evaluation import sample as sampling
 def sample(
   *,
   model_dir: str,
-  run: loop.Run,
+  run: Run,
   data: PairData,
   num_samples: int = 10,
   seed: int = 0,

@@ -1,4 +1,4 @@
-"""Layer 6. A resolved configuration as text."""
+"""Layer 8. A resolved configuration as text."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Layer 6. `dap train`: one training from gin files, readable as it goes."""
+"""Layer 8. `dap train`: one training from gin files, readable as it goes."""
 
 import dataclasses
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from dap import costs, errors, files, metrics, partitioning, progress, stream
-from dap import train as loop
+from dap import costs, errors, files, partitioning, progress
+from dap.algorithms.run import Run
 from dap.checkpoints import load, state
 from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
@@ -15,13 +15,15 @@ from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import sample as sampling
 from dap.models.policy import Policy
-from dap.study import values
+from dap.stages import values
+from dap.training import loop, metrics, stream
+from dap.training.journals import Hook
 
 
 def train(
   *,
   model_dir: str,
-  run: loop.Run,
+  run: Run,
   data: PairData,
   split: str = 'train',
   initial_checkpoint_path: str = '',
@@ -91,7 +93,7 @@ def train(
 def dry_run(
   *,
   model_dir: str,
-  run: loop.Run,
+  run: Run,
   data: PairData,
   mesh: tuple[int, int] = (1, 1),
   **others: Any,
@@ -108,7 +110,7 @@ def dry_run(
 
 
 def cost_lines(
-  run: loop.Run, mesh: Any, prompt_length: int, response_length: int
+  run: Run, mesh: Any, prompt_length: int, response_length: int
 ) -> str:
   """Parameters, memory and expected time of a run, a line each."""
   compiled = costs.compiled_update(run, mesh, prompt_length, response_length)
@@ -127,7 +129,7 @@ def cost_lines(
   )
 
 
-def prepared(run: loop.Run, data: PairData, cache: Path) -> tuple[Any, Any]:
+def prepared(run: Run, data: PairData, cache: Path) -> tuple[Any, Any]:
   """The run with its policy's vocabulary filled in, and the vocabulary.
 
   Raises:
@@ -152,7 +154,7 @@ def _pairs(data: PairData, split: str, vocabulary: Any, cache: Path) -> Pairs:
 
 
 def _params(
-  run: loop.Run, mesh: Any, initial: str, reference: str, annotator: str
+  run: Run, mesh: Any, initial: str, reference: str, annotator: str
 ) -> loop.Params:
   model = run.model
   reads_reference = run.algorithm.loss.reads_reference
@@ -173,15 +175,15 @@ def _params(
   return loop.Params(start, anchor, judge)
 
 
-def _keep_configuration(run: loop.Run, folder: Path) -> None:
+def _keep_configuration(run: Run, folder: Path) -> None:
   """Writes what is trained, unless a training has begun: it may be another."""
   if state.newest(folder / 'checkpoints') is None:
     files.write_json(folder / 'configuration.json', values.describe(run))
 
 
 def _sample_writer(
-  run: loop.Run, shown: sampling.Shown, folder: Path, mesh: Any
-) -> loop.Hook:
+  run: Run, shown: sampling.Shown, folder: Path, mesh: Any
+) -> Hook:
   def write(step: int, params: Any) -> None:
     path = folder / 'samples' / f'step_{step}.txt'
     if not path.exists():  # a restart asks again for what stood before it

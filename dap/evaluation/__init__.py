@@ -1,1 +1,1 @@
-"""Layer 5. From a checkpoint to a point of KL budget against win rate."""
+"""Layer 6. From a checkpoint to a point of KL budget against win rate."""

@@ -1,4 +1,4 @@
-"""Layer 5. One checkpoint to one point of the study, with its arrays.
+"""Layer 6. One checkpoint to one point of the study, with its arrays.
 
 Prompts, the golden policy's stored responses, the judge and the random keys
 are the same for every checkpoint: keys fold (evaluation seed, prompt, sample),
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors, estimators, partitioning, steps
+from dap import errors, estimators, partitioning
 from dap.data.pairs import Pairs
 from dap.sampling.choose import InverseCdf
+from dap.training import steps
 
 
 @dataclasses.dataclass(frozen=True)

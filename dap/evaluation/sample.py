@@ -1,4 +1,4 @@
-"""Layer 5. Responses of a checkpoint as text that a person can read."""
+"""Layer 6. Responses of a checkpoint as text that a person can read."""
 
 import textwrap
 from pathlib import Path

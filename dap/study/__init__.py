@@ -1,1 +1,1 @@
-"""Layer 6. The controlled study: stages, points, plots and the report."""
+"""Layer 7. The controlled study: stages, points, plots and the report."""

@@ -1,4 +1,4 @@
-"""Layer 6. Runs what is missing of a study for each seed, then the report.
+"""Layer 7. Runs what is missing of a study for each seed, then the report.
 
 Every stage is named by what determines it, so a second start does only what is
 missing and studies in one folder share what they have in common.
@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dap import costs, errors
-from dap.study import (
-  artefacts,
-  build,
-  collect,
-  forecast,
-  machine,
-  pool,
-  report,
-)
+from dap.stages import artefacts, machine, pool
 from dap.study.design import Study, check_seeds
+from dap.study.forecast import forecast
+from dap.study.making import build, collect
+from dap.study.report import report
 
 
 def run(

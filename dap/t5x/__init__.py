@@ -1,4 +1,4 @@
-"""Layer 4. Our policies and losses in T5X's programs, our pairs in its batches.
+"""Layer 5. Our policies and losses in T5X's programs, our pairs in its batches.
 
 The only part of dap that imports T5X, which is not on the package registry
 (launch/install_t5x.sh installs it, docs/t5x.md shows it at work); nothing else

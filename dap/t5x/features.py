@@ -1,4 +1,4 @@
-"""Layer 4. The features of pairs, from a seqio Task to a batch of T5X's."""
+"""Layer 5. The features of pairs, from a seqio Task to a batch of T5X's."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Layer 4. A policy, and a policy under one of our losses, as T5X's models."""
+"""Layer 5. A policy, and a policy under one of our losses, as T5X's models."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -13,7 +13,6 @@ from flax import core, traverse_util
 from flax.linen import partitioning
 from jaxtyping import Array, Float, Key, PyTree
 
-from dap import steps
 from dap.algorithms import objectives
 from dap.errors import InputError
 from dap.losses import heads
@@ -21,6 +20,7 @@ from dap.models import t5
 from dap.models.policy import Policy
 from dap.sampling import Greedy
 from dap.t5x import features
+from dap.training import steps
 
 # A dataclass of flax's, whose fields type checkers do not see.
 _Average = cast(Any, clu.metrics.Average)

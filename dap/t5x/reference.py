@@ -1,4 +1,4 @@
-"""Layer 4. What a frozen reference says of a Task's pairs, as its features."""
+"""Layer 5. What a frozen reference says of a Task's pairs, as its features."""
 
 import functools
 import hashlib
@@ -13,13 +13,14 @@ import t5x.utils as t5x_utils
 import tensorflow as tf
 from jaxtyping import PyTree
 
-from dap import partitioning, steps
+from dap import partitioning
 from dap.checkpoints import load
 from dap.data import arrays
 from dap.errors import InputError
 from dap.models.policy import Policy
 from dap.records import Pair
 from dap.t5x import features
+from dap.training import steps
 
 
 def task_with_reference(

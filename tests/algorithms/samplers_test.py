@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tiny
 
-from dap import errors, steps
+from dap import errors
 from dap.algorithms import algorithm, objectives, samplers
 from dap.data import arrays
 from dap.sampling.choose import InverseCdf
 from dap.sampling.logits import Temperature
+from dap.training import steps
 
 PARAMS = tiny.POLICY.init(jax.random.key(0))
 PROMPTS = jnp.asarray(tiny.pairs(8).prompts)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tiny_commands as tiny
 
-from dap import stream
 from dap.checkpoints import layouts, state
 from dap.evaluation import sample
+from dap.training import stream
 
 
 def metrics(folder):

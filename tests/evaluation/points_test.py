@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tiny
 
-from dap import collectors, errors, estimators, partitioning
+from dap import errors, estimators, partitioning
 from dap.evaluation import points
+from dap.training import collectors
 
 ONE_DEVICE = partitioning.mesh((1, 1))
 REFERENCE = tiny.POLICY.init(jax.random.key(1))

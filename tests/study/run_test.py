@@ -8,8 +8,9 @@ import tiny_study
 from dap import files, main
 from dap.commands import COMMANDS, run
 from dap.data import corpus
-from dap.study import design, points
+from dap.study import design
 from dap.study import run as study
+from dap.study.reading import runs
 
 
 def dap_study(folder, *others, **changes):
@@ -44,7 +45,7 @@ ONE, OTHER = 'lr0.01_beta0.1', 'lr0.01_beta0.03'
 
 
 def test_both_arms_are_in_the_results_with_all_their_checkpoints(whole):
-  found = points.read(whole / 'runs.jsonl')
+  found = runs.read(whole / 'runs.jsonl')
   steps = {
     'sft': [0],
     'golden_policy': [4],
@@ -69,7 +70,7 @@ def test_both_arms_are_in_the_results_with_all_their_checkpoints(whole):
 
 
 def test_training_is_counted_in_operations_and_sampled_tokens(whole):
-  found = {(p.run, p.step): p for p in points.read(whole / 'runs.jsonl')}
+  found = {(p.run, p.step): p for p in runs.read(whole / 'runs.jsonl')}
   online = [found[f'online_ipo_{ONE}', step] for step in (3, 6)]
   offline = [found[f'offline_ipo_{ONE}', step] for step in (2, 4, 6)]
   # Each of 8 prompts has two samples of 1 to 6 tokens, 6 steps long.
@@ -83,7 +84,7 @@ def test_training_is_counted_in_operations_and_sampled_tokens(whole):
 
 def test_every_line_has_the_schema(whole):
   for line in tiny_study.lines(whole):
-    assert list(line) == ['schema', *points.Point._fields]
+    assert list(line) == ['schema', *runs.Point._fields]
     assert line['schema'] == 2 and line['seed'] == 3
     empty = {name for name, value in line.items() if value is None}
     spent = {'train_flops', 'sampled_tokens'}  # of single runs alone
@@ -91,7 +92,7 @@ def test_every_line_has_the_schema(whole):
       'sft': {'beta', *spent}, 'golden_policy': spent,
     }  # fmt: skip
     assert empty == expected.get(line['run'], set())
-    arrays = points.read_arrays(
+    arrays = runs.read_arrays(
       whole / line['per_prompt'],
       ('prompt_ids', 'golden_p_ab', 'golden_p_ba', 'kl', 'tokens'),
     )
@@ -113,7 +114,7 @@ def test_the_start_is_the_reference_and_training_leaves_it(whole):
 
 def test_all_checkpoints_answer_the_same_prompts(whole):
   asked = [
-    points.read_arrays(whole / line['per_prompt'], ('prompt_ids', 'samples'))
+    runs.read_arrays(whole / line['per_prompt'], ('prompt_ids', 'samples'))
     for line in tiny_study.lines(whole)
   ]
   for name in ('prompt_ids', 'samples'):
@@ -275,7 +276,7 @@ def test_the_same_study_runs_on_files(tmp_path, part, form):
     SETTINGS=((1e-2, 0.1),),
   )
   main.main(words)
-  found = points.read(folder / 'runs.jsonl')
+  found = runs.read(folder / 'runs.jsonl')
   assert {point.algorithm for point in found} == {
     'online_ipo', 'offline_ipo', 'sft', 'golden_policy',
   }  # fmt: skip

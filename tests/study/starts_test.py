@@ -14,7 +14,8 @@ from dap.checkpoints import layouts, state
 from dap.checkpoints.load import Checkpoint
 from dap.commands import COMMANDS, run
 from dap.models.policy import Policy
-from dap.study import artefacts, stages
+from dap.stages import artefacts
+from dap.study.making import trainings
 
 HERE = artefacts.runtime()
 SFT = algorithm.Algorithm(objectives.supervised())
@@ -29,15 +30,15 @@ def read_pairs(config, inputs, work):
 def trained(root, training, **settings):
   """The checkpoint's parameters of a supervised stage."""
   data = artefacts.Stage('data', 1, read_pairs)
-  config = stages.Training(training, **settings)
-  made = artefacts.Stage('sft', 1, stages.supervised, config, {'data': data})
+  config = trainings.Training(training, **settings)
+  made = artefacts.Stage('sft', 1, trainings.supervised, config, {'data': data})
   folder = artefacts.run_stage(made, root, where=HERE)
-  return stages.load_params(training.model, folder, mesh=config.mesh)
+  return trainings.load_params(training.model, folder, mesh=config.mesh)
 
 
 def stage_name(start):
-  config = stages.Training(tiny.run(SFT), start=start)
-  made = artefacts.Stage('sft', 1, stages.supervised, config)
+  config = trainings.Training(tiny.run(SFT), start=start)
+  made = artefacts.Stage('sft', 1, trainings.supervised, config)
   return artefacts.folder(made, pathlib.Path('study'), HERE)
 
 

@@ -1,4 +1,4 @@
-"""Layer 6. What experiments ask of a finished study.
+"""Layer 7. What experiments ask of a finished study.
 
 An analysis is a frozen dataclass of names and plain numbers, so that it can be
 kept beside the results and read again.
@@ -18,7 +18,7 @@ from dap.study.analyses.non_contrastive import NonContrastive
 from dap.study.analyses.on_policy_data import OnPolicyData
 from dap.study.analyses.scaling import Scaling
 from dap.study.analyses.staleness import Staleness
-from dap.study.evidence import Analysis
+from dap.study.reading.evidence import Analysis
 
 KINDS = {
   kind.__name__: kind

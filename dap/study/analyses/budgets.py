@@ -1,4 +1,4 @@
-"""Layer 6. What a win rate costs beside KL: samples, computation, and fits."""
+"""Layer 7. What a win rate costs beside KL: samples, computation, and fits."""
 
 import contextlib
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import numpy as np
 from dap import estimators
 from dap.errors import InputError
 from dap.estimators import Effect
-from dap.study import frontiers
 from dap.study.analyses import claims, comparisons, drawings
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import Axis, Evidence, Figure, Series
-from dap.study.points import Point
+from dap.study.reading import frontiers
+from dap.study.reading.evidence import Axis, Evidence, Figure, Series
+from dap.study.reading.runs import Point
 
 _FORMS = (
   ('d (α − β d)', estimators.BEST_OF_N),

@@ -1,4 +1,4 @@
-"""Layer 6. From a claim and a test of it to a predicate."""
+"""Layer 7. From a claim and a test of it to a predicate."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dap.estimators import Effect
-from dap.study.evidence import (
+from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   REPRODUCED,

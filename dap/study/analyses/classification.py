@@ -1,4 +1,4 @@
-"""Layer 6. H3: are policies worse classifiers? (Figs. 6, 7, 8)."""
+"""Layer 7. H3: are policies worse classifiers? (Figs. 6, 7, 8)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dap.study.analyses import (
   pairs,
 )
 from dap.study.analyses.claims import Claim, Finding, Unreached
-from dap.study.evidence import Evidence, Figure, Predicate, Setting
+from dap.study.reading.evidence import Evidence, Figure, Predicate, Setting
 
 _ACCURACY = 'accuracy'
 _ROLES = ('online', 'shuffled', 'offline')

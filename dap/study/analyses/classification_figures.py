@@ -1,14 +1,14 @@
-"""Layer 6. Figures 6, 7 and 8, and classification of own pairs."""
+"""Layer 7. Figures 6, 7 and 8, and classification of own pairs."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from dap.study import frontiers
 from dap.study.analyses import comparisons, drawings, pairs
 from dap.study.analyses.claims import Unreached
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import Axis, Evidence, Figure, Series, Setting
+from dap.study.reading import frontiers
+from dap.study.reading.evidence import Axis, Evidence, Figure, Series, Setting
 
 _STEP = Axis('training step')
 _ON_GOLDEN = Axis('accuracy on training pairs of D_golden')

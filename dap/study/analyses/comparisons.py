@@ -1,4 +1,4 @@
-"""Layer 6. Arms compared on the seeds and prompts that they share."""
+"""Layer 7. Arms compared on the seeds and prompts that they share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,10 +8,10 @@ import numpy as np
 from dap import estimators
 from dap.errors import InputError
 from dap.estimators import Curve, Effect, Estimate, Gap
-from dap.study import frontiers
 from dap.study.analyses.claims import Finding, Unreached
-from dap.study.evidence import Evidence, Setting
-from dap.study.frontiers import Frontier
+from dap.study.reading import frontiers
+from dap.study.reading.evidence import Evidence, Setting
+from dap.study.reading.frontiers import Frontier
 
 LEAST_KL = 0.5  # nats: nearer to the SFT policy all arms are alike
 NUM_WINDOWS = 10

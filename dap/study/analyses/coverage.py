@@ -1,4 +1,4 @@
-"""Layer 6. H1: is it the responses covered, or their order? (Figs. 4, 13)."""
+"""Layer 7. H1: is it the responses covered, or their order? (Figs. 4, 13)."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from dap.estimators import Effect
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import (
+from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   REPRODUCED,

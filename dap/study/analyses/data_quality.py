@@ -1,4 +1,4 @@
-"""Layer 6. H2: is D_golden of too low quality? (Fig. 5)."""
+"""Layer 7. H2: is D_golden of too low quality? (Fig. 5)."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from dap import estimators
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import Evidence, Figure, Predicate, Setting
+from dap.study.reading.evidence import Evidence, Figure, Predicate, Setting
 
 _MARGIN = 0.02  # by which the peak on better data may be higher
 

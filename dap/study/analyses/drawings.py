@@ -1,4 +1,4 @@
-"""Layer 6. Series and axes that the figures of several analyses share."""
+"""Layer 7. Series and axes that the figures of several analyses share."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dap.estimators import Effect
-from dap.study import frontiers
 from dap.study.analyses import comparisons
-from dap.study.evidence import Axis, Evidence, Figure, Series, Setting
-from dap.study.points import Point
+from dap.study.reading import frontiers
+from dap.study.reading.evidence import Axis, Evidence, Figure, Series, Setting
+from dap.study.reading.runs import Point
 
 SFT, GOLDEN = 'sft', 'golden_policy'
 KL_AXIS = Axis('KL(policy ‖ SFT), nats per response', log=True)

@@ -1,15 +1,15 @@
-"""Layer 6. The gap at equal KL, and over-optimisation (Fig. 1 of Tang)."""
+"""Layer 7. The gap at equal KL, and over-optimisation (Fig. 1 of Tang)."""
 
 import dataclasses
 
 import numpy as np
 
 from dap import errors, estimators
-from dap.study import frontiers
 from dap.study.analyses import budgets, claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import Axis, Evidence, Figure, Predicate
+from dap.study.reading import frontiers
+from dap.study.reading.evidence import Axis, Evidence, Figure, Predicate
 
 _PLACE = 'Fig. 1'
 

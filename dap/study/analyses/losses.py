@@ -1,4 +1,4 @@
-"""Layer 6. Does the gap keep its sign with other losses?"""
+"""Layer 7. Does the gap keep its sign with other losses?"""
 
 import dataclasses
 import re
@@ -6,10 +6,10 @@ import re
 import numpy as np
 
 from dap import errors
-from dap.study import frontiers
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Unreached
-from dap.study.evidence import Axis, Evidence, Figure, Predicate, Series
+from dap.study.reading import frontiers
+from dap.study.reading.evidence import Axis, Evidence, Figure, Predicate, Series
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""Layer 6. Names of arms and measures in an analysis, checked."""
+"""Layer 7. Names of arms and measures in an analysis, checked."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from dap import errors
-from dap.study.evidence import Setting
+from dap.study.reading.evidence import Setting
 
 
 def check(analysis: Any, arms: Sequence[str]) -> None:

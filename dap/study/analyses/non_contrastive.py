@@ -1,4 +1,4 @@
-"""Layer 6. H4: is it the contrastive loss? Best-of-2 instead (Fig. 9)."""
+"""Layer 7. H4: is it the contrastive loss? Best-of-2 instead (Fig. 9)."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from dap import estimators
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import NOT_REACHED, Evidence, Figure, Predicate
+from dap.study.reading.evidence import NOT_REACHED, Evidence, Figure, Predicate
 
 _SIDES = ('online', 'shuffled', 'offline')
 _LABELS = ('online', 'offline, shuffled stream', 'offline')

@@ -1,4 +1,4 @@
-"""Layer 6. What offline data help: on one side, both, or neither (Fig. 12)."""
+"""Layer 7. What offline data help: on one side, both, or neither (Fig. 12)."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from dap import estimators
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import Evidence, Figure, Predicate
+from dap.study.reading.evidence import Evidence, Figure, Predicate
 
 _MARGIN = 0.03
 _WIDTH = 0.06  # of an interval that tells something by holding 0

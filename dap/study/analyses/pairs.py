@@ -1,4 +1,4 @@
-"""Layer 6. Policies and preference models as classifiers, by pair."""
+"""Layer 7. Policies and preference models as classifiers, by pair."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,11 +7,11 @@ import numpy as np
 
 from dap import estimators
 from dap.estimators import Effect, Estimate
-from dap.study import points as points_lib
 from dap.study.analyses import comparisons
 from dap.study.analyses.claims import Unreached
-from dap.study.evidence import Evidence, Setting
-from dap.study.points import Point
+from dap.study.reading import runs as points_lib
+from dap.study.reading.evidence import Evidence, Setting
+from dap.study.reading.runs import Point
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -1,4 +1,4 @@
-"""Layer 6. H5: do larger policies close the gap? (Figs. 10, 11, 14)."""
+"""Layer 7. H5: do larger policies close the gap? (Figs. 10, 11, 14)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.analyses.comparisons import Shared
 from dap.study.analyses.drawings import Drawn
-from dap.study.evidence import Axis, Evidence, Figure, Predicate
+from dap.study.reading.evidence import Axis, Evidence, Figure, Predicate
 
 _METHODS = ('online', 'shuffled', 'offline')
 _LABELS = ('online', 'offline on the shuffled stream', 'offline')

@@ -1,4 +1,4 @@
-"""Layer 6. Between online and offline: samples of an older policy. Ours."""
+"""Layer 7. Between online and offline: samples of an older policy. Ours."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from dap import errors, estimators
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding, Unreached
-from dap.study.evidence import Axis, Evidence, Figure, Predicate, Series
+from dap.study.reading.evidence import Axis, Evidence, Figure, Predicate, Series
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from study.analyses.synthetic import SETTING
 
 from dap.errors import InputError
 from dap.study import analyses
-from dap.study.evidence import Analysis
+from dap.study.reading.evidence import Analysis
 
 
 def kind(analysis):

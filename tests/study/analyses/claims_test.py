@@ -4,7 +4,7 @@ import pytest
 from dap.estimators import Estimate, combine
 from dap.study.analyses import claims
 from dap.study.analyses.claims import Claim, Finding, Unreached
-from dap.study.evidence import (
+from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   REPRODUCED,

@@ -3,7 +3,7 @@ import pytest
 from study.analyses.synthetic import KLS, SETTING, Synthetic, by_name, hill
 
 from dap.study import analyses
-from dap.study.evidence import (
+from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   REPRODUCED,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dap.study import frontiers
 from dap.study.analyses import comparisons
+from dap.study.reading import frontiers
 
 
 @pytest.fixture(autouse=True)

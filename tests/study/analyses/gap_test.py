@@ -4,7 +4,7 @@ from study.analyses.synthetic import KLS, Synthetic, by_name, hill
 
 from dap.errors import InputError
 from dap.study import analyses
-from dap.study.evidence import (
+from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   REPRODUCED,

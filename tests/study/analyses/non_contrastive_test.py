@@ -2,7 +2,7 @@ import pytest
 from study.analyses.synthetic import Synthetic, by_name, hill
 
 from dap.study import analyses
-from dap.study.evidence import CONTRADICTED, NOT_REACHED, REPRODUCED
+from dap.study.reading.evidence import CONTRADICTED, NOT_REACHED, REPRODUCED
 
 IPO = ('online_ipo', 'shuffled_ipo', 'offline_ipo')
 BO2 = tuple(arm.replace('ipo', 'best_of_two') for arm in IPO)

@@ -2,7 +2,7 @@ import pytest
 from study.analyses.synthetic import Synthetic, by_name, hill
 
 from dap.study import analyses
-from dap.study.evidence import CONTRADICTED, REPRODUCED, UNDECIDED
+from dap.study.reading.evidence import CONTRADICTED, REPRODUCED, UNDECIDED
 
 ARMS = ('sft_early_ipo', 'early_late_ipo', 'late_late_ipo', 'offline_ipo')
 DATA = analyses.OnPolicyData(*ARMS)

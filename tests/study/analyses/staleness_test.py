@@ -3,7 +3,7 @@ from study.analyses.synthetic import Synthetic, by_name, hill
 
 from dap.errors import InputError
 from dap.study import analyses
-from dap.study.evidence import CONTRADICTED, REPRODUCED, UNDECIDED
+from dap.study.reading.evidence import CONTRADICTED, REPRODUCED, UNDECIDED
 
 STALENESS = analyses.Staleness(
   'online_ipo', 'offline_ipo', ((16, 'stale_16_ipo'), (4, 'stale_4_ipo'))

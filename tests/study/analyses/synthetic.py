@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dap.study.evidence import Evidence
-from dap.study.points import Point
+from dap.study.reading.evidence import Evidence
+from dap.study.reading.runs import Point
 
 SETTING = (1e-3, 0.1)
 KLS = tuple(float(kl) for kl in np.geomspace(0.5, 16.0, 9))

@@ -1,0 +1,301 @@
+"""Layer 0. Stages: folders of files named by all that they are made of.
+
+A stage's folder is named by a hash of its configuration, of the stages that it
+reads and of what else changes bits. It appears by a rename once it is whole;
+until then the work is in `<folder>.partial`, which outlives a kill so that the
+stage can go on from what it had saved.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import os
+import re
+import resource
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dap import files, progress
+from dap.errors import InputError
+from dap.stages import code, values
+
+StageFunction = Callable[[Any, dict[str, Path], Path], None]
+
+# Settings of jax that change numbers.
+_JAX_SETTINGS = (
+  'jax_default_matmul_precision',
+  'jax_default_prng_impl',
+  'jax_enable_x64',
+  'jax_numpy_dtype_promotion',
+  'jax_threefry_partitionable',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A step of a study: a function from configuration and folders to a folder.
+
+  Attributes:
+    name: letters, digits, `_`, `.` and `-`: the beginning of the folder's name.
+    version: raised when the function's results change.
+    function: called with the configuration, the folders of the inputs by name
+      and the folder to write in, which may hold what a killed run left.
+    config: a value that `values.describe` can describe.
+    inputs: the stages whose folders the function reads, by the function's name
+      for them.
+    group: stages of one group share compiled programs: they go to one worker
+      where that leaves no core idle. Not part of the name.
+    weight: expected seconds, or any measure of cost. Not part of the name.
+  """
+
+  name: str
+  version: int
+  function: StageFunction
+  config: Any = None
+  inputs: Mapping[str, 'Stage'] = dataclasses.field(
+    default_factory=dict, hash=False
+  )
+  group: Hashable = dataclasses.field(default=None, compare=False)
+  weight: float = dataclasses.field(default=1.0, compare=False)
+
+  def __post_init__(self):
+    if not re.fullmatch(r'[A-Za-z0-9_.-]+', self.name):
+      raise InputError(
+        'A stage is named with letters, digits, "_", "." and "-", as its name'
+        f' begins a folder name; got {self.name!r}.'
+      )
+
+
+class Runtime(NamedTuple):
+  """What changes the bits of a stage beside its configuration.
+
+  On a CPU the number of threads does: it decides how sums are split.
+  """
+
+  jax: str
+  jaxlib: str
+  backend: str
+  threads: int
+  xla_flags: str
+  settings: tuple[tuple[str, Any], ...]
+
+
+class Job(NamedTuple):
+  """A stage with its place on the disk; it can be sent to another process.
+
+  `needs` are the keys of the inputs; `inputs` their folders by name.
+  """
+
+  key: str
+  folder: Path
+  stage: Stage
+  inputs: dict[str, Path]
+  needs: tuple[str, ...]
+  description: dict[str, Any]
+
+
+def runtime(*, threads: int | None = None) -> Runtime:
+  """The runtime of this process, or of workers with so many threads each.
+
+  The backend is taken from JAX_PLATFORMS where that is set, so that a process
+  which only starts workers leaves the accelerator to them.
+  """
+  import jax
+
+  platform = os.environ.get('JAX_PLATFORMS', '').split(',')[0]
+  own = int(os.environ.get('NPROC') or len(os.sched_getaffinity(0)))
+  return Runtime(
+    jax.__version__,
+    importlib.metadata.version('jaxlib'),
+    {'cuda': 'gpu'}.get(platform, platform) or jax.default_backend(),
+    own if threads is None else threads,
+    ' '.join(sorted(os.environ.get('XLA_FLAGS', '').split())),
+    tuple((name, _setting(name)) for name in _JAX_SETTINGS),
+  )
+
+
+def plan(targets: Sequence[Stage], root: Path, where: Runtime) -> list[Job]:
+  """The jobs of the targets and of all that they read, inputs first.
+
+  Stages that are equal in content are one job.
+  """
+  jobs: dict[str, Job] = {}
+  keys: dict[int, str] = {}
+
+  def visit(stage: Stage) -> str:
+    if id(stage) not in keys:
+      needs = {name: visit(read) for name, read in stage.inputs.items()}
+      job = _job(
+        stage, Path(root), where, {n: jobs[k] for n, k in needs.items()}
+      )
+      keys[id(stage)] = job.key
+      jobs.setdefault(job.key, job)
+    return keys[id(stage)]
+
+  for target in targets:
+    visit(target)
+  return list(jobs.values())
+
+
+def folder(stage: Stage, root: Path, where: Runtime) -> Path:
+  """Where the stage's files are or will be."""
+  return plan([stage], root, where)[-1].folder
+
+
+def is_done(job: Job) -> bool:
+  """Whether the folder is there, and as it was when it was finished."""
+  if not job.folder.exists():
+    return False
+  record = job.folder / 'stage.json'
+  if not record.exists():
+    raise InputError(_damaged(job.folder, 'stage.json is missing'))
+  for name, size in files.read_json(record)['files'].items():
+    path = job.folder / name
+    found = path.stat().st_size if path.exists() else None
+    if found != size:
+      was = 'is missing' if found is None else f'has {found} bytes'
+      raise InputError(_damaged(job.folder, f'{name} {was}, not {size} bytes'))
+  return True
+
+
+def missing(jobs: Sequence[Job], targets: Sequence[Job]) -> list[Job]:
+  """The jobs to run for the targets, inputs first.
+
+  What only a finished job reads is not looked at: it may have been removed.
+  """
+  by_key = {job.key: job for job in jobs}
+  found: dict[str, Job] = {}
+  seen: set[str] = set()
+
+  def visit(job: Job) -> None:
+    if job.key in seen:
+      return
+    seen.add(job.key)
+    if not is_done(job):
+      for need in job.needs:
+        visit(by_key[need])
+      found[job.key] = job
+
+  for target in targets:
+    visit(target)
+  return list(found.values())
+
+
+def run_stage(
+  stage: Stage, root: Path, *, where: Runtime | None = None
+) -> Path:
+  """Runs a stage, and before it what is missing of its inputs, in this process.
+
+  Returns:
+    The stage's folder. Nothing is done when it is there.
+  """
+  jobs = plan([stage], root, where or runtime())
+  for job in missing(jobs, [jobs[-1]]):
+    run_job(job)
+  return jobs[-1].folder
+
+
+def run_job(job: Job) -> None:
+  """Runs one job whose inputs are done; a job in work elsewhere is awaited."""
+  with _locked(job):
+    if is_done(job):
+      return
+    partial = job.folder.with_name(job.folder.name + '.partial')
+    resumed = partial.exists()
+    with files.explained(partial):
+      partial.mkdir(parents=True, exist_ok=True)
+      for aside in partial.rglob('.*.aside'):
+        aside.unlink()
+    clock, processor = time.monotonic(), time.process_time()
+    with files.explained(partial, files.FULL_DISK):
+      job.stage.function(job.stage.config, dict(job.inputs), partial)
+    cost = {
+      'stage': job.stage.name,
+      'key': job.key,
+      'seconds': round(time.monotonic() - clock, 3),
+      'cpu_seconds': round(time.process_time() - processor, 3),
+      'resumed': resumed,
+      'process_peak_mib': _peak_mib(),
+      'ended': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+    }
+    record = {**job.description, 'files': _manifest(partial)}
+    files.write_json(partial / 'stage.json', record)
+    files.append_json_lines(job.folder.parents[1] / 'costs.jsonl', [cost])
+    files.publish_folder(partial, job.folder)
+
+
+def _job(
+  stage: Stage, root: Path, where: Runtime, inputs: Mapping[str, Job]
+) -> Job:
+  described = {
+    'schema': 1,
+    'stage': stage.name,
+    'version': stage.version,
+    'config': values.describe(stage.config),
+    'inputs': {name: job.key for name, job in inputs.items()},
+    'runtime': where._asdict() | {'settings': dict(where.settings)},
+  }
+  if not code.is_library(stage.function):  # no VERSION vouches for it
+    described['function'] = values.describe(stage.function)
+  key = code.sha256(values.canonical(described))
+  return Job(
+    key,
+    root / 'stages' / f'{stage.name}-{key}',
+    dataclasses.replace(stage, inputs={}),
+    {name: job.folder for name, job in inputs.items()},
+    tuple(sorted({job.key for job in inputs.values()})),
+    described,
+  )
+
+
+@contextlib.contextmanager
+def _locked(job: Job) -> Iterator[None]:
+  """Holds the job's lock, which the kernel drops when the process dies."""
+  path = job.folder.parent / '.locks' / job.folder.name
+  with contextlib.ExitStack() as stack:
+    with files.explained(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      file = stack.enter_context(open(path, 'a+'))
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      holder = file.read().strip() or 'another process'
+      progress.say(f'{job.folder.name}: waiting for {holder}, which runs it')
+      fcntl.flock(file, fcntl.LOCK_EX)
+    file.seek(0)
+    file.truncate()
+    file.write(f'process {os.getpid()}')
+    file.flush()
+    yield
+
+
+def _manifest(folder: Path) -> dict[str, int]:
+  """Sizes of all files in a stage's folder, by their names in it."""
+  paths = [path for path in sorted(folder.rglob('*')) if path.is_file()]
+  return {
+    str(path.relative_to(folder)): path.stat().st_size
+    for path in paths
+    if path != folder / 'stage.json'
+  }
+
+
+def _damaged(folder: Path, how: str) -> str:
+  return (
+    f'{folder} was changed after it was finished: {how}. Remove the folder and'
+    ' give the same command again: that stage alone is repeated.'
+  )
+
+
+def _setting(name: str) -> Any:
+  import jax
+
+  value = getattr(jax.config, name)
+  return value if isinstance(value, bool | int | None) else str(value)
+
+
+def _peak_mib() -> int:
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,0 +1,170 @@
+"""Layer 7. The design of a study: choices that all its seeds share, checked."""
+
+import dataclasses
+from typing import Any
+
+from dap import errors, partitioning
+from dap.algorithms.run import Run
+from dap.checkpoints.load import Checkpoint
+from dap.data.datasets import PairData
+from dap.evaluation.points import DEFAULT, Evaluation
+from dap.study.design import experiments, grid
+from dap.study.design.experiments import Experiment
+from dap.study.design.grid import Arm, PolicySize, RunOf
+from dap.training import loop
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """The choices of a study that all its seeds share.
+
+  Attributes:
+    data: pairs; drawn again for each seed where the source can be drawn.
+    golden: training of the golden preference model, on the human labels.
+    sft: supervised training; its policy starts and anchors everything.
+    proxy: training of the proxy preference model, on golden labels.
+    golden_policy: online training against the golden model itself; its stored
+      responses are the opponent of every win rate.
+    experiments: what is run beside these, measured and read.
+    num_golden_pairs: pairs of D_golden, the first of the training split.
+    evaluation: of every checkpoint.
+    golden_start: parameters that the golden model starts from; drawn anew when
+      None, as for the next two.
+    sft_start: that the SFT policy starts from.
+    proxy_start: that the proxy starts from.
+    mesh: devices of every stage along (data, model).
+  """
+
+  data: PairData
+  golden: Run
+  sft: Run
+  proxy: Run
+  golden_policy: Run
+  experiments: tuple[Experiment, ...]
+  num_golden_pairs: int = 3000
+  evaluation: Evaluation = DEFAULT
+  golden_start: Checkpoint | None = None
+  sft_start: Checkpoint | None = None
+  proxy_start: Checkpoint | None = None
+  mesh: tuple[int, int] = (1, 1)
+
+  def __post_init__(self):
+    object.__setattr__(self, 'experiments', tuple(self.experiments))
+    object.__setattr__(self, 'mesh', tuple(self.mesh))
+    if not self.experiments:
+      raise errors.InputError(
+        'A study needs at least one experiment, got none.'
+      )
+    runs = {
+      'golden': self.golden,
+      'sft': self.sft,
+      'proxy': self.proxy,
+      'golden_policy': self.golden_policy,
+    }
+    runs |= {name: arm.run for name, arm in self.arms.items()}
+    runs |= {f'sft_{size.name}': size.sft for size in self.sizes}
+    if len({run.model.config.vocab_size for run in runs.values()}) > 1:
+      sizes = {name: run.model.config.vocab_size for name, run in runs.items()}
+      raise errors.InputError(
+        'All models of a study read the same token ids and need one vocab_size,'
+        f' got {sizes}. Bind VOCABULARY_SIZE for all.'
+      )
+    for run in runs.values():
+      loop.check_mesh(run, partitioning.abstract_mesh(self.mesh))
+    _check_start('golden_policy', self.golden_policy, self.sft)
+    _check_annotator('golden_policy', self.golden_policy, 'golden', self.golden)
+    for arm in self.arms.values():
+      _check_start(arm.name, arm.run, arm.size.sft if arm.size else self.sft)
+      _check_annotator(arm.name, arm.run, 'proxy', self.proxy)
+      for read in _reads(arm):
+        self.check_run(read, arm.name)
+    self.measures  # noqa: B018 (names that clash are refused here)
+
+  @property
+  def arms(self) -> dict[str, Arm]:
+    """Of all experiments, by name."""
+    return experiments.arms(self.experiments)
+
+  @property
+  def measures(self) -> dict[str, Any]:
+    """Of all experiments, by name."""
+    return experiments.measures(self.experiments)
+
+  @property
+  def sizes(self) -> tuple[PolicySize, ...]:
+    """Other sizes of policies than the study's own."""
+    found: dict[str, PolicySize] = {}
+    for arm in self.arms.values():
+      size = arm.size
+      if size is not None and found.setdefault(size.name, size) != size:
+        raise errors.InputError(
+          f'Two policy sizes of this study are called {size.name}. Give them'
+          ' names that differ.'
+        )
+    return tuple(found[name] for name in sorted(found))
+
+  def check_run(self, read: RunOf, reader: str) -> None:
+    """Refuses the name of a run or a checkpoint that will not be there."""
+    if read.setting is None:
+      return
+    arm = self.arms.get(read.arm)
+    if arm is None or read.setting not in arm.settings:
+      there = f'with settings {arm.settings}' if arm else 'not in the study'
+      raise errors.InputError(
+        f'{reader} reads the run of {read.arm} with (learning rate, beta)'
+        f' {read.setting}; that arm is {there}. Name a run that is there, or'
+        ' add the setting to the arm.'
+      )
+    saved = evaluated_steps(arm.run)
+    if read.step is not None and read.step not in saved:
+      raise errors.InputError(
+        f'{reader} reads step {read.step} of {read.arm}, which keeps the'
+        f' checkpoints {saved}. Name one of them or add it to the save_steps.'
+      )
+
+
+def _reads(arm: Arm) -> tuple[RunOf, ...]:
+  """The runs that an arm takes its data from."""
+  match arm.pairs:
+    case grid.StreamOf(run):
+      return (run,)
+    case grid.SampledPairs(first, second):
+      return (first, second)
+    case _:
+      return ()
+
+
+def _check_start(name: str, run: Run, sft: Run) -> None:
+  if run.model != sft.model:
+    raise errors.InputError(
+      f'{name} starts from the SFT policy and needs its model, got'
+      f' {run.model} where the SFT run has {sft.model}.'
+    )
+
+
+def _check_annotator(
+  name: str, training: Run, judge_name: str, judge: Run
+) -> None:
+  """Refuses samples that another model labels than the study trains for it."""
+  algorithm = training.algorithm
+  if algorithm.samples and algorithm.annotator.model != judge.model:
+    raise errors.InputError(
+      f'{name} is labelled by the {judge_name} preference model and needs its'
+      f' model, got {algorithm.annotator.model} where the {judge_name} run has'
+      f' {judge.model}.'
+    )
+
+
+def check_seeds(seeds: Any) -> tuple[int, ...]:
+  """Seeds as a tuple without repetition."""
+  given = tuple(seeds) if isinstance(seeds, tuple | list) else (seeds,)
+  if not given or len(set(given)) != len(given):
+    raise errors.InputError(
+      f'A study needs seeds that differ, at least one, got {given}.'
+    )
+  return given
+
+
+def evaluated_steps(training: Run) -> tuple[int, ...]:
+  """Steps whose checkpoints are kept and evaluated."""
+  return tuple(sorted({*training.save_steps, training.num_steps}))

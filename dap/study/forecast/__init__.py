@@ -1,0 +1,1 @@
+"""Layer 7. What a study will cost, before it runs."""

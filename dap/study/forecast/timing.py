@@ -1,0 +1,142 @@
+"""Layer 7. A few real steps of a training's programs, to tell its time by."""
+
+import dataclasses
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dap import costs, files, partitioning
+from dap.algorithms.run import Run
+from dap.records import Pair, PreferenceBatch, Prompts
+from dap.stages import pool
+from dap.stages.artefacts import Stage
+from dap.training import steps
+
+_REPETITIONS = 5
+_LONGEST = 1.0  # seconds of steps after which no more are made
+
+
+class Timed(NamedTuple):
+  """What a step takes here: seconds, and bytes of the update on each device."""
+
+  seconds: float
+  memory: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """Programs to time.
+
+  Attributes:
+    run: whose update, and rollout where it samples, are called.
+    prompt_length: tokens.
+    response_length: tokens.
+    mesh: devices along (data, model).
+  """
+
+  run: Run
+  prompt_length: int
+  response_length: int
+  mesh: tuple[int, int] = (1, 1)
+
+
+def measure(
+  timings: Mapping[str, Timing], num_workers: int, devices_each: int = 1
+) -> dict[str, Timed]:
+  """Times programs by name, as a study's own workers would run them.
+
+  As many at once as there are workers, each on its core, in a folder that is
+  gone afterwards.
+  """
+  made = [
+    Stage(f'time_{name}', 1, time_steps, timing)
+    for name, timing in timings.items()
+  ]
+  with tempfile.TemporaryDirectory() as root:
+    folders = pool.run_stages(
+      made, root=root, num_workers=num_workers, devices_each=devices_each
+    )
+    found = [files.read_json(folder / 'timed.json') for folder in folders]
+  return {name: Timed(**each) for name, each in zip(timings, found)}
+
+
+def time_steps(config: Timing, inputs: Mapping[str, Path], work: Path) -> None:
+  """Makes some steps on random tokens and writes what they took."""
+  del inputs
+  run, mesh = config.run, partitioning.mesh(config.mesh)
+  batch = _batch(config)
+  state = steps.new_state(run.model.init(jax.random.key(0)), run.optimizer)
+  placed = steps.state_sharding(run.model, run.optimizer, mesh)
+  box = [jax.device_put(state, placed)]
+  scalars = run.scalars(0)
+  compiled: Any = costs.lowered_update(
+    run, mesh, config.prompt_length, config.response_length
+  ).compile()
+
+  def update():
+    box[0], metrics = compiled(box[0], batch, scalars)
+    return metrics
+
+  seconds = _median(update)
+  if run.algorithm.samples:
+    params = box[0].params
+    seconds += _rollout_seconds(run, params, batch.prompts, mesh)
+  timed = Timed(seconds, costs.memory(compiled))
+  files.write_json(work / 'timed.json', timed._asdict())
+
+
+def _rollout_seconds(run: Any, params: Any, prompts: Any, mesh: Any) -> float:
+  """Sampling by the initial policy, which seldom ends before the last token."""
+  slots = run.algorithm
+  program = steps.rollout_program(
+    run.model, slots.sampler, slots.annotator, slots.pairing, mesh
+  )
+  judge = slots.annotator.model.init(jax.random.key(1))
+  judge = jax.device_put(judge, slots.annotator.sharding(mesh))
+  key = jax.random.key(2)
+  return _median(
+    lambda: program(params, params, judge, prompts, key, np.int32(0))
+  )
+
+
+def _median(call: Callable[[], Any]) -> float:
+  """Seconds of a call, after one that does not count."""
+  jax.block_until_ready(call())
+  taken: list[float] = []
+  clock = _clock()
+  while len(taken) < _REPETITIONS and sum(taken) < _LONGEST:
+    start = clock()
+    jax.block_until_ready(call())
+    taken.append(clock() - start)
+  return statistics.median(taken)
+
+
+def _clock() -> Callable[[], float]:
+  """CPU time where one thread does it all: other processes change it little."""
+  alone = os.environ.get('NPROC') == '1' and jax.default_backend() == 'cpu'
+  return time.process_time if alone else time.perf_counter
+
+
+def _batch(config: Timing) -> PreferenceBatch:
+  """Texts of the greatest length, of random tokens."""
+  rng = np.random.default_rng(0)
+  rows, vocab = config.run.batch_size, config.run.model.config.vocab_size
+
+  def tokens(length):
+    return rng.integers(3, vocab, (rows, length)).astype(np.int32)
+
+  ones = np.ones((rows, config.response_length), np.float32)
+  return PreferenceBatch(
+    Prompts(np.arange(rows, dtype=np.int32), tokens(config.prompt_length)),
+    Pair(tokens(config.response_length), tokens(config.response_length)),
+    Pair(ones, ones),
+    Pair(-ones, -ones),
+    np.ones(rows, np.float32),
+  )

@@ -1,0 +1,302 @@
+"""Layer 7. The stages of a study: what reads what (spec 4.1, A to M)."""
+
+import dataclasses
+from typing import Any
+
+from dap.algorithms.run import Run
+from dap.checkpoints.load import Checkpoint
+from dap.stages.artefacts import Stage
+from dap.study.design import Study, evaluated_steps, grid
+from dap.study.design.grid import Arm, GridRun, PolicySize, RunOf
+from dap.study.making import grouped, judging, trainings
+
+VERSION = 2  # of every stage; raised when results of the same config change
+
+
+def build(study: Study, seed: int) -> dict[str, Stage]:
+  """The stages of one seed, by the names that `collect` reads them by.
+
+  `run/<name>` is a training, `evaluate/<name>` the evaluation of all its
+  checkpoints, `measure/<name>` a measure.
+  """
+  tree = Tree(study, seed)
+  tree.evaluate('sft', study.sft, tree.stages['sft'])
+  tree.evaluate(
+    'golden_policy', study.golden_policy, tree.stages['golden_policy']
+  )
+  for size in study.sizes:
+    name = f'sft_{size.name}'
+    tree.evaluate(name, size.sft, tree.stages[name], size)
+  for arm in study.arms.values():
+    for each in arm.runs(seed):
+      run = tree.run(RunOf(arm.name, each.setting))
+      steps = evaluated_steps(each.run)
+      tree.evaluate(each.name, each.run, run, arm.size, steps)
+  for name, measure in study.measures.items():
+    tree.stages[f'measure/{name}'] = measure.stage(tree)
+  return tree.stages
+
+
+class Tree:
+  """The stages of one seed while they are put together."""
+
+  def __init__(self, study: Study, seed: int):
+    self.study, self.seed = study, seed
+    self.source = study.data.with_seed(seed)
+    self.stages: dict[str, Stage] = {}
+    self._grid: dict[str, tuple[Arm, GridRun]] = {
+      each.name: (arm, each)
+      for arm in study.arms.values()
+      for each in arm.runs(seed)
+    }
+    self._add_models()
+    self.stages['opponent'] = stage(
+      'opponent',
+      judging.opponent,
+      self.judging(None),
+      data=self.stages['data'],
+      golden_policy=self.stages['golden_policy'],
+    )
+
+  def judging(self, size: PolicySize | None) -> judging.Judging:
+    """What evaluations of policies of a size share."""
+    study = self.study
+    policy = (size.sft if size else study.sft).model
+    return judging.Judging(
+      study.evaluation,
+      policy,
+      study.golden.model,
+      study.proxy.model,
+      study.data.response_length,
+      study.mesh,
+    )
+
+  def judges(self, size: PolicySize | None) -> dict[str, Stage]:
+    """What every evaluation reads beside the run."""
+    named = ('opponent', 'golden', 'proxy', 'data')
+    return {
+      **{name: self.stages[name] for name in named},
+      'pairs': self.stages['relabel'],
+      'sft': self._sft(size),
+    }
+
+  def arm(self, run: RunOf) -> Arm:
+    """The arm of a run."""
+    return self.study.arms[run.arm]
+
+  def run(self, run: RunOf) -> Stage:
+    """The training of a run, and before it all that it reads."""
+    if run.setting is None:
+      return self.stages['sft']
+    name = f'run/{run.name}'
+    if name not in self.stages:
+      arm, each = self._grid[run.name]
+      several = len(arm.settings) > 1
+      add = self._member if arm.grouped and several else self._single
+      self.stages[name] = add(arm, each)
+    return self.stages[name]
+
+  def evaluate(
+    self,
+    name: str,
+    run: Run,
+    trained: Stage,
+    size: PolicySize | None = None,
+    save_steps: tuple[int, ...] = (),
+  ) -> None:
+    """Adds the evaluation of a run's checkpoints."""
+    self.stages[f'evaluate/{name}'] = stage(
+      f'evaluate_{name}',
+      judging.evaluate,
+      judging.RunPoints(self.judging(size), self.source, run, save_steps),
+      weight=0.4 * max(1, len(save_steps)),
+      group=('evaluate', size),
+      run=trained,
+      **self.judges(size),
+    )
+
+  def _single(self, arm: Arm, each: GridRun) -> Stage:
+    return self._policy_run(
+      each.name,
+      trainings.Training(
+        each.run, record_stream=arm.record_stream, mesh=self.study.mesh
+      ),
+      self._sft(arm.size),
+      self._data(arm),
+      annotator='proxy',
+      group=(arm.run.algorithm.samples, arm.size),
+    )
+
+  def _member(self, arm: Arm, each: GridRun) -> Stage:
+    """A run of a group, and before it the training of the group."""
+    name = f'group/{arm.name}'
+    if name not in self.stages:
+      runs = tuple((one.name, one.run) for one in arm.runs(self.seed))
+      self.stages[name] = self._policy_run(
+        f'{arm.name}_group',
+        grouped.GroupTraining(
+          runs, record_stream=arm.record_stream, mesh=self.study.mesh
+        ),
+        self._sft(arm.size),
+        self._data(arm),
+        annotator='proxy',
+        group=(arm.run.algorithm.samples, arm.size, len(runs)),
+        function=grouped.policy_runs,
+        count=len(runs),
+      )
+    trained = self.stages[name]
+    return stage(each.name, grouped.member, each.name, 0.1, trained=trained)
+
+  def _sft(self, size: PolicySize | None) -> Stage:
+    return self.stages[f'sft_{size.name}' if size else 'sft']
+
+  def _data(self, arm: Arm) -> dict[str, Stage]:
+    """The stages whose pairs an arm trains on, by the stage's name for them."""
+    match arm.pairs:
+      case grid.StreamOf(run):
+        return {'stream': self.run(run)}
+      case grid.SampledPairs(first, second):
+        return {'pairs': self._sampled(first, second)}
+      case _:
+        return {'pairs': self.stages['relabel']}
+
+  def _sampled(self, first: RunOf, second: RunOf) -> Stage:
+    parts = (f'{run.name}_{run.step or "last"}' for run in (first, second))
+    name = '_'.join(('pairs', *parts))
+    if name not in self.stages:
+      study = self.study
+      self.stages[name] = stage(
+        name,
+        trainings.sample_pairs,
+        trainings.Sampling(
+          study.sft.model,
+          study.golden.model,
+          study.evaluation,
+          study.data.response_length,
+          (('first', first.step), ('second', second.step)),
+          study.mesh,
+        ),
+        weight=4,
+        first=self.run(first),
+        second=self.run(second),
+        golden=self.stages['golden'],
+        pairs=self.stages['relabel'],
+      )
+    return self.stages[name]
+
+  def _policy_run(
+    self,
+    name: str,
+    training: trainings.Training | grouped.GroupTraining,
+    sft: Stage,
+    data: dict[str, Stage],
+    annotator: str,
+    group: Any,
+    function: Any = trainings.policy_run,
+    count: int = 1,
+  ) -> Stage:
+    """A run from its SFT policy, or `count` of them.
+
+    Offline never reads the annotator (spec 4.5), so another proxy leaves it.
+    """
+    samples = training.run.algorithm.samples
+    judge = {'annotator': self.stages[annotator]} if samples else {}
+    weight = 12 if samples else 8
+    return stage(
+      name,
+      function,
+      training,
+      weight=count * weight * training.run.num_steps / 500,
+      group=group,
+      sft=sft,
+      **data,
+      **judge,
+    )
+
+  def _add_models(self) -> None:
+    """Stages A to E: data, golden and proxy models, SFT and golden policy."""
+    study, made = self.study, self.stages
+    policy, proxy = study.sft.model, study.proxy.model
+    vocab_size = policy.config.vocab_size
+    made['data'] = data = stage(
+      'data', trainings.prepare, trainings.Preparing(self.source, vocab_size)
+    )
+    made['golden'] = self._trained(
+      'golden',
+      study.golden,
+      20,
+      data,
+      study.golden_start,
+      ('train', 'stress'),
+    )
+    made['relabel'] = stage(
+      'relabel',
+      trainings.relabel,
+      trainings.Relabelling(
+        study.golden.model, study.num_golden_pairs, mesh=study.mesh
+      ),
+      data=data,
+      golden=made['golden'],
+    )
+    made['proxy'] = self._trained(
+      'proxy', study.proxy, 6, made['relabel'], study.proxy_start
+    )
+    made['proxy_accuracy'] = stage(
+      'proxy_accuracy',
+      trainings.preference_accuracy,
+      trainings.Relabelling(proxy, 0, mesh=study.mesh),
+      data=made['relabel'],
+      model=made['proxy'],
+    )
+    self._add_sft('sft', study.sft, study.sft_start)
+    for size in study.sizes:
+      self._add_sft(f'sft_{size.name}', size.sft, size.sft_start)
+    run = dataclasses.replace(study.golden_policy, seed=self.seed)
+    made['golden_policy'] = self._policy_run(
+      'golden_policy',
+      trainings.Training(run, mesh=study.mesh),
+      made['sft'],
+      {'pairs': made['relabel']},
+      annotator='golden',
+      group='golden_policy',
+    )
+
+  def _add_sft(self, name: str, run: Run, start: Checkpoint | None) -> None:
+    """A supervised policy and its held-out loss."""
+    made = self.stages
+    made[name] = self._trained(name, run, 8, made['data'], start)
+    made[f'{name}_loss'] = stage(
+      f'{name}_loss',
+      trainings.held_out_loss,
+      trainings.Relabelling(run.model, 0, mesh=self.study.mesh),
+      data=made['data'],
+      model=made[name],
+    )
+
+  def _trained(
+    self,
+    name: str,
+    run: Run,
+    weight: float,
+    data: Stage,
+    start: Checkpoint | None,
+    splits: tuple[str, ...] = ('train',),
+  ) -> Stage:
+    run = dataclasses.replace(run, seed=self.seed)
+    mesh = self.study.mesh
+    training = trainings.Training(run, splits, start=start, mesh=mesh)
+    return stage(name, trainings.supervised, training, weight, data=data)
+
+
+def stage(
+  name: str,
+  function: Any,
+  config: Any,
+  weight: float = 1.0,
+  group: Any = None,
+  **inputs: Stage,
+) -> Stage:
+  """A stage of this version."""
+  return Stage(
+    name, VERSION, function, config, inputs, group=group, weight=weight
+  )

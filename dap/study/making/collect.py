@@ -1,0 +1,217 @@
+"""Layer 7. From the folders of stages to the files that a report reads.
+
+runs.jsonl has the points, measures/ the arrays beside them, samples.json what
+the policies write, study.json all else.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dap import files
+from dap.stages import values
+from dap.study.analyses import to_json
+from dap.study.design import Study
+from dap.study.making import measures, trainings
+from dap.study.reading import runs
+from dap.study.reading.runs import Point
+
+Folders = dict[int, dict[str, Path]]  # by seed, by name of `build.build`
+_NUM_SHOWN = 12  # prompts of a seed in samples.json
+
+
+def write(
+  study: Study,
+  folders: Folders,
+  root: Path,
+  title: str,
+  caveats: Sequence[str] = (),
+) -> None:
+  """Writes all files; equal stages give equal bytes.
+
+  Args:
+    study: that was run.
+    folders: of the finished stages.
+    root: of the study.
+    title: of the report.
+    caveats: sentences of the configuration, for the report.
+  """
+  lines = [
+    point
+    for seed, places in folders.items()
+    for point in _points(study, seed, places, root)
+  ]
+  runs.write(root / 'runs.jsonl', lines)
+  _copy_measures(study, folders, root)
+  samples = _samples(study, folders, lines, root)
+  files.write_atomically(root / 'samples.json', _compact(samples))
+  first = folders[min(folders)]
+  summary = {
+    'title': title,
+    'data_set': _data_set(study.data.source),
+    'seeds': sorted(folders),
+    'caveats': list(caveats),
+    'by_seed': {str(s): _measured(p) for s, p in sorted(folders.items())},
+    **_measured(first),
+    'analyses': [to_json(each.analysis) for each in study.experiments],
+    'arms': {
+      type(each.analysis).__name__: [arm.name for arm in each.arms]
+      for each in study.experiments
+    },
+    'runs': {
+      name: values.describe(run) for name, run in _runs(study, min(folders))
+    },
+    'config': values.describe(
+      {
+        'data': study.data,
+        'num_golden_pairs': study.num_golden_pairs,
+        'evaluation': study.evaluation,
+        'measures': study.measures,
+      }
+    ),
+  }
+  files.write_json(root / 'study.json', summary)
+
+
+def _data_set(source: Any) -> str:
+  """What the report calls the data: its own name, or its kind."""
+  return getattr(source, 'name', type(source).__name__)
+
+
+def _runs(study: Study, seed: int) -> Iterator[tuple[str, Any]]:
+  """Every training by its name in runs.jsonl."""
+  yield 'sft', study.sft
+  yield 'golden_policy', study.golden_policy
+  yield 'golden', study.golden
+  yield 'proxy', study.proxy
+  for size in study.sizes:
+    yield f'sft_{size.name}', size.sft
+  for arm in study.arms.values():
+    for each in arm.runs(seed):
+      yield each.name, each.run
+
+
+def _points(
+  study: Study, seed: int, places: dict[str, Path], root: Path
+) -> list[Point]:
+  sft = {'sft': study.sft}
+  sft |= {f'sft_{size.name}': size.sft for size in study.sizes}
+  found = []
+  for name, run in {**sft, 'golden_policy': study.golden_policy}.items():
+    found += _lines(
+      root, places[f'evaluate/{name}'], run=name, algorithm=name, seed=seed,
+      lr=run.learning_rate, beta=dict(run.algorithm.loss.scalars).get('beta'),
+      newest=0 if name in sft else run.num_steps,
+    )  # fmt: skip
+  for arm in study.arms.values():
+    for name, (rate, beta), run in arm.runs(seed):
+      found += _lines(
+        root, places[f'evaluate/{name}'], run=name, algorithm=arm.name,
+        seed=seed, lr=rate, beta=beta, newest=run.num_steps,
+      )  # fmt: skip
+  return found
+
+
+def _lines(root: Path, place: Path, newest: int, **fields: Any) -> list[Point]:
+  found = []
+  for entry in files.read_json(place / 'points.json'):
+    arrays = (place / entry.pop('arrays')).relative_to(root)
+    step = entry.pop('step')
+    found.append(
+      Point(
+        **fields,
+        **entry,
+        step=newest if step is None else step,
+        per_prompt=str(arrays),
+      )
+    )
+  return found
+
+
+def _copy_measures(study: Study, folders: Folders, root: Path) -> None:
+  """The arrays of measures to measures/<name>/<seed>.npz, anew."""
+  for name in study.measures:
+    for seed, places in folders.items():
+      source = places[f'measure/{name}'] / measures.ARRAYS
+      with (
+        files.atomic_file(root / 'measures' / name / f'{seed}.npz') as target,
+        open(source, 'rb') as arrays,
+      ):
+        shutil.copyfileobj(arrays, target)
+
+
+def _measured(places: dict[str, Path]) -> dict[str, Any]:
+  """Held-out accuracies and losses of one seed, beside simple baselines."""
+  relabelled = files.read_json(places['relabel'] / 'summary.json')
+  data = files.read_json(places['data'] / 'summary.json')
+  held_out = relabelled['test']
+  baselines = data['baselines']
+  golden = {**held_out['agrees_with_labels']}
+  if 'agrees_with_truth' in held_out:
+    golden['against_truth'] = held_out['agrees_with_truth']
+  golden['train_agreement'] = relabelled['train']['agrees_with_labels']
+  return {
+    'golden': golden,
+    'proxy': files.read_json(places['proxy_accuracy'] / 'summary.json'),
+    'sft': {
+      'loss': files.read_json(places['sft_loss'] / 'summary.json')['loss'],
+      'unigram_loss': baselines['unigram_loss'],
+    },
+    'baselines': {k: v for k, v in baselines.items() if k != 'unigram_loss'},
+    'golden_pairs': {
+      split: {k: relabelled[split][k] for k in ('pairs', 'ties')}
+      for split in relabelled
+    },
+    'data_reports': data['reports'],
+  }
+
+
+def _samples(
+  study: Study, folders: Folders, lines: list[Point], root: Path
+) -> dict[str, Any]:
+  """What each checkpoint answers to the first prompts of its seed.
+
+  `prefers` is the golden model's probability that it prefers the answer to the
+  golden policy's, which was shown first and second.
+  """
+  seeds, vocabularies = {}, {}
+  for seed, places in sorted(folders.items()):
+    stored = runs.read_arrays(
+      places['opponent'] / 'responses.npz', ('prompts', 'tokens')
+    )
+    vocabulary = trainings.vocabulary_of(study.data, places['data'])
+    prompts, golden = (stored[n][:_NUM_SHOWN] for n in ('prompts', 'tokens'))
+    vocabularies[seed] = vocabulary
+    seeds[str(seed)] = {
+      'prompts': [vocabulary.decode(row) for row in prompts],
+      'golden': [_text(vocabulary, row) for row in golden],
+    }
+  answers = {
+    f'{point.run}/{point.seed}/{point.step}': _answers(
+      root / str(point.per_prompt), vocabularies[point.seed]
+    )
+    for point in lines
+  }
+  return {'seeds': seeds, 'points': answers}
+
+
+def _answers(path: Path, vocabulary: Any) -> Mapping[str, Any]:
+  stored = runs.read_arrays(path, ('tokens', 'golden_p_ab', 'golden_p_ba'))
+  tokens, p_ab, p_ba = (stored[name][:_NUM_SHOWN] for name in stored)
+  return {
+    'texts': [_text(vocabulary, row) for row in tokens],
+    'prefers': [round(float(p), 3) for p in 0.5 * (p_ab + 1 - p_ba)],
+  }
+
+
+def _text(vocabulary: Any, tokens: np.ndarray) -> str:
+  cut = '' if np.any(tokens == 1) else ' [cut]'
+  return vocabulary.decode(tokens) + cut
+
+
+def _compact(value: Any) -> str:
+  return json.dumps(value, ensure_ascii=False, separators=(',', ':')) + '\n'

@@ -1,0 +1,184 @@
+"""Layer 7. Stages that judge: the opponent's responses, every checkpoint."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dap import costs, files, partitioning
+from dap.algorithms.run import Run
+from dap.data import datasets
+from dap.data.pairs import Pairs
+from dap.evaluation import points
+from dap.study.making.trainings import (
+  TEST_PROMPTS,
+  Folders,
+  load_params,
+  load_splits,
+  vocabulary_of,
+)
+from dap.training import collectors, stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Judging:
+  """What all evaluations of a seed and a policy size share.
+
+  Attributes:
+    evaluation: settings.
+    policy: the model that is evaluated.
+    golden: the golden preference model.
+    proxy: the proxy preference model.
+    length: most tokens of a response.
+    mesh: of devices.
+  """
+
+  evaluation: points.Evaluation
+  policy: Any
+  golden: Any
+  proxy: Any
+  length: int
+  mesh: tuple[int, int] = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPoints:
+  """The evaluation of the checkpoints of one run.
+
+  Attributes:
+    judging: shared by all runs of a seed.
+    data: whose source scores hidden utility where it can.
+    run: the training; what its steps cost stands beside each point.
+    save_steps: checkpoints to evaluate; empty evaluates the newest alone.
+  """
+
+  judging: Judging
+  data: datasets.PairData
+  run: Run
+  save_steps: tuple[int, ...] = ()
+
+
+def opponent(config: Judging, inputs: Folders, work: Path) -> None:
+  """The golden policy's stored responses to the held-out prompts."""
+  settings = config.evaluation
+  held_out = load_splits(inputs['data'], ('test',))
+  asked = points.questions(held_out, settings.num_prompts, settings.seed)
+  params = load_params(config.policy, inputs['golden_policy'], mesh=config.mesh)
+  tokens = points.answers(
+    config.policy,
+    params,
+    asked,
+    config.length,
+    settings,
+    partitioning.mesh(config.mesh),
+    slot=2,
+  )
+  columns = {**asked._asdict(), 'tokens': tokens}
+  files.write_arrays(work / 'responses.npz', columns)
+
+
+def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
+  """Every saved checkpoint of a run: `points.json` and arrays beside it.
+
+  A checkpoint that was evaluated before a kill is not evaluated again.
+  """
+  fixed = _fixed(config.judging, inputs)
+  policy, shape = config.judging.policy, config.judging.mesh
+  mesh = partitioning.mesh(shape)
+  lines = []
+  for step in config.save_steps or (None,):
+    name = f'step_{step}' if step is not None else 'newest'
+    path = work / f'{name}.json'
+    if not path.exists():
+      params = load_params(policy, inputs['run'], step, shape)
+      point, arrays = points.evaluate(
+        policy, params, fixed, config.judging.evaluation, mesh
+      )
+      utility = _utility(config, inputs, arrays)
+      point['hidden_utility'] = None
+      if utility is not None:
+        point['hidden_utility'] = float(np.mean(utility))
+        arrays['hidden_utility'] = utility
+      point |= _spent(config, inputs['run'], fixed, step)
+      files.write_arrays(work / f'{name}.npz', arrays)
+      files.write_json(path, point)
+    lines.append(
+      {'step': step, 'arrays': f'{name}.npz', **files.read_json(path)}
+    )
+  files.write_json(work / 'points.json', lines)
+
+
+def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
+  settings = config.evaluation
+  with np.load(inputs['opponent'] / 'responses.npz') as stored:
+    asked = points.Questions(
+      *(stored[name] for name in points.Questions._fields)
+    )
+    tokens = stored['tokens']
+  reference = load_params(config.policy, inputs['sft'], mesh=config.mesh)
+
+  def judge(name):
+    model = getattr(config, name)
+    params = load_params(model, inputs[name], mesh=config.mesh)
+    return points.Judge(model, params)
+
+  def referenced(split):
+    pairs = load_splits(inputs['pairs'], (split,))
+    few = pairs.take(slice(0, settings.num_pairs))
+    return with_reference(config, few, reference)
+
+  golden_pairs = load_splits(inputs['pairs'], ('train',))
+  return points.Fixed(
+    asked,
+    points.questions(golden_pairs, settings.num_kl_prompts, settings.seed),
+    tokens,
+    referenced('train'),
+    referenced('test'),
+    judge('golden'),
+    judge('proxy'),
+    reference,
+  )
+
+
+def with_reference(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
+  """The pairs with log-probs of the SFT policy."""
+  return collectors.with_reference(
+    config.policy,
+    pairs,
+    reference,
+    partitioning.mesh(config.mesh),
+    config.evaluation.batch_size,
+  )
+
+
+def _spent(
+  config: RunPoints, run: Path, fixed: points.Fixed, step: int | None
+) -> dict[str, Any]:
+  """Tokens sampled and matmul operations of training, up to the step."""
+  if step is None:
+    return {}
+  lengths = fixed.win_questions.prompts.shape[1], config.judging.length
+  operations = costs.step_operations(config.run, *lengths)
+  sampled = None if config.run.algorithm.samples else 0
+  if (run / 'stream').exists():
+    rows = stream.read_rows(run / 'stream')
+    rows = rows[rows['step'] < step]
+    sampled = int(np.sum(rows['chosen'] > 0) + np.sum(rows['rejected'] > 0))
+  return {'train_flops': step * operations, 'sampled_tokens': sampled}
+
+
+def _utility(
+  config: RunPoints, inputs: Folders, arrays: dict[str, np.ndarray]
+) -> np.ndarray | None:
+  """Hidden utility of each answer, for data that have one."""
+  score = getattr(config.data.source, 'utilities', None)
+  if score is None:
+    return None
+  whole = files.read_json(inputs['data'] / 'test_prompts.json')
+  prompts = [whole[number - TEST_PROMPTS] for number in arrays['prompt_ids']]
+  vocabulary = vocabulary_of(config.data, inputs['data'])
+  tokens = arrays['tokens']
+  texts = [vocabulary.decode(row) for row in tokens]
+  each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())
+  return np.asarray(each, np.float64)

@@ -1,0 +1,328 @@
+"""Layer 7. The stages of the study that train (spec 4.1), one function each.
+
+A stage function takes its configuration, the folders of the stages it reads,
+and a folder to work in; it leaves files there and nothing anywhere else.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dap import errors, estimators, files, partitioning
+from dap.algorithms.run import Run
+from dap.checkpoints import load
+from dap.data import datasets, sources
+from dap.data import pairs as pairs_lib
+from dap.data import vocabulary as vocabulary_lib
+from dap.data.pairs import Pairs
+from dap.evaluation import points
+from dap.stages import values
+from dap.study.making import baselines
+from dap.training import collectors, loop, stream
+
+Folders = dict[str, Path]
+
+
+# Prompts of the test split are numbered from here, apart from all others.
+TEST_PROMPTS = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparing:
+  """The data of a seed, and the size that every model's embedding has."""
+
+  data: datasets.PairData
+  vocab_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A training stage: the run, and what it is trained on.
+
+  Attributes:
+    run: all choices that change numbers.
+    splits: of the data stage, joined; or names of a relabelled set.
+    record_stream: keep every on-policy batch.
+    start: parameters that a supervised training starts from; drawn anew when
+      None.
+    mesh: devices along (data, model), as of all stages.
+  """
+
+  run: Run
+  splits: tuple[str, ...] = ('train',)
+  record_stream: bool = False
+  start: load.Checkpoint | None = None
+  mesh: tuple[int, int] = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabelling:
+  """D_golden: the first pairs of `train` under the golden model's labels.
+
+  Attributes:
+    model: the golden preference model.
+    num_pairs: taken from the start of `train`; all of them when there are
+      fewer.
+    batch_size: rows of one program call.
+    mesh: of devices.
+  """
+
+  model: Any
+  num_pairs: int
+  batch_size: int = 128
+  mesh: tuple[int, int] = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """Pairs of responses that two checkpoints write.
+
+  Attributes:
+    policy: the model of both.
+    golden: the golden preference model.
+    evaluation: batch size, seed and how tokens are drawn.
+    length: most tokens of a response.
+    sides: for each side the input with its run, and the checkpoint's step; the
+      newest when None.
+    mesh: of devices.
+  """
+
+  policy: Any
+  golden: Any
+  evaluation: points.Evaluation
+  length: int
+  sides: tuple[tuple[str, int | None], ...]
+  mesh: tuple[int, int] = (1, 1)
+
+
+def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
+  """Tokenises all splits, and measures the data by simple baselines."""
+  del inputs
+  data = config.data
+  vocabulary = data.trained_vocabulary(work)
+  vocabulary_lib.fits(vocabulary, config.vocab_size)
+  reports, splits = {}, {}
+  for split in sources.SPLITS:
+    prepared = data.prepare(split, vocabulary, work / 'arrays')
+    reports[split] = prepared.report
+    if not len(prepared):
+      continue
+    splits[split] = prepared.pairs(TEST_PROMPTS if split == 'test' else 0)
+    splits[split].save(work / f'{split}.npz')
+    rows = [prepared.row(index) for index in range(len(prepared))]
+    if 'chosen_utility' in rows[0]:
+      truth = [r['chosen_utility'] - r['rejected_utility'] for r in rows]
+      np.save(work / f'{split}_truth.npy', truth)
+      texts = dict(
+        zip(prepared.prompt_ids.tolist(), (r['prompt'] for r in rows))
+      )
+      files.write_json(
+        work / f'{split}_prompts.json', [texts[i] for i in range(len(texts))]
+      )
+  missing = [split for split in ('train', 'test') if split not in splits]
+  if missing:
+    raise errors.InputError(
+      f'A study needs pairs to train on and held-out pairs; there are none for'
+      f' {" and ".join(missing)}. Give the files TRAIN_FILE and TEST_FILE.'
+    )
+  summary = {
+    'reports': reports,
+    'baselines': baselines.measure(splits['train'], splits['test']),
+  }
+  files.write_json(work / 'summary.json', summary)
+
+
+def vocabulary_of(data: datasets.PairData, folder: Path) -> Any:
+  """The vocabulary of a finished `prepare`."""
+  model = folder / 'vocabulary.model'
+  if model.exists():
+    return vocabulary_lib.SentencePiece(str(model))
+  return data.vocabulary
+
+
+def load_params(
+  model: Any,
+  folder: Path,
+  step: int | None = None,
+  mesh: tuple[int, int] = (1, 1),
+) -> Any:
+  """Parameters of a training stage: of a step, or the newest."""
+  name = '.' if step is None else f'checkpoints/checkpoint_{step}'
+  return load.load_params(model, folder / name, partitioning.mesh(mesh))
+
+
+def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
+  """The named splits, joined; those that the data lack are left out."""
+  present = [folder / f'{split}.npz' for split in splits]
+  return pairs_lib.concatenate(
+    *(pairs_lib.load(path) for path in present if path.exists())
+  )
+
+
+def supervised(config: Training, inputs: Folders, work: Path) -> None:
+  """Trains without a reference: golden model, SFT policy, proxy model."""
+  run, mesh = config.run, partitioning.mesh(config.mesh)
+  pairs = load_splits(inputs['data'], config.splits)
+  if config.start is None:
+    initial = run.model.init(jax.random.key(run.seed))
+  else:
+    initial = config.start.load(run.model, mesh, seed=run.seed)
+  loop.fit(
+    run,
+    pairs,
+    loop.Params(initial),
+    work,
+    mesh=mesh,
+    digest=values.digest(config),
+    label=work.name.split('-')[0],
+  )
+
+
+def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
+  """B: pairs under the golden model's labels, ties dropped and counted."""
+  params = load_params(config.model, inputs['golden'], mesh=config.mesh)
+  judge = points.Judge(config.model, params)
+  summary = {}
+  for split in ('train', 'test'):
+    pairs = load_splits(inputs['data'], (split,))
+    if split == 'train':
+      pairs = pairs.take(slice(0, config.num_pairs))
+    p_ab, p_ba = points.preferences(
+      judge,
+      pairs.prompts,
+      pairs.chosen,
+      pairs.rejected,
+      config.batch_size,
+      partitioning.mesh(config.mesh),
+    )
+    wins = estimators.sign_rule_wins(p_ab, p_ba)
+    summary[split] = {
+      'pairs': len(pairs),
+      'ties': int(np.sum(wins == 0.5)),
+      'agrees_with_labels': baselines.proportion(wins),
+      'choose_longer': baselines.proportion(baselines.longer(pairs)),
+    }
+    truth = inputs['data'] / f'{split}_truth.npy'
+    if truth.exists():
+      prefers = np.load(truth)[: len(pairs)]
+      right = 0.5 * (1 + np.sign(prefers) * np.sign(wins - 0.5))
+      summary[split]['agrees_with_truth'] = baselines.proportion(right)
+    pairs.relabelled(wins > 0.5, wins != 0.5).save(work / f'{split}.npz')
+  files.write_json(work / 'summary.json', summary)
+
+
+def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
+  """Held-out accuracy of a preference model on a data folder's test split."""
+  params = load_params(config.model, inputs['model'], mesh=config.mesh)
+  pairs = load_splits(inputs['data'], ('test',))
+  wins = estimators.sign_rule_wins(
+    *points.preferences(
+      points.Judge(config.model, params),
+      pairs.prompts,
+      pairs.chosen,
+      pairs.rejected,
+      config.batch_size,
+      partitioning.mesh(config.mesh),
+    )
+  )
+  files.write_json(work / 'summary.json', baselines.proportion(wins))
+
+
+def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
+  """Nats per token of the held-out responses under a policy."""
+  mesh = partitioning.mesh(config.mesh)
+  params = load_params(config.model, inputs['model'], mesh=config.mesh)
+  pairs = load_splits(inputs['data'], ('test',))
+  scored = collectors.with_reference(
+    config.model, pairs, params, mesh, config.batch_size
+  )
+  total = -sum(np.sum(side) for side in scored.reference)
+  tokens = np.sum(pairs.chosen > 0) + np.sum(pairs.rejected > 0)
+  summary = {'loss': float(total / tokens), 'tokens': int(tokens)}
+  files.write_json(work / 'summary.json', summary)
+
+
+def policy_run(config: Training, inputs: Folders, work: Path) -> None:
+  """E, F, G, H: a policy from the SFT policy, which stays its reference."""
+  pairs, params = policy_inputs(config, inputs)
+  loop.fit(
+    config.run,
+    pairs,
+    params,
+    work,
+    mesh=partitioning.mesh(config.mesh),
+    digest=values.digest(config),
+    record_stream=config.record_stream,
+    label=work.name.split('-')[0],
+  )
+
+
+def policy_inputs(config: Any, inputs: Folders) -> tuple[Pairs, loop.Params]:
+  """What a training that starts from the SFT policy reads.
+
+  Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
+  `annotator`, a preference model, where it samples.
+
+  Args:
+    config: with the `run`, `splits` and `mesh` of a `Training`.
+    inputs: of its stage.
+  """
+  run, shape = config.run, config.mesh
+  start = load_params(run.model, inputs['sft'], mesh=shape)
+  annotator = None
+  if run.algorithm.samples:
+    judge = run.algorithm.annotator.model
+    annotator = load_params(judge, inputs['annotator'], mesh=shape)
+  if 'stream' in inputs:
+    pairs = stream.read(inputs['stream'] / 'stream')
+  else:
+    pairs = load_splits(inputs['pairs'], config.splits)
+  return pairs, loop.Params(start, start, annotator)
+
+
+def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
+  """Two policies' responses to the prompts of D_golden, golden labels.
+
+  Both sides are fresh samples, also where one policy writes both; pairs that
+  the golden model calls equal are dropped and counted.
+  """
+  settings = config.evaluation
+  mesh = partitioning.mesh(config.mesh)
+  pairs = load_splits(inputs['pairs'], ('train',))
+  asked = points.Questions(
+    pairs.prompt_ids.astype(np.int32),
+    np.arange(len(pairs), dtype=np.int32),
+    pairs.prompts,
+  )
+  sides = []
+  for slot, (name, step) in enumerate(config.sides, start=3):
+    params = load_params(config.policy, inputs[name], step, config.mesh)
+    sides.append(
+      points.answers(
+        config.policy, params, asked, config.length, settings, mesh, slot=slot
+      )
+    )
+  golden = load_params(config.golden, inputs['golden'], mesh=config.mesh)
+  first, second = sides
+  p_ab, p_ba = points.preferences(
+    points.Judge(config.golden, golden),
+    pairs.prompts,
+    first,
+    second,
+    settings.batch_size,
+    mesh,
+  )
+  wins = estimators.sign_rule_wins(p_ab, p_ba)
+  sampled = dataclasses.replace(
+    pairs, chosen=first, rejected=second, weight=None
+  )
+  sampled.relabelled(wins > 0.5, wins != 0.5).save(work / 'train.npz')
+  summary = {
+    'pairs': len(pairs),
+    'ties': int(np.sum(wins == 0.5)),
+    'first_wins': baselines.proportion(wins),
+  }
+  files.write_json(work / 'summary.json', summary)

@@ -1,0 +1,1 @@
+"""Layer 7. What a study found: points, frontiers, evidence."""

@@ -1,0 +1,155 @@
+"""Layer 7. What analyses read of a finished study, and what they say of it.
+
+An analysis is a value that knows the names of arms and measures. It maps
+`Evidence` to predicates and figures; it starts nothing and writes nothing.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from dap.estimators.verdicts import CONTRADICTED as CONTRADICTED
+from dap.estimators.verdicts import NOT_REACHED as NOT_REACHED
+from dap.estimators.verdicts import REPRODUCED as REPRODUCED
+from dap.estimators.verdicts import UNDECIDED as UNDECIDED
+from dap.study.reading.runs import Point
+
+# A run of an arm's grid: its learning rate and beta; beta is None where the
+# loss has none.
+Setting = tuple[float, float | None]
+
+
+class Predicate(NamedTuple):
+  """A claim of the paper, or of ours, and what the study says of it.
+
+  Attributes:
+    name: of spec 4.4, such as 'P1d'; ours end in a letter of their own.
+    claim: in a sentence, in words of the study.
+    place: in the paper, such as 'Fig. 1'; 'ours' where it has none.
+    verdict: one of the four words of `estimators.verdicts`.
+    estimate: of the quantity the claim is about; None where none was reached.
+    low: end of its 95 % interval.
+    high: the other end.
+    unit: of the estimate, such as 'win rate' or 'nats'.
+    by_seed: the estimate of each seed.
+    conditional: the interval holds for these seeds alone, fewer than four.
+    primary: the one endpoint that the configuration named beforehand.
+    detail: what else a reader must know, such as why it was not reached.
+  """
+
+  name: str
+  claim: str
+  place: str
+  verdict: str
+  estimate: float | None = None
+  low: float | None = None
+  high: float | None = None
+  unit: str = 'win rate'
+  by_seed: Mapping[int, float] = {}  # noqa: RUF012
+  conditional: bool = False
+  primary: bool = False
+  detail: str = ''
+
+
+class Series(NamedTuple):
+  """A set of marks of one meaning.
+
+  Attributes:
+    label: in the legend.
+    role: names the colour, equal in all figures: an arm's side ('online',
+      'offline', 'shuffled', 'sft', 'golden', 'proxy') or any other word.
+    x: of each mark.
+    y: of each mark; nan leaves a hole in a line.
+    low: ends of intervals or of a band; empty where there are none.
+    high: the other ends.
+    kind: 'points', 'line' (joined marks), 'band' (a thick line with a shaded
+      interval) or 'level' (one horizontal line at y[0]).
+    points: the checkpoint of each mark, for its hover and samples; empty where
+      marks are not checkpoints.
+  """
+
+  label: str
+  role: str
+  x: Sequence[float]
+  y: Sequence[float]
+  low: Sequence[float] = ()
+  high: Sequence[float] = ()
+  kind: str = 'points'
+  points: Sequence[Point] = ()
+
+
+class Axis(NamedTuple):
+  """A label with its unit, and whether the scale is logarithmic, base 10."""
+
+  label: str
+  log: bool = False
+
+
+class Figure(NamedTuple):
+  """A plot, before anyone draws it.
+
+  Attributes:
+    name: of its files: lower case, with underscores.
+    title: above it.
+    caption: below it: what is shown, so that it can be read alone.
+    x: the horizontal axis.
+    y: the vertical axis.
+    series: drawn in this order.
+  """
+
+  name: str
+  title: str
+  caption: str
+  x: Axis
+  y: Axis
+  series: Sequence[Series]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+  """A finished study.
+
+  Attributes:
+    points: all of runs.jsonl; `algorithm` is the name of the arm.
+    folder: that the points' arrays are relative to.
+    measures: arrays beside the points: by measure, by seed, by array's name.
+  """
+
+  points: Sequence[Point]
+  folder: Path
+  measures: Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]
+
+  @property
+  def seeds(self) -> list[int]:
+    """All seeds, ascending."""
+    return sorted({point.seed for point in self.points})
+
+  def of(self, arm: str, setting: Setting | None = None) -> list[Point]:
+    """Checkpoints of an arm, or of its run with (learning rate, beta)."""
+    return [
+      point
+      for point in self.points
+      if point.algorithm == arm
+      and (setting is None or (point.lr, point.beta) == tuple(setting))
+    ]
+
+
+@runtime_checkable
+class Analysis(Protocol):
+  """A frozen dataclass of names and plain numbers, kept in study.json."""
+
+  @property
+  def arms(self) -> tuple[str, ...]:
+    """Names of the arms that must have been run."""
+    ...
+
+  def predicates(self, evidence: Evidence) -> list[Predicate]:
+    """Verdicts; also of claims that these data cannot reach."""
+    ...
+
+  def figures(self, evidence: Evidence) -> list[Figure]:
+    """In the order of the report."""
+    ...

@@ -1,0 +1,197 @@
+"""Layer 7. runs.jsonl: one evaluated checkpoint a line, and its arrays.
+
+The file holds no clock and no path outside its folder, its lines have one
+order and its numbers one spelling: equal studies have equal bytes.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dap import files
+from dap.errors import InputError
+
+SCHEMA = 2
+
+_WORDS = ('run', 'algorithm', 'per_prompt')
+_COUNTS = ('seed', 'step', 'sampled_tokens')
+_RATES = (
+  'win_rate',
+  'win_rate_low',
+  'win_rate_high',
+  'proxy_win_rate',
+  'classification_accuracy',
+  'held_out_accuracy',
+  'truncated_fraction',
+)
+_NEEDED = ('run', 'algorithm', 'seed', 'step', 'kl_nats', 'win_rate')
+
+
+class Point(NamedTuple):
+  """A checkpoint on the plot; a line of runs.jsonl, fields in this order.
+
+  Attributes:
+    run: name of the training run, without its seed.
+    algorithm: name of the run's arm, or `sft`, `sft_<size>`, `golden_policy`.
+    seed: of the study.
+    step: updates done.
+    lr: learning rate.
+    beta: weight of the KL, per nat.
+    kl_nats: mean KL from policy to reference per response, on its own samples.
+    kl_sem: standard error of that mean.
+    win_rate: against the golden policy's responses, by the golden model.
+    win_rate_low: low end of its 95 % interval.
+    win_rate_high: high end.
+    proxy_win_rate: the same by the proxy model.
+    classification_accuracy: of the policy as a classifier of golden labels, on
+      pairs that offline runs train on.
+    held_out_accuracy: the same on pairs that nothing trains on.
+    chosen_log_ratio: mean log-ratio of chosen responses of those training
+      pairs, nats per response.
+    rejected_log_ratio: the same of the rejected ones.
+    response_length: mean tokens, the end of sequence included.
+    truncated_fraction: of responses without an end of sequence.
+    hidden_utility: mean true utility, where the data have one.
+    sampled_tokens: that the training had drawn up to this step; 0 offline.
+    train_flops: matmul operations of the training up to this step, rollouts
+      and annotators included, padding too.
+    per_prompt: file of the arrays, relative to the folder of runs.jsonl.
+  """
+
+  run: str
+  algorithm: str
+  seed: int
+  step: int
+  lr: float | None = None
+  beta: float | None = None
+  kl_nats: float = 0.0
+  kl_sem: float | None = None
+  win_rate: float = 0.0
+  win_rate_low: float | None = None
+  win_rate_high: float | None = None
+  proxy_win_rate: float | None = None
+  classification_accuracy: float | None = None
+  held_out_accuracy: float | None = None
+  chosen_log_ratio: float | None = None
+  rejected_log_ratio: float | None = None
+  response_length: float | None = None
+  truncated_fraction: float | None = None
+  hidden_utility: float | None = None
+  sampled_tokens: int | None = None
+  train_flops: float | None = None
+  per_prompt: str | None = None
+
+
+def write(path: str | Path, points: Iterable[Point]) -> None:
+  """Writes the file anew, atomically, in the order of (run, seed, step).
+
+  Raises:
+    InputError: two points of one checkpoint, or a value that cannot be.
+  """
+  ordered = sorted(points, key=_place)
+  for before, after in zip(ordered, ordered[1:]):
+    if _place(before) == _place(after):
+      raise InputError(
+        f'{path}: run {after.run!r}, seed {after.seed}, step {after.step}'
+        ' comes twice. Give runs that differ names that differ.'
+      )
+  lines = [line(point, f'{path}, run {point.run!r}') for point in ordered]
+  files.write_atomically(path, ''.join(lines))
+
+
+def line(point: Point, where: str = 'point') -> str:
+  """A line of the file; `where` begins an error's message."""
+  fields = {'schema': SCHEMA, **point._asdict()}
+  _check(fields, where)
+  return json.dumps(fields, allow_nan=False, ensure_ascii=False) + '\n'
+
+
+def read(path: str | Path) -> list[Point]:
+  """The points of a file, checked.
+
+  Raises:
+    InputError: no such file, no points, or a line that is not one of this
+      schema; the message has its number.
+  """
+  path = Path(path)
+  if not path.exists():
+    raise InputError(
+      f'{path} is not there. It is written by `dap study` and `dap evaluate`:'
+      ' give the folder of a study whose evaluations have ended.'
+    )
+  records = files.read_json_lines(path)
+  if not records:
+    raise InputError(f'{path} holds no points. Run the study to its end first.')
+  return [
+    _point(record, f'{path}, line {number}')
+    for number, record in enumerate(records, start=1)
+  ]
+
+
+def read_arrays(
+  path: str | Path, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """The named per-prompt arrays of a point."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      return {name: stored[name] for name in names}
+  except (OSError, ValueError, KeyError) as error:
+    raise InputError(
+      f'{path} needs to be an .npz file with {", ".join(names)}: {error}.'
+      ' Evaluate the checkpoint again: remove the folder of its stage.'
+    ) from error
+
+
+def _place(point: Point) -> tuple[str, int, int]:
+  return point.run, point.seed, point.step
+
+
+def _point(record: dict[str, Any], where: str) -> Point:
+  record = dict(record)
+  schema = record.pop('schema', None)
+  if schema != SCHEMA:
+    raise InputError(
+      f'{where}: needs schema {SCHEMA}, got {schema!r}. The file was written by'
+      ' another version: repeat the evaluations with this one.'
+    )
+  unknown = sorted(record.keys() - set(Point._fields))
+  if unknown:
+    raise InputError(f'{where}: unknown field {unknown[0]!r}.')
+  _check(record, where)
+  return Point(**record)
+
+
+def _check(fields: dict[str, Any], where: str) -> None:
+  for name in _NEEDED:
+    if fields.get(name) is None:
+      raise InputError(f'{where}: {name!r} is missing.')
+  for name in Point._fields:
+    value = fields.get(name)
+    if value is not None and not _fits(name, value):
+      raise InputError(
+        f'{where}: {name!r} must be {_must(name)}, got {value!r}.'
+      )
+
+
+def _fits(name: str, value: Any) -> bool:
+  if name in _WORDS:
+    return isinstance(value, str) and value != ''
+  if name in _COUNTS:
+    return type(value) is int and value >= 0
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return False
+  if not math.isfinite(value):
+    return False
+  return 0 <= value <= 1 if name in _RATES else True
+
+
+def _must(name: str) -> str:
+  if name in _WORDS:
+    return 'text'
+  if name in _COUNTS:
+    return 'a whole number >= 0'
+  return 'a number from 0 to 1' if name in _RATES else 'a finite number'

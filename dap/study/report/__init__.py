@@ -1,0 +1,1 @@
+"""Layer 7. A page, figures and verdicts that people read."""

@@ -1,0 +1,1 @@
+"""Layer 7. Figures as pictures; how they look, there and on the page."""

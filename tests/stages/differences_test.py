@@ -1,0 +1,75 @@
+import dataclasses
+
+from dap import files
+from dap.stages import artefacts, differences, pool
+from dap.stages.artefacts import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  text: str
+  parts: tuple[int, ...] = (1, 2)
+  seed: int = 0
+
+
+def write(config, inputs, work_dir):
+  files.write_atomically(work_dir / 'text', config.text)
+
+
+A = Stage('a', 1, write, Text('old'))
+B = Stage('b', 1, write, Text('b'), {'from': A})
+NEW = dataclasses.replace(A, config=Text('new'))
+
+
+def lines(tmp_path, *targets):
+  jobs = artefacts.plan(list(targets), tmp_path, artefacts.runtime())
+  return differences.notices(artefacts.missing(jobs, jobs), jobs)
+
+
+def test_a_study_of_its_own_has_nothing_to_say(tmp_path):
+  assert lines(tmp_path, B) == []
+  artefacts.run_stage(B, tmp_path)
+  assert lines(tmp_path, B) == []
+
+
+def test_a_changed_binding_is_named_with_both_values(tmp_path):
+  artefacts.run_stage(B, tmp_path)
+  after = dataclasses.replace(B, inputs={'from': NEW})
+  # `b` differs by what it reads alone: `a` says why.
+  (line,) = lines(tmp_path, after)
+  assert line.startswith('a is there with other bindings')
+  assert "config.text: 'old' there, 'new' here" in line
+
+
+def test_another_version_is_named(tmp_path):
+  artefacts.run_stage(A, tmp_path)
+  (line,) = lines(tmp_path, dataclasses.replace(A, version=2))
+  assert '(version: 1 there, 2 here)' in line
+
+
+def test_a_change_within_a_list_has_its_place(tmp_path):
+  artefacts.run_stage(A, tmp_path)
+  other = dataclasses.replace(A, config=Text('old', (1, 3)))
+  (line,) = lines(tmp_path, other)
+  assert 'config.parts' in line and '2 there, 3 here' in line
+
+
+def test_another_seed_and_a_stage_of_the_same_study_are_no_surprise(tmp_path):
+  artefacts.run_stage(A, tmp_path)
+  other_seed = dataclasses.replace(A, config=Text('old', seed=1))
+  assert lines(tmp_path, other_seed) == []
+  assert lines(tmp_path, A, NEW) == []
+
+
+def test_names_that_only_begin_alike_are_other_stages(tmp_path):
+  artefacts.run_stage(dataclasses.replace(A, name='a-longer'), tmp_path)
+  assert lines(tmp_path, NEW) == []
+
+
+def test_a_study_says_it_before_it_works_and_keeps_the_old_one(
+  tmp_path, capsys
+):
+  before = artefacts.run_stage(A, tmp_path)
+  (after,) = pool.run_stages([NEW], root=tmp_path)
+  assert 'other bindings' in capsys.readouterr().out
+  assert before.exists() and after.exists() and before != after

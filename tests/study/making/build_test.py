@@ -1,0 +1,213 @@
+import dataclasses
+
+import pytest
+import tiny
+
+from dap import errors
+from dap.algorithms import algorithm, objectives, samplers
+from dap.annotators import models
+from dap.data import corpus, datasets
+from dap.models import heads
+from dap.study import design
+from dap.study.analyses.gap import Gap
+from dap.study.design import grid
+from dap.study.design.experiments import Experiment
+from dap.study.design.grid import RunOf
+from dap.study.making import build, measures
+
+DATA = datasets.PairData(
+  corpus.EmbeddedCorpus(), datasets.embedded_vocabulary(), 10, tiny.LENGTH
+)
+JUDGED = tiny.run(
+  algorithm.Algorithm(objectives.preference_model()), tiny.JUDGE
+)
+SFT = tiny.run(algorithm.Algorithm(objectives.supervised()))
+ONLINE = grid.Arm(
+  'online', tiny.run(tiny.ONLINE), ((1e-3, 0.1),), record_stream=True
+)
+OFFLINE = grid.Arm('offline', tiny.run(), ((1e-3, 0.1), (1e-3, 0.2)))
+ONE = RunOf('online', (1e-3, 0.1))
+STREAMED = grid.Arm(
+  'streamed', tiny.run(), ((1e-3, 0.1),), pairs=grid.StreamOf(ONE)
+)
+OTHER_JUDGE = heads.PointwisePreferenceModel(tiny.CONFIG)
+ELSEWHERE = dataclasses.replace(
+  tiny.ONLINE, annotator=models.PreferenceAnnotator(OTHER_JUDGE)
+)
+
+
+def policy(**changes):
+  """A policy of another configuration."""
+  config = dataclasses.replace(tiny.CONFIG, **changes)
+  return dataclasses.replace(tiny.POLICY, config=config)
+
+
+def experiment(*more, measured=(), online=ONLINE):
+  analysis = Gap(online='online', offline='offline')
+  return Experiment(analysis, (online, OFFLINE, *more), measured)
+
+
+def study(*more, measured=(), online=ONLINE, **changes):
+  parts = {
+    'data': DATA,
+    'golden': JUDGED,
+    'sft': SFT,
+    'proxy': JUDGED,
+    'golden_policy': tiny.run(tiny.ONLINE),
+    'experiments': (experiment(*more, measured=measured, online=online),),
+    'num_golden_pairs': 10,
+  }
+  return design.Study(**{**parts, **changes})
+
+
+def test_every_run_has_its_evaluation():
+  tree = build.build(study(), seed=5)
+  runs = {name for name in tree if name.startswith('run/')}
+  assert runs == {
+    'run/online_lr0.001_beta0.1',
+    'run/offline_lr0.001_beta0.1',
+    'run/offline_lr0.001_beta0.2',
+  }
+  for name in runs:
+    assert name.replace('run/', 'evaluate/') in tree
+  assert tree['run/online_lr0.001_beta0.1'].config.run.seed == 5
+  assert tree['data'].config.data.source.seed == 5
+
+
+def test_only_runs_that_sample_wait_for_the_proxy():
+  tree = build.build(study(STREAMED), seed=0)
+  assert 'annotator' in tree['run/online_lr0.001_beta0.1'].inputs
+  assert 'annotator' not in tree['run/offline_lr0.001_beta0.1'].inputs
+  streamed = tree['run/streamed_lr0.001_beta0.1'].inputs
+  assert streamed.keys() == {'sft', 'stream'}
+  assert streamed['stream'] is tree['run/online_lr0.001_beta0.1']
+
+
+def test_the_golden_model_alone_sees_stress_pairs():
+  tree = build.build(study(), seed=0)
+  golden = tree['relabel'].inputs['golden']
+  assert golden.config.splits == ('train', 'stress')
+  assert tree['sft'].config.splits == ('train',)
+
+
+def test_experiments_share_arms_and_refuse_others_of_the_same_name():
+  one = build.build(study(), seed=0)
+  both = study(experiments=(experiment(), experiment(STREAMED)))
+  assert build.build(both, seed=0).keys() > one.keys()
+  other = dataclasses.replace(ONLINE, settings=((1e-3, 0.3),))
+  with pytest.raises(errors.InputError, match='different arms .* online'):
+    study(experiments=(experiment(), experiment(online=other)))
+
+
+def test_pairs_of_two_checkpoints_are_sampled_once():
+  sampled = grid.SampledPairs(RunOf('sft'), dataclasses.replace(ONE, step=4))
+  arms = [
+    grid.Arm(name, tiny.run(), ((1e-3, 0.1),), pairs=sampled)
+    for name in ('first', 'second')
+  ]
+  online = dataclasses.replace(
+    ONLINE, run=dataclasses.replace(ONLINE.run, save_steps=(4,))
+  )
+  tree = build.build(study(*arms, online=online), seed=0)
+  first, second = (
+    tree[f'run/{arm.name}_lr0.001_beta0.1'].inputs['pairs'] for arm in arms
+  )
+  assert first is second
+  assert first.inputs['first'] is tree['sft']
+  assert first.config.sides == (('first', None), ('second', 4))
+
+
+def test_another_size_has_an_sft_policy_and_a_reference_of_its_own():
+  wider = policy(mlp_dim=2 * tiny.CONFIG.mlp_dim)
+  size = grid.PolicySize('wide', dataclasses.replace(SFT, model=wider))
+  arm = grid.Arm('wide', tiny.run(model=wider), ((1e-3, 0.1),), size=size)
+  tree = build.build(study(arm), seed=0)
+  name = 'wide_lr0.001_beta0.1'
+  assert tree[f'run/{name}'].inputs['sft'] is tree['sft_wide']
+  assert tree[f'evaluate/{name}'].inputs['sft'] is tree['sft_wide']
+  assert tree[f'evaluate/{name}'].config.judging.policy == wider
+  # The opponent and the judges are those of all sizes.
+  for shared in ('opponent', 'golden', 'proxy'):
+    base = tree['evaluate/offline_lr0.001_beta0.1'].inputs[shared]
+    assert tree[f'evaluate/{name}'].inputs[shared] is base
+
+
+def test_measures_are_stages_of_the_study():
+  replay = measures.Replay(ONE, RunOf('streamed', (1e-3, 0.1)))
+  tree = build.build(study(STREAMED, measured=(replay,)), seed=0)
+  inputs = tree['measure/replay'].inputs
+  assert inputs['run'] is tree['run/online_lr0.001_beta0.1']
+  assert inputs['replay'] is tree['run/streamed_lr0.001_beta0.1']
+
+
+LATE = dataclasses.replace(ONE, step=77)
+
+
+@pytest.mark.parametrize(
+  ('make', 'words'),
+  [
+    (lambda: study(experiments=()), 'at least one experiment'),
+    (
+      lambda: study(sft=tiny.run(model=policy(vocab_size=25))),
+      "one vocab_size, got .*'sft': 25",
+    ),
+    (
+      lambda: study(
+        online=dataclasses.replace(ONLINE, run=tiny.run(ELSEWHERE))
+      ),
+      'online is labelled by the proxy preference model',
+    ),
+    (
+      lambda: study(golden_policy=tiny.run(ELSEWHERE)),
+      'by the golden preference model',
+    ),
+    (
+      lambda: study(
+        golden_policy=tiny.run(tiny.ONLINE, tiny.POLICY.__class__(tiny.CONFIG))
+      ),
+      'golden_policy starts from the SFT policy',
+    ),
+    (
+      lambda: study(
+        dataclasses.replace(
+          STREAMED, pairs=grid.StreamOf(RunOf('online', (1e-3, 0.4)))
+        )
+      ),
+      r'streamed reads the run of online .* \(0.001, 0.4\); that arm is with',
+    ),
+    (
+      lambda: study(
+        dataclasses.replace(STREAMED, pairs=grid.SampledPairs(LATE, LATE))
+      ),
+      'reads step 77 of online, which keeps the checkpoints',
+    ),
+    (
+      lambda: build.build(
+        study(measured=(measures.Replay(ONE, RunOf('no', (1e-3, 0.1))),)), 0
+      ),
+      'measure replay reads the run of no .* not in the study',
+    ),
+    (
+      lambda: Experiment(Gap(online='online', offline='other'), (ONLINE,)),
+      'Gap needs the arm other, the experiment has online',
+    ),
+  ],
+)
+def test_parts_that_do_not_fit_are_refused_before_any_work(make, words):
+  with pytest.raises(errors.InputError, match=words):
+    make()
+
+
+def test_seeds_are_a_tuple_of_different_numbers():
+  assert design.check_seeds([1, 2]) == (1, 2)
+  assert design.check_seeds(3) == (3,)
+  for wrong in ((), (1, 1)):
+    with pytest.raises(errors.InputError, match='seeds that differ'):
+      design.check_seeds(wrong)
+
+
+def test_a_sampler_of_another_length_is_still_a_study():
+  longer = dataclasses.replace(
+    tiny.ONLINE, sampler=samplers.FromPolicy(tiny.LENGTH + 1)
+  )
+  study(online=dataclasses.replace(ONLINE, run=tiny.run(longer)))

@@ -1,0 +1,107 @@
+"""The measures, and the default study that has them all."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_study
+
+from dap import main
+from dap.study.making import measures
+from dap.study.reading import runs
+
+SETTING = 'lr0.01_beta0.1'
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The default study with one setting: seven arms, three measures."""
+  folder = tmp_path_factory.mktemp('default')
+  words = tiny_study.argv(
+    folder,
+    config='default',
+    SETTINGS=((1e-2, 0.1),),
+    DEFAULT_SETTING=(1e-2, 0.1),
+    **{
+      'measures.StreamAccuracy.num_windows': 3,
+      'measures.StreamAccuracy.num_pairs': 8,
+      'measures.OwnPairs.num_pairs': 16,
+    },
+  )
+  main.main(words)
+  return folder
+
+
+def arrays(whole, name):
+  with np.load(whole / 'measures' / name / '3.npz') as stored:
+    return dict(stored)
+
+
+def test_the_stream_in_its_own_order_is_the_online_run(whole):
+  """P2c: all parameters have the same bits, and so has all they answer."""
+  replay = arrays(whole, 'replay')
+  np.testing.assert_array_equal(replay['checkpoint'], [3, 6])
+  assert np.all(replay['equal_params'])
+  np.testing.assert_array_equal(replay['loss_run'], replay['loss_replay'])
+  found = {(p.run, p.step): p for p in runs.read(whole / 'runs.jsonl')}
+  for step in (3, 6):
+    online, again = (
+      found[f'{arm}_{SETTING}', step]
+      for arm in ('online_ipo', 'unshuffled_ipo')
+    )
+    for name in ('kl_nats', 'win_rate', 'classification_accuracy'):
+      assert getattr(online, name) == getattr(again, name)
+
+
+def test_a_shuffled_stream_is_another_run(whole):
+  found = {(p.run, p.step): p for p in runs.read(whole / 'runs.jsonl')}
+  online = found[f'online_ipo_{SETTING}', 6]
+  for arm in ('window_4_ipo', 'batches_64_ipo', 'shuffled_ipo'):
+    assert found[f'{arm}_{SETTING}', 6].kl_nats != online.kl_nats
+
+
+def test_classifiers_of_the_stream_are_asked_along_it(whole):
+  found = arrays(whole, 'stream_accuracy')
+  np.testing.assert_allclose(found['step'], [5 / 6, 15 / 6, 25 / 6])
+  for name in ('proxy', 'online_ipo', 'offline_ipo'):
+    correct = found[f'correct/{name}']
+    assert correct.shape == found['counted'].shape == (3, 8)
+    assert set(np.unique(correct)) <= {0.0, 0.5, 1.0}
+  # Of golden and proxy, ties alone are half.
+  assert np.all(found['correct/proxy'][~found['counted']] == 0.5)
+
+
+def test_policies_are_asked_about_pairs_of_their_own(whole):
+  found = arrays(whole, 'own_pairs')
+  for arm, steps in (
+    ('online_ipo', [3, 6]),
+    ('shuffled_ipo', [3, 6]),
+    ('offline_ipo', [2, 4, 6]),
+  ):
+    np.testing.assert_array_equal(found[f'step/{arm}'], steps)
+    assert found[f'correct/{arm}'].shape == (len(steps), 16)
+    assert found[f'counted/{arm}'].dtype == bool
+
+
+def test_the_experiments_are_kept_for_the_report(whole):
+  kept = json.loads((whole / 'study.json').read_text())
+  assert len(kept['analyses']) == 3
+  assert kept['arms']['Gap'] == ['online_ipo', 'offline_ipo']
+
+
+def test_rows_near_a_step_are_those_of_the_nearest_batches():
+  steps = np.repeat(np.arange(10), 4)
+  np.testing.assert_array_equal(
+    steps[measures._nearest(steps, 5.0, 12)], np.repeat([4, 5, 6], 4)
+  )
+  np.testing.assert_array_equal(
+    steps[measures._nearest(steps, 0.0, 8)], np.repeat([0, 1], 4)
+  )
+
+
+def test_two_judges_agree_by_sign_and_ties_are_half():
+  wins = np.array([1.0, 1.0, 0.0, 0.5, 1.0])
+  golden = np.array([1.0, 0.0, 0.0, 1.0, 0.5])
+  np.testing.assert_array_equal(
+    measures._agreement(wins, golden), [1, 0, 1, 0.5, 0.5]
+  )
