@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dap import errors, optimizers
-from dap.algorithms.algorithm import Algorithm
-from dap.algorithms.samplers import FromDataset
+from dap.algorithms.refresh import Current, Never
+from dap.algorithms.run import Run
+from dap.algorithms.sources import FromDataset
 from dap.models.heads import JointPreferenceModel
 from dap.models.policy import Policy
 from dap.models.t5 import T5Config
-from dap.records import Pair, PreferenceBatch, Prompts
-from dap.training import steps
+from dap.records import Batch, Prompts, Responses
+from dap.training import rollouts, steps
 
 # Share of the matmul rate that whole steps reach, measured by
 # benchmarks/step.py on its small workload; large models reach more.
@@ -88,7 +89,7 @@ def step_operations(
   lengths = prompt_length, response_length
   forward = pair_operations(run.model, *lengths)
   total = 3 * forward
-  if run.algorithm.samples:
+  if run.algorithm.sampler is not None:
     total += forward  # sampling, whose encoder the update cannot reuse
     total += forward  # the reference's log-probs
     total += pair_operations(run.algorithm.annotator.model, *lengths)
@@ -97,7 +98,7 @@ def step_operations(
 
 def sampled_tokens(run: Any) -> int:
   """Tokens that a run draws if every response has the greatest length."""
-  if not run.algorithm.samples:
+  if run.algorithm.sampler is None:
     return 0
   sampler = run.algorithm.sampler
   each = sampler.num_samples * sampler.length
@@ -109,13 +110,13 @@ def program(run: Any) -> Any:
 
   Runs with equal programs cost the same for each step.
   """
-  loss = run.algorithm.loss
-  scalars = tuple((name, 1.0) for name, _ in loss.scalars)
-  algorithm = Algorithm(
-    dataclasses.replace(loss, scalars=scalars),
-    run.algorithm.sampler if run.algorithm.samples else FromDataset(),
-    run.algorithm.annotator,
-    run.algorithm.pairing,
+  algorithm = dataclasses.replace(
+    run.algorithm,
+    loss=run.algorithm.loss.with_any_numbers(),
+    source=FromDataset(),
+    behaviour=Current(),
+    reference=Never(),
+    refit=Never(),
   )
   return dataclasses.replace(
     run, algorithm=algorithm, learning_rate=1.0, num_steps=1,
@@ -130,22 +131,25 @@ def num_parameters(model: Any) -> int:
 
 
 def abstract_batch(
-  batch_size: int, prompt_length: int, response_length: int
-) -> PreferenceBatch:
-  """Shapes of a batch, for lowering without data."""
+  run: Run, batch_size: int, prompt_length: int, response_length: int
+) -> Batch:
+  """Shapes of a run's batch of so many rows, for lowering without data."""
 
   def of(dtype, *shape):
     return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
 
-  tokens = of(jnp.int32, response_length)
-  numbers = of(jnp.float32, response_length)
-  return PreferenceBatch(
+  algorithm = run.algorithm
+  _, n = rollouts.group_shape(algorithm.sampler, algorithm.pairing)
+  tokens = of(jnp.int32, n, response_length)
+  numbers = of(jnp.float32, n, response_length)
+  batch: Any = Batch(
     Prompts(of(jnp.int32), of(jnp.int32, prompt_length)),
-    Pair(tokens, tokens),
-    Pair(numbers, numbers),
-    Pair(numbers, numbers),
+    Responses(tokens, numbers, numbers),
+    of(jnp.float32, n),
     of(jnp.float32),
+    {},
   )
+  return rollouts.abstract_columns(run.model, run.algorithm.columns, batch)
 
 
 def compiled_update(
@@ -162,12 +166,14 @@ def lowered_update(
   update: Any = steps.update_program(
     run.objective, run.optimizer, mesh, run.num_microbatches
   )
-  state = jax.eval_shape(
-    lambda key: steps.new_state(run.model.init(key), run.optimizer),
+  learner = jax.eval_shape(
+    lambda key: steps.new_learner(run.model.init(key), run.optimizer),
     jax.random.key(0),
   )
-  batch = abstract_batch(run.batch_size, prompt_length, response_length)
-  return update.lower(state, batch, run.scalars(0))
+  batch = abstract_batch(
+    run, run.rows_of_update, prompt_length, response_length
+  )
+  return update.lower(learner, batch, run.scalars(0))
 
 
 def memory(compiled: Any) -> int | None:
@@ -249,7 +255,7 @@ class Device:
     """Expected time of a step of a `train.Run` on a mesh of such devices."""
     work = step_operations(run, prompt_length, response_length)
     seconds = work / (self.rate * mesh_shape[0] * mesh_shape[1])
-    if run.algorithm.samples:
+    if run.algorithm.sampler is not None:
       read = decoding_bytes(run.model.config, prompt_length, response_length)
       samples = run.algorithm.sampler.num_samples
       seconds += self.drawing_seconds(read, run.batch_size, mesh_shape, samples)

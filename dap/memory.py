@@ -78,10 +78,10 @@ def estimate(
   params = params_bytes(model, mesh)
   state = _sharded_bytes(
     jax.eval_shape(
-      lambda key: steps.new_state(model.init(key), run.optimizer),
+      lambda key: steps.new_learner(model.init(key), run.optimizer),
       jax.random.key(0),
     ),
-    steps.state_sharding(model, run.optimizer, mesh),
+    steps.learner_sharding(model, run.optimizer, mesh),
   )
   rows = run.batch_size / run.num_microbatches / data
   kept = saved(_alike(run), prompt_length, length)
@@ -92,10 +92,10 @@ def estimate(
     + rows * kept.wide
   )
   held, rollout = params, 0.0
-  if run.algorithm.samples:
+  if run.algorithm.sampler is not None:
     judge = run.algorithm.annotator.model
     held += params_bytes(judge, mesh)
-    if not run.algorithm.refresh(1):
+    if run.algorithm.behaviour.keeps:
       held += params  # a copy that goes on sampling
     rows = run.batch_size / data
     rollout = max(
@@ -244,7 +244,7 @@ def _residuals(
   kept = jax.eval_shape(
     gradient,
     jax.eval_shape(run.model.init, jax.random.key(0)),
-    costs.abstract_batch(rows, prompt_length, length),
+    costs.abstract_batch(run, rows, prompt_length, length),
   )
   return [(leaf.shape, _bytes(leaf)) for leaf in jax.tree.leaves(kept)]
 

@@ -4,6 +4,7 @@ The names that gin files and users bind; what they do is in `dap/training`.
 """
 
 from dap.algorithms.run import Run
-from dap.training.loop import Params, fit
+from dap.training.loop import fit
+from dap.training.programs import Params
 
 __all__ = ['Params', 'Run', 'fit']

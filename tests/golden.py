@@ -25,17 +25,22 @@ import tiny
 import tiny_commands
 import tiny_study
 
-from dap import files, main, train
-from dap.algorithms import algorithm, objectives, refresh, samplers
+from dap import files, losses, train
+from dap.algorithms import algorithm, refresh, sources, views
+from dap.algorithms.objectives import Loss
 from dap.data import arrays
 from dap.training import stacks, stream
 
-STALE = dataclasses.replace(tiny.ONLINE, refresh=refresh.Every(4))
+STALE = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Every(4))
 REPLAY = dataclasses.replace(
-  tiny.OFFLINE, sampler=samplers.FromDataset(arrays.in_order)
+  tiny.OFFLINE, source=sources.FromDataset(arrays.in_order)
 )
-SUPERVISED = algorithm.Algorithm(objectives.supervised())
-PREFERENCE_MODEL = algorithm.Algorithm(objectives.preference_model())
+SUPERVISED = algorithm.Algorithm(
+  Loss(losses.supervised_loss, view=views.Tokens())
+)
+PREFERENCE_MODEL = algorithm.Algorithm(
+  Loss(losses.pairwise_preference_loss, view=views.comparisons)
+)
 COLUMNS = (
   'step', 'row', 'prompt_id', 'policy_step', 'seed', 'prompt', 'chosen',
   'rejected', 'reference_chosen', 'reference_rejected', 'p_ab', 'p_ba',
@@ -96,7 +101,7 @@ def trainings(folder: pathlib.Path) -> dict[str, np.ndarray]:
   for kind, which in (('offline', tiny.OFFLINE), ('online', tiny.ONLINE)):
     runs = {
       f'{rate}_{beta}': tiny.run(
-        dataclasses.replace(which, loss=objectives.ipo(beta)),
+        dataclasses.replace(which, loss=tiny.ipo(beta)),
         learning_rate=rate, num_steps=8, log_every=1,
       )
       for rate, beta in ((1e-3, 0.1), (2e-3, 0.7))
@@ -119,12 +124,35 @@ def _run(name: str, folder: pathlib.Path, params) -> dict[str, np.ndarray]:
     found[f'{name}/metrics/{key}'] = np.array([line[key] for line in lines])
   if (folder / 'stream').exists():
     rows = stream.read_rows(folder / 'stream')
-    found |= {f'{name}/stream/{key}': rows[key] for key in COLUMNS}
+    old = of_0_3_0(rows)
+    found |= {f'{name}/stream/{key}': old[key] for key in COLUMNS}
   return found
+
+
+def of_0_3_0(rows: np.ndarray) -> dict[str, np.ndarray]:
+  """The columns of a stream of pairs as version 0.3.0 had them.
+
+  Its annotator's answers lay in the order of drawing. Its `policy_step` was the
+  step itself, even under a refresh every K steps, which was wrong.
+  """
+  first = rows['candidates'][:, 0] == 0
+  chosen, rejected = rows['scores'].T
+  p_ab = np.where(first, chosen, rejected)
+  p_ba = np.where(first, rejected, chosen)
+  return {
+    **{key: rows[key] for key in rows.dtype.names},
+    'policy_step': rows['step'],
+    'p_ab': p_ab,
+    'p_ba': p_ba,
+    'first_is_chosen': first.astype(np.float32),
+    'tie': (p_ab == p_ba).astype(np.float32),
+  }
 
 
 def study(folder: pathlib.Path) -> dict[str, np.ndarray]:
   with contextlib.redirect_stdout(io.StringIO()):
+    from dap import main
+
     main.main(tiny_study.argv(folder))
   lines = tiny_study.lines(folder)
   found = {

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from dap import optimizers, train
-from dap.algorithms import algorithm, objectives, samplers
+from dap import losses, optimizers, train
+from dap.algorithms import algorithm, samplers
+from dap.algorithms.objectives import Loss
 from dap.annotators import models as annotators
 from dap.data.pairs import Pairs
 from dap.models import heads, t5
@@ -22,12 +23,17 @@ CONFIG = t5.T5Config(
 POLICY = Policy(CONFIG, VOCAB)
 JUDGE = heads.PointwisePreferenceModel(CONFIG, heads.PooledScore(width=8))
 ADAM = optimizers.AdamW()
-OFFLINE = algorithm.Algorithm(objectives.ipo(0.1))
+OFFLINE = algorithm.Algorithm(Loss(losses.ipo_loss, {'beta': 0.1}))
 ONLINE = algorithm.Algorithm(
-  objectives.ipo(0.1),
-  samplers.FromPolicy(LENGTH),
-  annotators.PreferenceAnnotator(JUDGE),
+  Loss(losses.ipo_loss, {'beta': 0.1}),
+  sampler=samplers.FromPolicy(LENGTH),
+  annotator=annotators.PreferenceAnnotator(JUDGE),
 )
+
+
+def ipo(beta: float) -> Loss:
+  """IPO at a beta."""
+  return Loss(losses.ipo_loss, {'beta': beta})
 
 
 def pairs(count: int = 64, seed: int = 0) -> Pairs:

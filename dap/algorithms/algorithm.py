@@ -1,43 +1,91 @@
-"""Layer 4. An algorithm: sampler x annotator x pairing x loss x refresh."""
+"""Layer 4. An algorithm: the slots that the one loop calls in order.
+
+    source > sampler > annotator > pairing > signals > passes > loss
+    and a schedule for each of behaviour policy, reference and annotator.
+
+Every algorithm of the field is a choice of these; none has a loop of its own.
+"""
 
 import dataclasses
-from typing import Any
+import functools
 
 from dap import errors
-from dap.algorithms import pairings, refresh, samplers
+from dap.algorithms import objectives, signals
 from dap.algorithms.objectives import Loss
+from dap.algorithms.pairings import Pairing, Two
+from dap.algorithms.passes import Once, Passes
+from dap.algorithms.refresh import Current, Never, Schedule
+from dap.algorithms.samplers import Sampler
+from dap.algorithms.sources import FromDataset, Source
+from dap.annotators.host import HostAnnotator
+from dap.annotators.models import Annotator
+
+# Beside `Algorithm.signals`, which hides the module in the class.
+Signal = signals.Signal
 
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
   """The choices that one loop calls in order (spec 0.2, 1).
 
-  Offline is `FromDataset` with its labels kept; online is `FromPolicy` with an
-  annotator. Nothing else differs between the two.
+  Offline has no sampler and keeps a data set's responses and labels; online
+  samples and asks an annotator. Nothing else differs between the two.
 
   Attributes:
     loss: what an update minimises.
-    sampler: where responses come from.
-    annotator: asked about sampled responses; None keeps a data set's labels.
-    pairing: makes a label of what the annotator says.
-    refresh: when the behaviour policy follows the policy.
+    source: which examples, or prompts to answer, a step has.
+    sampler: writes responses; None trains on those of the data.
+    annotator: a model that is asked about sampled responses.
+    host_annotator: asked about their texts, between two programs, instead.
+    pairing: makes the examples of a loss of what they say.
+    signals: columns that the loss reads, beside the standard ones
+      (`signals.STANDARD`), which are computed where it asks for them.
+    passes: how often, and in which parts, an update uses the examples.
+    behaviour: when the policy that is sampled from follows the policy.
+    reference: when the reference follows the policy.
+    refit: when the annotator follows the policy (a policy that judges itself).
   """
 
   loss: Loss
-  sampler: Any = samplers.FromDataset()
-  annotator: Any = None
-  pairing: Any = pairings.Two()
-  refresh: Any = refresh.EveryStep()
+  source: Source = FromDataset()
+  sampler: Sampler | None = None
+  annotator: Annotator | None = None
+  host_annotator: HostAnnotator | None = None
+  pairing: Pairing = Two()
+  signals: tuple[Signal, ...] = ()
+  passes: Passes = Once()
+  behaviour: Schedule = Current()
+  reference: Schedule = Never()
+  refit: Schedule = Never()
 
   def __post_init__(self):
-    if self.samples and self.annotator is None:
+    object.__setattr__(self, 'signals', tuple(self.signals))
+    if self.annotator is not None and self.host_annotator is not None:
+      raise errors.InputError(
+        'An algorithm has one annotator: a model, which is asked within a'
+        ' program, or one on the host. Bind one of annotator, host_annotator to'
+        ' None.'
+      )
+    asked = self.annotator is not None or self.host_annotator is not None
+    if self.sampler is not None and self.pairing.reads_scores and not asked:
       raise errors.InputError(
         'An algorithm that samples from the policy needs an annotator to label'
         ' the samples, got none. Include gin/annotators/preference_model.gin,'
         ' or take responses from data with gin/samplers/dataset.gin.'
       )
+    self.columns  # noqa: B018 (a column that nobody makes is refused here)
+
+  @functools.cached_property
+  def columns(self) -> tuple[Signal, ...]:
+    """All signals, standard ones included, each after those it reads."""
+    return signals.resolve(
+      objectives.reads(self.loss.function),
+      self.signals,
+      (*objectives.OF_BATCH, *objectives.OF_MODEL),
+      objectives.name_of(self.loss.function),
+    )
 
   @property
-  def samples(self) -> bool:
-    """Whether responses are drawn during training."""
-    return isinstance(self.sampler, samplers.FromPolicy)
+  def needs_reference(self) -> bool:
+    """Whether a reference is needed at all."""
+    return any(signal.owner == 'reference' for signal in self.columns)

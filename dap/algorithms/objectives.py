@@ -1,211 +1,177 @@
-"""Layer 4. What an update minimises, and the losses that gin files name.
+"""Layer 4. What an update minimises: a loss by what it reads, and its numbers.
 
-A builder such as `ipo` checks the range of its numbers where an algorithm is
-made and returns a `Loss`: a pure function beside the scalars that it takes.
-The scalars stay out of the compiled program's identity; they are traced.
+A loss is a pure function. Its positional arguments name columns, `policy`,
+`mask` or what a signal computes; its keyword-only arguments are numbers, traced
+by the step, whose range stands in their annotation (`dap/losses/ranges.py`).
 """
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import (
+  Annotated,
+  NamedTuple,
+  Protocol,
+  get_origin,
+  runtime_checkable,
+)
 
-import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
-from dap import errors, losses
-from dap.training.steps import Losses
+from dap import errors
+from dap.algorithms import views
+from dap.losses.ranges import Range
+from dap.models.trained import Trained
+from dap.records import Batch, Losses, Scalars
 
+LossFunction = Callable[..., Float[Array, ' examples']]
 
-@dataclasses.dataclass(frozen=True)
-class PreferenceObjective:
-  """A loss on the log-probs of chosen and rejected responses."""
-
-  model: Any
-  function: Callable[..., Any]
-
-  def __call__(self, params, batch, scalars) -> Losses:
-    """The loss of each pair, with accuracy, margin and log-ratios."""
-    policy = self.model.pair_log_probs(
-      params, batch.prompts.tokens, batch.responses
-    )
-    numbers = {k: v for k, v in scalars.items() if k != 'learning_rate'}
-    each = self.function(
-      policy, batch.reference_log_probs, batch.mask, **numbers
-    )
-    chosen, rejected = (
-      losses.log_ratio(*side)
-      for side in zip(policy, batch.reference_log_probs, batch.mask)
-    )
-    margin = chosen - rejected
-    same = jnp.all(batch.responses.chosen == batch.responses.rejected, axis=1)
-    metrics = {
-      'accuracy': 0.5 * (jnp.sign(margin) + 1),
-      'margin': margin,
-      'chosen_log_ratio': chosen,
-      'rejected_log_ratio': rejected,
-      'response_length': 0.5
-      * (jnp.sum(batch.mask.chosen, 1) + jnp.sum(batch.mask.rejected, 1)),
-      'identical_pairs': same.astype(jnp.float32),
-    }
-    return Losses(each, batch.weight, metrics)
+# What a batch and a model give without a signal.
+OF_BATCH = ('mask', 'scores')
+OF_MODEL = {'policy': 'log_probs', 'values': 'values', 'log_odds': 'log_odds'}
 
 
-@dataclasses.dataclass(frozen=True)
-class SupervisedObjective:
-  """Cross-entropy of both responses of a pair: the mean over tokens.
+class Number(NamedTuple):
+  """A keyword-only argument of a loss."""
 
-  Both sides are targets (Tang et al. 2024, sec. 2); a row with no rejected
-  response trains on its chosen one alone, since padding carries no weight.
-  """
-
-  model: Any
-  function: Callable[..., Any]
-
-  def __call__(self, params, batch, scalars) -> Losses:
-    """Nats per token; a row weighs as many examples as it has tokens."""
-    del scalars
-    policy = self.model.pair_log_probs(
-      params, batch.prompts.tokens, batch.responses
-    )
-    total: Any = sum(
-      self.function(*side) for side in zip(policy, batch.mask, strict=True)
-    )
-    tokens = sum(jnp.sum(mask, axis=1) for mask in batch.mask)
-    each = total / jnp.maximum(tokens, 1.0)
-    return Losses(each, batch.weight * tokens, {'nats_per_response': total})
+  range: Range | None
+  required: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class PreferenceModelObjective:
-  """A preference model's cross-entropy, asked in both orders."""
+@functools.cache
+def reads(function: LossFunction) -> tuple[str, ...]:
+  """The columns that a loss asks for: its positional arguments, in order."""
+  kinds = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+  )
+  found = inspect.signature(function).parameters.values()
+  return tuple(each.name for each in found if each.kind in kinds)
 
-  model: Any
-  function: Callable[..., Any]
 
-  def __call__(self, params, batch, scalars) -> Losses:
-    """The loss of each pair, with the sign rule's accuracy (ties half)."""
-    del scalars
-    first, second = self.model.log_odds(
-      params, batch.prompts.tokens, *batch.responses
-    )
-    each = self.function(first, second)
-    metrics = {'accuracy': 0.5 * (jnp.sign(first - second) + 1)}
-    return Losses(each, batch.weight, metrics)
+@functools.cache
+def numbers(function: LossFunction) -> dict[str, Number]:
+  """The numbers that a loss takes: its keyword-only arguments."""
+  return {
+    each.name: Number(_range(each.annotation), each.default is each.empty)
+    for each in inspect.signature(function).parameters.values()
+    if each.kind is inspect.Parameter.KEYWORD_ONLY
+  }
+
+
+def _range(annotation: object) -> Range | None:
+  if get_origin(annotation) is not Annotated:
+    return None
+  told = getattr(annotation, '__metadata__', ())
+  return next((each for each in told if isinstance(each, Range)), None)
+
+
+def name_of(function: LossFunction) -> str:
+  """What errors call a loss."""
+  inner = getattr(function, 'func', getattr(function, 'function', function))
+  return getattr(inner, '__name__', type(function).__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-  """A pure loss function, its scalars, and the objective that calls it.
+  """A pure loss function, its numbers, and how it sees a batch.
 
   A new loss needs no more than this: `Loss(my_loss, {'beta': 0.1})`.
 
   Attributes:
-    function: (policy, reference, mask, **scalars) -> [batch] for preferences.
-    scalars: numbers for the function, traced; stored as sorted pairs.
-    objective: what turns (model, function) into losses of a batch.
-    reads_reference: whether reference log-probs must be computed for it.
+    function: positional arguments name what it reads, keyword-only ones are
+      numbers; gives a number for each example, or that and metrics by name.
+    scalars: the numbers; traced, stored as sorted pairs.
+    view: in which form it reads a batch.
   """
 
-  function: Callable[..., Any]
-  scalars: Any = ()
-  objective: Callable[[Any, Callable[..., Any]], Any] = PreferenceObjective
-  reads_reference: bool = True
+  function: LossFunction
+  scalars: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
+  view: views.View = views.pairs
 
   def __post_init__(self):
-    pairs = self.scalars
-    if isinstance(pairs, Mapping):
-      pairs = pairs.items()
-    object.__setattr__(self, 'scalars', tuple(sorted(pairs)))
+    given = dict(self.scalars)
+    object.__setattr__(self, 'scalars', tuple(sorted(given.items())))
+    known, name = numbers(self.function), name_of(self.function)
+    lacking = [
+      n for n, each in known.items() if each.required and n not in given
+    ]
+    unknown = [n for n in given if n not in known]
+    if lacking or unknown:
+      raise errors.InputError(
+        f'{name} takes the numbers {", ".join(known) or "none"}, got'
+        f' {", ".join(given) or "none"}. Give'
+        f" Loss(..., {{'{(lacking or list(known) or ['beta'])[0]}': 0.1}})"
+        ' and no others; in gin, bind objectives.Loss.scalars.'
+      )
+    for each, value in given.items():
+      allowed = known[each].range
+      if allowed is not None and value not in allowed:
+        why = f' {allowed.why}' if allowed.why else ''
+        raise errors.InputError(
+          f'{each} of {name} must be {allowed}, got {value}.{why}'
+        )
+
+  @property
+  def numbers(self) -> dict[str, float]:
+    """The numbers by name."""
+    return dict(self.scalars)
+
+  def with_numbers(self, changes: Mapping[str, float]) -> 'Loss':
+    """The same loss with some other numbers.
+
+    Raises:
+      errors.InputError: it takes no number of that name, or none in that range.
+    """
+    return dataclasses.replace(self, scalars={**self.numbers, **changes})
+
+  def with_any_numbers(self) -> 'Loss':
+    """The same for all losses that differ in numbers alone."""
+    known = numbers(self.function)
+    ranges = {name: known[name].range or Range() for name in self.numbers}
+    return self.with_numbers({n: each.example for n, each in ranges.items()})
 
 
-def _positive(name: str, value: float, why: str) -> None:
-  if not value > 0:
-    raise errors.InputError(f'{name} must be > 0, got {value}: {why}')
+@runtime_checkable
+class Objective(Protocol):
+  """What an update minimises; a hashable value with no number in it."""
+
+  @property
+  def model(self) -> Trained:
+    """The trained model."""
+    ...
+
+  def __call__(self, params: PyTree, batch: Batch, scalars: Scalars) -> Losses:
+    """Losses per example, differentiable in `params`."""
+    ...
 
 
-def ipo(beta: float = 0.1) -> Loss:
-  """IPO, form B: the study's loss. `beta` is per nat."""
-  _positive(
-    'beta of IPO', beta, 'the target margin is 1 / (2 beta). To train with no'
-    ' pull to the reference, choose gin/losses/best_of_two.gin.',
-  )  # fmt: skip
-  return Loss(losses.ipo_loss, {'beta': beta})
+@dataclasses.dataclass(frozen=True)
+class LossObjective:
+  """A loss of what a model says of the responses of a batch."""
 
+  model: Trained
+  function: LossFunction
+  view: views.View
 
-def ipo_azar(tau: float = 0.1) -> Loss:
-  """IPO, form A: equation 17 of Azar et al. 2023."""
-  _positive('tau of IPO', tau, 'the target margin is 1 / (2 tau).')
-  return Loss(losses.ipo_azar_loss, {'tau': tau})
+  def __call__(self, params: PyTree, batch: Batch, scalars: Scalars) -> Losses:
+    """See `Objective`."""
+    said = self.model.outputs(params, batch.prompts, batch.responses)
+    seen = {
+      'mask': batch.responses.mask,
+      'scores': batch.scores,
+      **batch.columns,
+      **{name: getattr(said, field) for name, field in OF_MODEL.items()},
+    }
+    seen = {name: column for name, column in seen.items() if column is not None}
+    taken = numbers(self.function)
+    given = {name: x for name, x in scalars.items() if name in taken}
 
+    def loss(arguments):
+      named = (arguments[name] for name in reads(self.function))
+      each = self.function(*named, **given)
+      each, metrics = each if isinstance(each, tuple) else (each, {})
+      return each, dict(metrics)
 
-def ipo_gpo_one(beta: float = 0.2) -> Loss:
-  """IPO, form C: the squared loss of GPO, whose target margin is 1 / beta."""
-  _positive('beta of IPO', beta, 'the target margin is 1 / beta.')
-  return Loss(losses.ipo_gpo_one_loss, {'beta': beta})
-
-
-def dpo(beta: float = 0.1) -> Loss:
-  """DPO: the logistic loss."""
-  _positive('beta of DPO', beta, 'it scales the margin of the logistic loss.')
-  return Loss(losses.dpo_loss, {'beta': beta})
-
-
-def cdpo(beta: float = 0.1, label_smoothing: float = 0.1) -> Loss:
-  """Conservative DPO: labels are wrong with probability `label_smoothing`."""
-  _positive('beta of cDPO', beta, 'it scales the margin.')
-  if not 0 <= label_smoothing < 0.5:
-    raise errors.InputError(
-      f'label_smoothing of cDPO must be in [0, 1/2), got {label_smoothing}:'
-      ' at 1/2 labels say nothing, beyond it they are reversed.'
-    )
-  return Loss(
-    losses.cdpo_loss, {'beta': beta, 'label_smoothing': label_smoothing}
-  )
-
-
-def hinge(beta: float = 0.1) -> Loss:
-  """The hinge on log-ratios (RSO's hinge-norm)."""
-  _positive('beta of the hinge', beta, 'it scales the margin.')
-  return Loss(losses.hinge_loss, {'beta': beta})
-
-
-def exponential(beta: float = 0.1) -> Loss:
-  """The exponential curve of the GPO family."""
-  _positive('beta of the exponential loss', beta, 'it scales the margin.')
-  return Loss(losses.exponential_loss, {'beta': beta})
-
-
-def truncated_quadratic(beta: float = 0.1) -> Loss:
-  """The truncated quadratic of the GPO family: zero beyond its target."""
-  _positive(
-    'beta of the truncated_quadratic loss', beta, 'it scales the margin.'
-  )
-  return Loss(losses.truncated_quadratic_loss, {'beta': beta})
-
-
-def savage(beta: float = 0.1) -> Loss:
-  """The Savage curve of the GPO family; not convex far below 0."""
-  _positive('beta of the savage loss', beta, 'it scales the margin.')
-  return Loss(losses.savage_loss, {'beta': beta})
-
-
-def ipo_mean(beta: float = 1.0) -> Loss:
-  """IPO, form B, on means over tokens: `beta` is per nat a token."""
-  _positive('beta of IPO', beta, 'the target margin is 1 / (2 beta).')
-  return Loss(losses.ipo_mean_loss, {'beta': beta})
-
-
-def best_of_two() -> Loss:
-  """Negative log-likelihood of the chosen response; reads no reference."""
-  return Loss(losses.best_of_two_loss)
-
-
-def supervised() -> Loss:
-  """Supervised fine-tuning on both responses, mean over tokens."""
-  return Loss(losses.supervised_loss, (), SupervisedObjective, False)
-
-
-def preference_model() -> Loss:
-  """Training of a preference model, both orders."""
-  return Loss(
-    losses.pairwise_preference_loss, (), PreferenceModelObjective, False
-  )
+    return self.view(loss, seen, batch)

@@ -1,12 +1,40 @@
-"""Layer 4. From an annotator's two numbers to a label and a weight."""
+"""Layer 4. Pairings: from scores of responses to the examples of a loss.
+
+A pairing gives, for each prompt, k examples of m responses, by their numbers
+among those that were drawn, chosen first, and a weight for each example.
+"""
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from dap import errors
 from dap.annotators import labels
+from dap.records import Responses
+
+Paired = tuple[Int[Array, 'batch k m'], Float[Array, 'batch k']]
+Scores = Float[Array, 'batch n']
+Keys = Key[Array, ' batch']
+
+
+@runtime_checkable
+class Pairing(Protocol):
+  """A frozen value; pure.
+
+  Attributes:
+    reads_scores: whether somebody must have been asked about the responses.
+  """
+
+  reads_scores: ClassVar[bool]
+
+  def __call__(
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """Numbers of responses `[batch, k, m]`, and weights; a key a prompt."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,18 +48,25 @@ class Two:
 
   label: Callable[..., Bool[Array, ' batch']] = labels.sign_label
   weight: Callable[..., Float[Array, ' batch']] | None = None
+  reads_scores: ClassVar[bool] = True
 
   def __call__(
-    self,
-    p_ab: Float[Array, ' batch'],
-    p_ba: Float[Array, ' batch'],
-    keys: Key[Array, ' batch'],
-  ) -> tuple[Bool[Array, ' batch'], Float[Array, ' batch']]:
-    """Whether the first is chosen, and the weight of each pair."""
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """See `Pairing`; a tie is decided by a fair coin."""
+    if scores.shape[1] != 2:
+      raise errors.InputError(
+        'The pairing of two needs two responses to a prompt, got'
+        f' {scores.shape[1]}. Bind samplers.FromPolicy.num_samples = 2, or'
+        ' choose @pairings.BestWorst().'
+      )
+    p_ab, p_ba = scores[:, 0], scores[:, 1]
     first = self.label(p_ab, p_ba, keys)
-    if self.weight is None:
-      return first, jnp.ones_like(p_ab)
-    return first, self.weight(p_ab, p_ba)
+    rows = jnp.where(first[:, None], jnp.array([[0, 1]]), jnp.array([[1, 0]]))
+    weight = jnp.ones_like(p_ab)
+    if self.weight is not None:
+      weight = self.weight(p_ab, p_ba)
+    return rows[:, None], weight[:, None]
 
 
 def without_ties(
@@ -39,3 +74,49 @@ def without_ties(
 ) -> Float[Array, ' batch']:
   """Weight 0 for pairs that the annotator calls equal."""
   return (p_ab != p_ba).astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+  """The response with the highest score alone; the first of equal ones."""
+
+  reads_scores: ClassVar[bool] = True
+
+  def __call__(
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """See `Pairing`."""
+    del responses, keys
+    rows = jnp.argmax(scores, axis=1)[:, None, None]
+    return rows, jnp.ones_like(scores[:, :1])
+
+
+@dataclasses.dataclass(frozen=True)
+class BestWorst:
+  """The best response chosen, the worst rejected; ties weigh nothing."""
+
+  reads_scores: ClassVar[bool] = True
+
+  def __call__(
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """See `Pairing`."""
+    del responses, keys
+    rows = jnp.stack([jnp.argmax(scores, 1), jnp.argmin(scores, 1)], axis=1)
+    differ = jnp.max(scores, axis=1) > jnp.min(scores, axis=1)
+    return rows[:, None], differ.astype(scores.dtype)[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class AllOf:
+  """All responses of a prompt as one example, in the order of drawing."""
+
+  reads_scores: ClassVar[bool] = True
+
+  def __call__(
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """See `Pairing`."""
+    del responses, keys
+    rows = jnp.broadcast_to(jnp.arange(scores.shape[1])[None], scores.shape)
+    return rows[:, None], jnp.ones_like(scores[:, :1])

@@ -1,38 +1,137 @@
-"""Layer 4. When the behaviour policy becomes a copy of the policy."""
+"""Layer 4. Schedules: when a role becomes a copy of the policy.
+
+A schedule is asked before every step and gives the role of that step. Behaviour
+policy, reference and annotator each have one.
+"""
 
 import dataclasses
+from typing import ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
 
 from dap import errors
+from dap.records import Role
+
+
+@runtime_checkable
+class Schedule(Protocol):
+  """A frozen value.
+
+  Attributes:
+    keeps: whether it makes parameters that nobody else has, which a checkpoint
+      must hold then.
+  """
+
+  keeps: ClassVar[bool]
+
+  def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
+    """The role of `step`, from that of the step before and the policy now."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
-class EveryStep:
-  """The behaviour policy is the policy itself: on-policy sampling."""
+class Current:
+  """The role is the policy itself, without a copy: on-policy sampling."""
 
-  def __call__(self, step: int) -> bool:
-    return True
+  keeps: ClassVar[bool] = False
 
-
-@dataclasses.dataclass(frozen=True)
-class Every:
-  """A copy after every `steps` updates: off-policy by up to `steps` - 1."""
-
-  steps: int
-
-  def __post_init__(self):
-    if self.steps < 1:
-      raise errors.InputError(
-        f'A refresh needs steps >= 1, got {self.steps}. To sample from the'
-        ' start for ever, choose gin/refresh/never.gin.'
-      )
-
-  def __call__(self, step: int) -> bool:
-    return step % self.steps == 0
+  def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
+    """The policy of this step."""
+    return Role(None, step)
 
 
 @dataclasses.dataclass(frozen=True)
 class Never:
-  """The behaviour policy stays what the run started from."""
+  """The role stays what the run started from."""
 
-  def __call__(self, step: int) -> bool:
-    return step == 0
+  keeps: ClassVar[bool] = False
+
+  def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
+    """What it was."""
+    return role
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+  """A copy after every `steps` steps: behind by up to `steps` - 1."""
+
+  steps: int
+  keeps: ClassVar[bool] = True
+
+  def __post_init__(self):
+    _check_steps('A refresh', self.steps, 1)
+
+  def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
+    """A copy now and then."""
+    return Role(_copy(policy), step) if step % self.steps == 0 else role
+
+
+@dataclasses.dataclass(frozen=True)
+class Lagged:
+  """The policy of `steps` steps ago; the first one until there is such a one.
+
+  Holds `steps` copies.
+  """
+
+  steps: int = 1
+  keeps: ClassVar[bool] = True
+
+  def __post_init__(self):
+    _check_steps('A lag', self.steps, 1)
+
+  def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
+    """The oldest of the copies that are waiting."""
+    if step == 0:
+      return Role(_copy(policy), 0)
+    waiting = (*role.later, Role(_copy(policy), step))
+    if step <= self.steps:
+      return role._replace(later=waiting)
+    return waiting[0]._replace(later=waiting[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class Ema:
+  """An exponential moving average: (1 - rate) * role + rate * policy.
+
+  Attributes:
+    rate: share of the policy, in (0, 1]; a decay of 0.992 is a rate of 0.008.
+    steps: between two of these.
+  """
+
+  rate: float
+  steps: int = 1
+  keeps: ClassVar[bool] = True
+
+  def __post_init__(self):
+    _check_steps('A moving average', self.steps, 1)
+    if not 0 < self.rate <= 1:
+      raise errors.InputError(
+        f'A moving average needs a rate in (0, 1], got {self.rate}. A decay d'
+        ' is the rate 1 - d.'
+      )
+
+  def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
+    """The average, a little nearer to the policy."""
+    if step == 0 or step % self.steps:
+      return role
+    return Role(_mix(role.params, policy, jnp.float32(self.rate)), step)
+
+
+def _check_steps(what: str, steps: int, least: int) -> None:
+  if steps < least:
+    raise errors.InputError(
+      f'{what} needs steps >= {least}, got {steps}. To keep the start for ever,'
+      ' choose gin/refresh/never.gin.'
+    )
+
+
+def _copy(params: PyTree) -> PyTree:
+  """Of its own memory: the update donates the policy's."""
+  return jax.tree.map(jnp.copy, params)
+
+
+@jax.jit
+def _mix(role: PyTree, policy: PyTree, rate: Array) -> PyTree:
+  return jax.tree.map(lambda r, p: (1 - rate) * r + rate * p, role, policy)

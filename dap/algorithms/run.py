@@ -1,13 +1,13 @@
 """Layer 4. A run: all choices that change the numbers of a training."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from dap import errors, optimizers
+from dap.algorithms import objectives
 from dap.algorithms.algorithm import Algorithm
-from dap.training import steps
+from dap.models.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,20 +15,21 @@ class Run:
   """All choices that change the numbers of a training.
 
   Attributes:
-    model: a `Policy` or a preference model.
+    model: a `Policy`, one with a critic, or a preference model.
     algorithm: the tuple of slots.
     optimizer: without its learning rate.
     learning_rate: peak, traced.
-    num_steps: updates.
-    batch_size: pairs (or prompts) of an update, over all devices.
+    num_steps: steps; each has one update, or as many as the passes say.
+    batch_size: pairs (or prompts) of a step, over all devices.
     schedule: multiplies the learning rate.
     seed: of the order of examples, of samples and of ties.
-    num_microbatches: parts that a batch is split into to save memory.
+    num_microbatches: parts that the batch of an update is split into to save
+      memory.
     save_steps: steps with a checkpoint; the last step always has one.
     log_every: steps between lines of metrics.
   """
 
-  model: Any
+  model: Trained
   algorithm: Algorithm
   optimizer: optimizers.Optimizer
   learning_rate: float
@@ -50,25 +51,52 @@ class Run:
       raise errors.InputError(
         f'A run needs learning_rate > 0, got {self.learning_rate}.'
       )
-    if self.batch_size % self.num_microbatches:
+    if self.rows_of_update % self.num_microbatches:
       raise errors.InputError(
         f'batch_size {self.batch_size} must be divisible by num_microbatches'
-        f' {self.num_microbatches}.'
+        f' {self.num_microbatches}, and so must a minibatch of its passes, got'
+        f' {self.rows_of_update} rows.'
       )
     if late := [s for s in self.save_steps if not 0 < s <= self.num_steps]:
       raise errors.InputError(
         f'save_steps must be in 1..{self.num_steps}, got {late}. Lower them,'
         ' or train for more steps.'
       )
+    self._check_columns()
+
+  def _check_columns(self) -> None:
+    gives = self.model.gives
+    for name in objectives.reads(self.algorithm.loss.function):
+      field = objectives.OF_MODEL.get(name)
+      if field is not None and field not in gives:
+        raise errors.InputError(
+          f'{objectives.name_of(self.algorithm.loss.function)} reads {name},'
+          f' which {type(self.model).__name__} does not give; it gives'
+          f' {", ".join(gives)}. Choose a model that does (values: one with a'
+          ' critic, gin/models/actor_critic.gin), or another loss.'
+        )
 
   @property
-  def objective(self) -> steps.Objective:
+  def rows_of_update(self) -> int:
+    """Examples of one update, over all devices."""
+    return self.algorithm.passes.rows_of_update(self.batch_size)
+
+  @property
+  def objective(self) -> objectives.Objective:
     """What an update minimises."""
     loss = self.algorithm.loss
-    return loss.objective(self.model, loss.function)
+    return objectives.LossObjective(self.model, loss.function, loss.view)
 
   def scalars(self, step: int) -> dict[str, np.float32]:
-    """The traced numbers of an update."""
+    """The traced numbers of the updates of a step."""
     rate = self.learning_rate * self.schedule(step)
-    numbers = {'learning_rate': rate, **dict(self.algorithm.loss.scalars)}
+    numbers = {'learning_rate': rate, **self.algorithm.loss.numbers}
     return {name: np.float32(value) for name, value in numbers.items()}
+
+  def logs(self, done: int) -> bool:
+    """Whether there is a line of metrics after so many steps."""
+    return done % self.log_every == 0 or done == self.num_steps
+
+  def saves(self, done: int) -> bool:
+    """Whether there is a checkpoint after so many steps."""
+    return done in self.save_steps or done == self.num_steps

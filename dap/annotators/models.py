@@ -1,13 +1,39 @@
-"""Layer 3. A preference model as annotator: golden and proxy are this code."""
+"""Layer 3. Models as annotators: golden and proxy models, reward models.
+
+An annotator gives one number to each response. Of two responses a preference
+model's are the probabilities that each is preferred when it is shown first.
+"""
 
 import dataclasses
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, Int, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap import partitioning
+from dap import errors
+from dap.models.trained import Comparer, Parameters, Scorer
 from dap.records import Responses
+
+
+@runtime_checkable
+class Annotator(Protocol):
+  """A frozen value that is asked within a compiled program."""
+
+  @property
+  def model(self) -> Parameters:
+    """Whose parameters it needs."""
+    ...
+
+  def __call__(
+    self,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt_length'],
+    responses: Responses,
+    keys: Key[Array, ' batch'],
+  ) -> Float[Array, 'batch n']:
+    """The score of each response; one key for each prompt."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,24 +42,43 @@ class PreferenceAnnotator:
 
   Asking in one order alone would let a policy exploit the model's liking for
   a position (Tang et al. 2024, A.2, https://arxiv.org/abs/2405.08448).
-
-  Attributes:
-    model: a preference model of `dap/models/heads.py`.
   """
 
-  model: Any
+  model: Comparer
 
   def __call__(
     self,
     params: PyTree,
     prompts: Int[Array, 'batch prompt_length'],
     responses: Responses,
-  ) -> tuple[Float[Array, ' batch'], Float[Array, ' batch']]:
-    """(p_ab, p_ba): that the one shown first is preferred, in both orders."""
+    keys: Key[Array, ' batch'],
+  ) -> Float[Array, 'batch n']:
+    """That each of the two is preferred when it is shown first."""
+    del keys
     tokens = responses.tokens
-    ab, ba = self.model.log_odds(params, prompts, tokens[:, 0], tokens[:, 1])
-    return jax.nn.sigmoid(ab), jax.nn.sigmoid(ba)
+    if tokens.shape[1] != 2:
+      raise errors.InputError(
+        'A preference model compares two responses, got'
+        f' {tokens.shape[1]} to a prompt. Bind samplers.FromPolicy.num_samples'
+        ' = 2, or choose @models.RewardAnnotator(), which scores each.'
+      )
+    odds = self.model.log_odds(params, prompts, tokens[:, 0], tokens[:, 1])
+    return jnp.stack([jax.nn.sigmoid(each) for each in odds], axis=1)
 
-  def sharding(self, mesh: partitioning.AnyMesh) -> PyTree:
-    """Where the model's parameters lie."""
-    return partitioning.param_sharding(self.model.logical_axes(), mesh)
+
+@dataclasses.dataclass(frozen=True)
+class RewardAnnotator:
+  """The reward of each response under a model that scores them one by one."""
+
+  model: Scorer
+
+  def __call__(
+    self,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt_length'],
+    responses: Responses,
+    keys: Key[Array, ' batch'],
+  ) -> Float[Array, 'batch n']:
+    """Rewards."""
+    del keys
+    return self.model.scores(params, prompts, responses.tokens)

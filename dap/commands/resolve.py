@@ -6,6 +6,7 @@ content, so stages can be named and compiled programs cached by it.
 """
 
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -31,6 +32,20 @@ class Bound:
 
   function: Callable[..., Any]
   arguments: tuple[tuple[str, Any], ...]
+
+  @property
+  def __signature__(self) -> inspect.Signature:
+    """The function's, where what is given has a default."""
+    given = dict(self.arguments)
+    signature = inspect.signature(self.function)
+    return signature.replace(
+      parameters=[
+        each.replace(default=given[each.name], kind=each.KEYWORD_ONLY)
+        if each.name in given
+        else each
+        for each in signature.parameters.values()
+      ]
+    )
 
   def __call__(self, *args, **kwargs):
     return self.function(*args, **{**dict(self.arguments), **kwargs})

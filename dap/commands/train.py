@@ -16,8 +16,9 @@ from dap.data.pairs import Pairs
 from dap.evaluation import sample as sampling
 from dap.models.policy import Policy
 from dap.stages import values
-from dap.training import loop, metrics, stream
+from dap.training import loop, metrics, programs, stream
 from dap.training.journals import Hook
+from dap.training.programs import IN_STEP, Collect, Params
 
 
 def train(
@@ -33,6 +34,7 @@ def train(
   record_stream: bool = False,
   mesh: tuple[int, int] = (1, 1),
   num_shown: int = 4,
+  collect: Collect = IN_STEP,
 ) -> None:
   """Trains, or goes on with a training that was stopped.
 
@@ -51,10 +53,11 @@ def train(
     record_stream: keep every on-policy batch.
     mesh: devices along (data, model).
     num_shown: held-out prompts whose samples are written at each checkpoint.
+    collect: how rollouts are run, which changes no number.
   """
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
-  loop.check_mesh(run, devices)
+  programs.check_mesh(run, devices)
   paths = (
     initial_checkpoint_path,
     reference_checkpoint_path,
@@ -86,6 +89,8 @@ def train(
     on_checkpoint=write_samples,
     log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
     label=folder.name,
+    collect=collect,
+    decode=vocabulary.decode,
   )
   progress.say(f'The checkpoints are in {folder / "checkpoints"}')
 
@@ -101,7 +106,7 @@ def dry_run(
   """Prints parameters, memory and time; reads no data and trains nothing."""
   del others
   devices = partitioning.mesh(mesh)
-  loop.check_mesh(run, devices)
+  programs.check_mesh(run, devices)
   if not hasattr(data.vocabulary, 'train'):  # one that is trained is not known
     vocabulary_lib.fits(data.vocabulary, run.model.config.vocab_size)
   lengths = data.prompt_length, data.response_length
@@ -155,10 +160,10 @@ def _pairs(data: PairData, split: str, vocabulary: Any, cache: Path) -> Pairs:
 
 def _params(
   run: Run, mesh: Any, initial: str, reference: str, annotator: str
-) -> loop.Params:
-  model = run.model
-  reads_reference = run.algorithm.loss.reads_reference
-  if reads_reference:
+) -> Params:
+  model, algorithm = run.model.shared, run.algorithm
+  anchored = algorithm.needs_reference
+  if anchored:
     load.require(initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH')
   start = (
     load.load_params(model, initial, mesh, seed=run.seed)
@@ -166,13 +171,13 @@ def _params(
     else model.init(jax.random.key(run.seed))
   )
   anchor = None
-  if reads_reference:
+  if anchored:
     anchor = load.load_params(model, reference, mesh) if reference else start
   judge = None
-  if run.algorithm.samples:
+  if algorithm.sampler is not None and algorithm.annotator is not None:
     load.require(annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH')
-    judge = load.load_params(run.algorithm.annotator.model, annotator, mesh)
-  return loop.Params(start, anchor, judge)
+    judge = load.load_params(algorithm.annotator.model, annotator, mesh)
+  return Params(start, anchor, judge)
 
 
 def _keep_configuration(run: Run, folder: Path) -> None:

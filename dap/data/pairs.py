@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dap import errors, files
-from dap.records import Pair, PreferenceBatch, Prompts
+from dap.records import PADDING, Batch, Pair, Prompts, Responses
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,25 +35,34 @@ class Pairs:
   def __len__(self) -> int:
     return len(self.prompts)
 
-  def batch(self, rows: np.ndarray) -> PreferenceBatch:
-    """The batch of these rows; reference log-probs 0 until they are known."""
-    chosen, rejected = self.chosen[rows], self.rejected[rows]
-    if self.reference_chosen is None or self.reference_rejected is None:
-      zeros = np.zeros(chosen.shape, np.float32)
-      reference = Pair(zeros, zeros)
-    else:
-      reference = Pair(
-        self.reference_chosen[rows], self.reference_rejected[rows]
-      )
+  @property
+  def known(self) -> tuple[str, ...]:
+    """Columns that a batch has already: the reference's, where it is known."""
+    return () if self.reference_chosen is None else ('reference',)
+
+  @property
+  def prompt_length(self) -> int:
+    """Tokens of a prompt, padding included."""
+    return self.prompts.shape[1]
+
+  def batch(self, rows: np.ndarray) -> Batch:
+    """The batch of these rows: groups of two, chosen first."""
+    tokens = np.stack([self.chosen[rows], self.rejected[rows]], axis=1)
+    mask = (tokens > PADDING).astype(np.float32)
     weight = np.ones(len(rows), np.float32)
     if self.weight is not None:
       weight = self.weight[rows].astype(np.float32)
-    return PreferenceBatch(
+    columns = {}
+    if self.known:
+      both = [side[rows] for side in self.reference]
+      columns = {'reference': np.stack(both, axis=1)}
+    zeros = np.zeros(mask.shape, np.float32)
+    return Batch(
       Prompts(self.prompt_ids[rows].astype(np.int32), self.prompts[rows]),
-      Pair(chosen, rejected),
-      Pair(*((side > 0).astype(np.float32) for side in (chosen, rejected))),
-      reference,
+      Responses(tokens, mask, zeros),
+      zeros[:, :, 0],
       weight,
+      columns,
     )
 
   def take(self, rows: np.ndarray | slice) -> 'Pairs':

@@ -215,16 +215,11 @@ def log_ratios(
   policy: Any, params: PyTree, pairs: Pairs, batch_size: int, mesh: Any
 ) -> tuple[np.ndarray, np.ndarray]:
   """Log-ratios (chosen, rejected) of pairs that carry reference log-probs."""
-  program = steps.reference_program(policy, mesh)
-
-  def call(prompts, chosen, rejected):
-    return program(params, prompts, type(both)(chosen, rejected))
-
-  both = pairs.batch(np.arange(1)).responses
-  rows = (pairs.prompts, pairs.chosen, pairs.rejected)
-  log_probs = in_batches(call, (), rows, batch_size)
-  chosen = np.sum(log_probs.chosen - pairs.reference.chosen, axis=1)
-  rejected = np.sum(log_probs.rejected - pairs.reference.rejected, axis=1)
+  program = steps.log_probs_program(policy, mesh)
+  both = np.stack([pairs.chosen, pairs.rejected], axis=1)
+  log_probs = in_batches(program, (params,), (pairs.prompts, both), batch_size)
+  chosen = np.sum(log_probs[:, 0] - pairs.reference.chosen, axis=1)
+  rejected = np.sum(log_probs[:, 1] - pairs.reference.rejected, axis=1)
   return chosen, rejected
 
 

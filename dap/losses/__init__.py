@@ -39,6 +39,14 @@ from dap.losses.pairwise import (
   truncated_quadratic,
   truncated_quadratic_loss,
 )
+from dap.losses.policy_gradient import (
+  generalised_advantages,
+  leave_one_out_advantages,
+  ppo_loss,
+  reinforce_loss,
+  token_rewards,
+  whiten,
+)
 from dap.losses.preference import (
   bradley_terry_loss,
   pairwise_preference_loss,
@@ -51,6 +59,7 @@ __all__ = [
   'dpo_loss',
   'exponential',
   'exponential_loss',
+  'generalised_advantages',
   'gpo_loss',
   'hinge',
   'hinge_loss',
@@ -59,6 +68,7 @@ __all__ = [
   'ipo_gpo_one_loss',
   'ipo_loss',
   'ipo_mean_loss',
+  'leave_one_out_advantages',
   'likelihood_hinge_loss',
   'log_ratio',
   'log_ratio_margin',
@@ -68,6 +78,8 @@ __all__ = [
   'mean_log_ratio_margin',
   'mean_supervised_loss',
   'pairwise_preference_loss',
+  'ppo_loss',
+  'reinforce_loss',
   'savage',
   'savage_loss',
   'sequence_mean',
@@ -77,7 +89,9 @@ __all__ = [
   'squared',
   'supervised_loss',
   'token_log_probs',
+  'token_rewards',
   'token_weight',
   'truncated_quadratic',
   'truncated_quadratic_loss',
+  'whiten',
 ]

@@ -6,19 +6,38 @@ the log-probs through their margin alone, and hold the reference constant.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, ScalarLike
 
 from dap.losses.log_probs import log_ratio, mean_log_ratio
+from dap.losses.ranges import Positive, Range
 from dap.records import Pair
 
 Curve = Callable[[Float[Array, ' batch']], Float[Array, ' batch']]
+PullToReference = Annotated[
+  ScalarLike,
+  Range(
+    0,
+    why='Its target margin is half its inverse; to train with no pull to the'
+    ' reference, choose gin/losses/best_of_two.gin.',
+  ),
+]
+Smoothing = Annotated[
+  ScalarLike,
+  Range(
+    0,
+    0.5,
+    low_closed=True,
+    why='At 1/2 labels say nothing, beyond it they are reversed.',
+  ),
+]
 
 
 def ipo_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: PullToReference
 ) -> Float[Array, ' batch']:
   """Identity preference optimisation (IPO): pull the margin to 1 / (2 beta).
 
@@ -61,7 +80,7 @@ def mean_log_ratio_margin(
 
 
 def ipo_azar_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, tau: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, tau: PullToReference
 ) -> Float[Array, ' batch']:
   """IPO as its paper scales it: (margin - 1 / (2 tau))^2, in nats squared.
 
@@ -74,7 +93,7 @@ def ipo_azar_loss(
 
 
 def ipo_gpo_one_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """IPO as a GPO: (beta * margin - 1)^2, which pulls the margin to 1 / beta.
 
@@ -84,7 +103,7 @@ def ipo_gpo_one_loss(
 
 
 def ipo_mean_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """`ipo_loss` on log-ratios averaged over tokens instead of summed.
 
@@ -96,7 +115,7 @@ def ipo_mean_loss(
 
 
 def ipo_azar_mean_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, tau: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, tau: Positive
 ) -> Float[Array, ' batch']:
   """`ipo_azar_loss` on log-ratios averaged over tokens, as TRL >= 0.8 does."""
   margin = mean_log_ratio_margin(policy, reference, mask)
@@ -104,7 +123,7 @@ def ipo_azar_mean_loss(
 
 
 def dpo_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """Direct preference optimisation: -log sigmoid(beta * margin), in nats.
 
@@ -120,8 +139,8 @@ def cdpo_loss(
   reference: Pair,
   mask: Pair,
   *,
-  beta: ScalarLike,
-  label_smoothing: ScalarLike,
+  beta: Positive,
+  label_smoothing: Smoothing,
 ) -> Float[Array, ' batch']:
   """Conservative DPO: labels are wrong with probability `label_smoothing`.
 
@@ -139,7 +158,7 @@ def soft_dpo_loss(
   reference: Pair,
   mask: Pair,
   *,
-  beta: ScalarLike,
+  beta: Positive,
   chosen_probability: Float[Array, ' batch'],
 ) -> Float[Array, ' batch']:
   """DPO against a soft label: cross-entropy with sigmoid(beta * margin).
@@ -152,7 +171,7 @@ def soft_dpo_loss(
 
 
 def hinge_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """Hinge on log-ratios: max(0, 1 - beta * margin), dimensionless.
 
@@ -165,28 +184,28 @@ def hinge_loss(
 
 
 def exponential_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """The exponential member of the GPO family."""
   return gpo_loss(policy, reference, mask, beta=beta, f=exponential)
 
 
 def truncated_quadratic_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """The truncated quadratic member of the GPO family."""
   return gpo_loss(policy, reference, mask, beta=beta, f=truncated_quadratic)
 
 
 def savage_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
 ) -> Float[Array, ' batch']:
   """The Savage member of the GPO family."""
   return gpo_loss(policy, reference, mask, beta=beta, f=savage)
 
 
 def gpo_loss(
-  policy: Pair, reference: Pair, mask: Pair, *, beta: ScalarLike, f: Curve
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive, f: Curve
 ) -> Float[Array, ' batch']:
   """Generalised preference optimisation (GPO): f(beta * margin).
 

@@ -3,6 +3,8 @@
 import jax
 from jaxtyping import Array, Float, ScalarLike
 
+from dap.records import Pair
+
 
 def bradley_terry_loss(
   chosen_score: Float[Array, ' batch'],
@@ -24,18 +26,16 @@ def bradley_terry_loss(
 
 
 def pairwise_preference_loss(
-  log_odds_first_order: Float[Array, ' batch'],
-  log_odds_second_order: Float[Array, ' batch'],
+  log_odds: Pair[Float[Array, ' batch']],
 ) -> Float[Array, ' batch']:
   """Cross-entropy of a preference model, the mean over both orders, in nats.
 
   Args:
-    log_odds_first_order: log-odds that the response shown first is preferred,
-      when the chosen response is shown first.
-    log_odds_second_order: the same when the rejected one is shown first.
+    log_odds: that the response shown first is preferred, when the chosen one is
+      shown first and when the rejected one is.
 
   Source: Tang et al. 2024, eq. 5, https://arxiv.org/abs/2405.08448.
   """
-  first = jax.nn.softplus(-log_odds_first_order)
-  second = jax.nn.softplus(log_odds_second_order)
+  first = jax.nn.softplus(-log_odds.chosen)
+  second = jax.nn.softplus(log_odds.rejected)
   return 0.5 * (first + second)

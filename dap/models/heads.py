@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.models import t5
+from dap.models import t5, trained
+from dap.records import Outputs, Prompts, Responses
 
 
 @runtime_checkable
@@ -103,8 +104,28 @@ class PooledScore:
     return (inner @ params['out']['kernel'])[..., 0]
 
 
+class _Comparing(trained.Whole):
+  """What both kinds say to a loss."""
+
+  @property
+  def gives(self) -> tuple[str, ...]:
+    """The fields of `Outputs` that it fills."""
+    return ('log_odds',)
+
+  def outputs(
+    self: 'trained.Comparer',
+    params: PyTree,
+    prompts: Prompts,
+    responses: Responses,
+  ) -> Outputs:
+    """That each of two responses is preferred when it is shown first."""
+    first, second = responses.tokens[:, 0], responses.tokens[:, 1]
+    odds = self.log_odds(params, prompts.tokens, first, second)
+    return Outputs(log_odds=jnp.stack(odds, axis=1))
+
+
 @dataclasses.dataclass(frozen=True)
-class PointwisePreferenceModel:
+class PointwisePreferenceModel(_Comparing):
   """Scores one response; the logit of a pair is the difference of scores.
 
   Antisymmetric by construction, so that asking in both orders costs nothing.
@@ -164,7 +185,7 @@ class PointwisePreferenceModel:
 
 
 @dataclasses.dataclass(frozen=True)
-class JointPreferenceModel:
+class JointPreferenceModel(_Comparing):
   """Reads the prompt and both responses in one context, text to text.
 
   The encoder sees `prefix prompt first_mark first second_mark second`, all as

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dap.losses import heads
-from dap.models import t5
-from dap.records import Pair, Responses
+from dap.models import t5, trained
+from dap.records import Outputs, Pair, Prompts, Responses
 from dap.sampling import decode
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
+class Policy(trained.Whole):
   """A T5 that answers prompts; parameters are always an argument.
 
   Token ids from `vocabulary_size` on, and padding, have no probability: in
@@ -31,6 +31,17 @@ class Policy:
       return None
     ids = jnp.arange(self.config.vocab_size)
     return (ids > 0) & (ids < self.vocabulary_size)
+
+  @property
+  def gives(self) -> tuple[str, ...]:
+    """The fields of `Outputs` that it fills."""
+    return ('log_probs',)
+
+  def outputs(
+    self, params: PyTree, prompts: Prompts, responses: Responses
+  ) -> Outputs:
+    """Log-probs of the responses."""
+    return Outputs(self.log_probs(params, prompts.tokens, responses.tokens))
 
   def init(self, key: Key[Array, '']) -> dict[str, Any]:
     """Initial parameters under T5X's names."""

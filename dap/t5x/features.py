@@ -8,12 +8,12 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Array
 
+from dap import records
 from dap.errors import InputError
-from dap.records import Pair, PreferenceBatch, Prompts
 
 Batch = Mapping[str, Array]
-REFERENCE = Pair('reference_chosen', 'reference_rejected')
-_PREFIXES = Pair('', 'rejected_')
+REFERENCE = records.Pair('reference_chosen', 'reference_rejected')
+_PREFIXES = records.Pair('', 'rejected_')
 _SPEC = seqio.FeatureConverter.FeatureSpec
 Specs = dict[str, Any]
 
@@ -157,27 +157,28 @@ def _check_lengths(lengths: Mapping[str, int]):
     )
 
 
-def preference_batch(batch: Batch) -> PreferenceBatch:
+def preference_batch(batch: Batch) -> records.Batch:
   """The record that our losses take, of a batch of a pair converter.
 
-  A row without any token weighs nothing. Without reference features the
-  reference is 0, for losses that do not read it.
+  A row without any token weighs nothing. The column `reference` is there where
+  the batch has the reference's features.
   """
-  mask = Pair(
-    *(
-      batch[f'{prefix}decoder_loss_weights'].astype(jnp.float32)
-      for prefix in _PREFIXES
-    )
-  )
-  reference = (
-    batch[name] if name in batch else jnp.zeros_like(side)
-    for name, side in zip(REFERENCE, mask, strict=True)
-  )
+
+  def both(suffix):
+    sides = [batch[f'{prefix}{suffix}'] for prefix in _PREFIXES]
+    return jnp.stack(sides, axis=1)
+
+  mask = both('decoder_loss_weights').astype(jnp.float32)
+  columns = {}
+  if all(name in batch for name in REFERENCE):
+    sides = [batch[name] for name in REFERENCE]
+    columns = {'reference': jnp.stack(sides, axis=1)}
   prompts = batch['encoder_input_tokens']
-  return PreferenceBatch(
-    Prompts(jnp.arange(prompts.shape[0]), prompts),
-    Pair(*(batch[f'{prefix}decoder_target_tokens'] for prefix in _PREFIXES)),
-    mask,
-    Pair(*reference),
-    jnp.any((mask.chosen + mask.rejected) > 0, axis=1).astype(jnp.float32),
+  zeros = jnp.zeros_like(mask)
+  return records.Batch(
+    records.Prompts(jnp.arange(prompts.shape[0]), prompts),
+    records.Responses(both('decoder_target_tokens'), mask, zeros),
+    zeros[:, :, 0],
+    jnp.any(mask > 0, axis=(1, 2)).astype(jnp.float32),
+    columns,
   )

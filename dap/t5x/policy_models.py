@@ -197,7 +197,7 @@ class DirectAlignmentModel(PolicyModel):
 
     Args:
       policy: as for `PolicyModel`.
-      loss: `objectives.ipo()` or another, with its scalars.
+      loss: `objectives.Loss(losses.ipo_loss, {'beta': 0.1})` or another.
       loss_normalizing_factor: what the sum of the losses of a batch is divided
         by; None for the sum of weights, which is dap's mean. T5X adds up the
         gradients of microbatches: with those, give the batch size.
@@ -208,7 +208,8 @@ class DirectAlignmentModel(PolicyModel):
       False: features.PairFeatureConverter,
     }
     arguments.setdefault(
-      'feature_converter_cls', converters[loss.reads_reference]
+      'feature_converter_cls',
+      converters['reference' in objectives.reads(loss.function)],
     )
     super().__init__(
       policy,
@@ -216,7 +217,7 @@ class DirectAlignmentModel(PolicyModel):
       **arguments,
     )
     self._loss = loss
-    self._objective = loss.objective(policy, loss.function)
+    self._objective = objectives.LossObjective(policy, loss.function, loss.view)
 
   def loss_fn(
     self,

@@ -18,7 +18,6 @@ from dap.checkpoints import load
 from dap.data import arrays
 from dap.errors import InputError
 from dap.models.policy import Policy
-from dap.records import Pair
 from dap.t5x import features
 from dap.training import steps
 
@@ -172,16 +171,17 @@ def _log_probs(
   batch_size: int,
 ) -> dict[str, np.ndarray]:
   """Nats of each token of both responses of all pairs."""
-  score = steps.reference_program(policy, mesh)
+  score = steps.log_probs_program(policy, mesh)
   sharding = partitioning.by_example(mesh)
   parts = []
   count = len(tokens['inputs'])
   for rows, _ in arrays.epoch_batches(count, batch_size):
-    prompts, *pair = arrays.global_batch(
-      tuple(tokens[key][rows] for key in ('inputs', 'targets', 'rejected')),
-      sharding,
+    pair = [tokens[key][rows] for key in ('targets', 'rejected')]
+    prompts, both = arrays.global_batch(
+      (tokens['inputs'][rows], np.stack(pair, axis=1)), sharding
     )
-    parts.append(jax.device_get(score(params, prompts, Pair(*pair))))
+    both = jax.device_get(score(params, prompts, both))
+    parts.append((both[:, 0], both[:, 1]))
   return {
     name: np.concatenate(side)[:count]
     for name, side in zip(features.REFERENCE, zip(*parts, strict=True))

@@ -1,92 +1,223 @@
-"""Layer 5. Where the batch of a step comes from: data, a stream, a rollout."""
+"""Layer 5. Where a step's examples come from: data, a stream, a rollout."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from dap import errors, partitioning
+from dap.algorithms.refresh import Never
+from dap.algorithms.run import Run
+from dap.algorithms.signals import Signal
 from dap.data.pairs import Pairs
-from dap.records import Pair, PreferenceBatch
-from dap.training import steps
-
-# (step, behaviour policy) -> (batch on the mesh, what a rollout remembers)
-Collector = Callable[
-  [int, PyTree], tuple[PreferenceBatch, steps.Rollout | None]
-]
+from dap.models.trained import Policy, Trained
+from dap.records import Batch, Collected, Pair, Prompts, RoleParams, State
+from dap.training import rollouts, steps
+from dap.training.rollouts import Collector
 
 
-def collector(
-  run: Any,
-  pairs: Pairs,
+@runtime_checkable
+class Examples(Protocol):
+  """Rows to train on, or whose prompts are answered: `Pairs`, or a stream."""
+
+  def __len__(self) -> int: ...
+
+  @property
+  def known(self) -> tuple[str, ...]:
+    """Columns that the rows have already."""
+    ...
+
+  @property
+  def prompt_length(self) -> int:
+    """Tokens of a prompt."""
+    ...
+
+  def batch(self, rows: np.ndarray) -> Batch:
+    """These rows, on the host."""
+    ...
+
+
+def rows_of(run: Run, examples: Examples) -> Callable[[int], np.ndarray]:
+  """The rows of each step."""
+  source = run.algorithm.source
+  return lambda step: source.rows(len(examples), run.batch_size, run.seed, step)
+
+
+def prompts_of(
+  run: Run, examples: Examples, mesh: jax.sharding.Mesh
+) -> Callable[[int], Prompts]:
+  """The prompts of each step, on the mesh."""
+  rows, placed = rows_of(run, examples), partitioning.by_example(mesh)
+  return lambda step: jax.device_put(examples.batch(rows(step)).prompts, placed)
+
+
+# (model, signals, parameters, batch) -> batch, as a program
+SignalProgram = Callable[[RoleParams, Batch], Batch]
+
+
+@functools.cache
+def signal_program(
+  model: Trained,
+  signals: tuple[Signal, ...],
+  given: tuple[str, ...],
+  mesh: partitioning.AnyMesh,
+) -> SignalProgram:
+  """`rollouts.with_columns`, jitted."""
+  places = rollouts.layout(model, None, given, mesh)
+  return jax.jit(
+    functools.partial(rollouts.with_columns, model, signals),
+    in_shardings=(places.params, places.examples),
+    out_shardings=places.examples,
+  )
+
+
+def read(
+  run: Run,
+  examples: Examples,
   reference: PyTree,
-  annotator: PyTree,
   mesh: jax.sharding.Mesh,
-  rollout_program: Callable[..., Any] = steps.rollout_program,
+  program: Callable[..., SignalProgram] = signal_program,
 ) -> Collector:
-  """Reads batches of pairs, or rolls the behaviour policy out on prompts.
+  """Reads batches, with the columns that the loss asks for.
+
+  What depends on the rows and on a reference that stays is computed once for
+  all epochs, the rest at each step.
 
   Args:
-    run: a `train.Run`.
-    pairs: examples, or the prompts to answer.
-    reference: parameters on the mesh; None where the loss reads none.
-    annotator: parameters on the mesh; None where nothing is sampled.
+    run: whose algorithm samples nothing.
+    examples: to read.
+    reference: parameters on the mesh; None where nothing reads them.
     mesh: of devices.
-    rollout_program: as `steps.rollout_program`.
+    program: as `signal_program`; a stack has one of its own for each step.
+
+  Raises:
+    errors.InputError: a column needs a reference, and there is none.
   """
-  examples = partitioning.by_example(mesh)
-  order = run.algorithm.sampler.order
-
-  def rows(step):
-    return order(len(pairs), run.batch_size, run.seed, step)
-
-  if not run.algorithm.samples:
-    if run.algorithm.loss.reads_reference and pairs.reference_chosen is None:
-      pairs = with_reference(run.model, pairs, reference, mesh, run.batch_size)
-    return lambda step, _: (
-      jax.device_put(pairs.batch(rows(step)), examples),
-      None,
-    )
-  algorithm = run.algorithm
-  program = rollout_program(
-    run.model, algorithm.sampler, algorithm.annotator, algorithm.pairing, mesh
+  algorithm, rows = run.algorithm, rows_of(run, examples)
+  lacking = [s for s in algorithm.columns if s.name not in examples.known]
+  if any(each.owner == 'reference' for each in lacking):
+    require_reference(reference)
+  once, later = _kept(lacking, examples.known, algorithm.reference == Never())
+  columns = {}
+  if once:
+    columns = _columns(run, once, examples, reference, mesh)
+  placed = partitioning.by_example(mesh)
+  given = tuple(
+    name
+    for name, there in (('policy', True), ('reference', reference is not None))
+    if there
   )
-  root = jax.device_put(jax.random.key(run.seed), partitioning.replicated(mesh))
+  compute = program(run.model, later, given, mesh) if later else None
 
-  def collect(step, behaviour):
-    prompts = jax.device_put(pairs.batch(rows(step)).prompts, examples)
-    return program(
-      behaviour, reference, annotator, prompts, root, np.int32(step)
-    )
+  def collect(state: State) -> tuple[State, Collected]:
+    taken = rows(state.step)
+    batch = examples.batch(taken)
+    more = {name: column[taken] for name, column in columns.items()}
+    batch = batch._replace(columns={**batch.columns, **more})
+    batch = jax.device_put(batch, placed)
+    if compute is not None:
+      params = rollouts.role_params(state)
+      params = params._replace(behaviour=None, annotator=None)
+      batch = compute(params, batch)
+    return state, Collected(state.step, state.step, batch)
 
   return collect
 
 
-def with_reference(
-  policy: Any,
-  pairs: Pairs,
-  reference: PyTree,
-  mesh: jax.sharding.Mesh,
-  batch_size: int,
-) -> Pairs:
-  """The pairs with the reference's log-probs, computed once for all epochs.
+def require_reference(reference: PyTree) -> None:
+  """Refuses to go on without a reference policy.
 
   Raises:
-    errors.InputError: there is no reference.
+    errors.InputError: there is none.
   """
   if reference is None:
     raise errors.InputError(
       'This loss needs a reference policy. Give its checkpoint as'
       ' INITIAL_CHECKPOINT_PATH (and REFERENCE_CHECKPOINT_PATH if it differs).'
     )
-  program = steps.reference_program(policy, mesh)
+
+
+def _kept(
+  signals: list[Signal], known: tuple[str, ...], reference_stays: bool
+) -> tuple[tuple[Signal, ...], tuple[Signal, ...]]:
+  """(those that hold for all epochs, those of a step), in order.
+
+  A signal over the whole batch, such as whitening, has nobody's parameters, and
+  would see other rows: only what a frozen reference says of a row is kept.
+  """
+  once = tuple(
+    each
+    for each in signals
+    if reference_stays
+    and each.owner == 'reference'
+    and {*each.reads} <= {*known}
+  )
+  return once, tuple(each for each in signals if each not in once)
+
+
+def _columns(
+  run: Run,
+  signals: tuple[Signal, ...],
+  examples: Examples,
+  reference: PyTree,
+  mesh: jax.sharding.Mesh,
+) -> dict[str, np.ndarray]:
+  """Columns of all rows, in their order."""
+  program = signal_program(run.model, signals, ('reference',), mesh)
+  params = RoleParams(None, reference=reference)
+  placed = partitioning.by_example(mesh)
+  names = [each.name for each in signals]
+
+  def computed(rows):
+    batch = jax.device_put(examples.batch(rows), placed)
+    columns = jax.device_get(program(params, batch).columns)
+    return [columns[name] for name in names]
+
+  parts = in_batches(computed, len(examples), run.batch_size)
+  return dict(zip(names, parts, strict=True))
+
+
+def in_batches(
+  function: Callable[[np.ndarray], list[np.ndarray]],
+  count: int,
+  batch_size: int,
+) -> list[np.ndarray]:
+  """Calls with rows in batches of one size; joins the results.
+
+  The last batch is filled with rows from the start, whose results are dropped.
+  """
+  parts = [
+    function(np.arange(start, start + batch_size) % count)
+    for start in range(0, count, batch_size)
+  ]
+  return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
+
+
+def with_reference(
+  policy: Policy,
+  pairs: Pairs,
+  reference: PyTree,
+  mesh: jax.sharding.Mesh,
+  batch_size: int,
+) -> Pairs:
+  """The pairs with the reference's log-probs, nats.
+
+  Raises:
+    errors.InputError: there is no reference.
+  """
+  require_reference(reference)
+  program = steps.log_probs_program(policy, mesh)
   examples = partitioning.by_example(mesh)
-  parts = []
-  for start in range(0, len(pairs), batch_size):
-    batch = pairs.batch(np.arange(start, start + batch_size) % len(pairs))
-    placed = jax.device_put((batch.prompts.tokens, batch.responses), examples)
-    parts.append(jax.device_get(program(reference, *placed)))
-  columns = (np.concatenate(column)[: len(pairs)] for column in zip(*parts))
-  return pairs.with_reference(Pair(*columns))
+
+  def scored(rows):
+    batch = pairs.batch(rows)
+    placed = jax.device_put(
+      (batch.prompts.tokens, batch.responses.tokens), examples
+    )
+    return [jax.device_get(program(reference, *placed))]
+
+  (both,) = in_batches(scored, len(pairs), batch_size)
+  return pairs.with_reference(Pair(both[:, 0], both[:, 1]))

@@ -6,54 +6,43 @@ bytes.
 """
 
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from dap import errors
+from dap.algorithms.run import Run
 from dap.checkpoints import state as checkpoints
-from dap.records import TrainState
-from dap.training import stream
+from dap.records import Collected, Scalars, State
+from dap.training import restart, stream
 from dap.training.metrics import MetricsLog
+from dap.training.restart import Template
+from dap.training.steps import Metrics
 
-# (finished updates, parameters) -> None, after each checkpoint
+# (finished steps, parameters that others read) -> None, after each checkpoint
 Hook = Callable[[int, PyTree], None]
-
-
-class Restart(NamedTuple):
-  """Where a training goes on from.
-
-  `behaviour` is a copy to sample from; None says: the policy itself.
-  """
-
-  step: int
-  state: TrainState
-  behaviour: PyTree = None
 
 
 @runtime_checkable
 class Journal(Protocol):
-  """The files of a training, be it of one run or of a group."""
+  """The files of a training, be it of one run or of a stack of them."""
 
-  def restore(self, template: TrainState) -> Restart | None:
-    """Where to go on from; None at the start. Drops what was cut off.
-
-    Args:
-      template: shapes, dtypes and shardings of the state.
-    """
+  def restore(self, template: Template) -> State | None:
+    """Where to go on from; None at the start. Drops what was cut off."""
     ...
 
-  def record(self, step: int, batch: Any, rollout: Any) -> None:
-    """Keeps a batch, on the devices still, if it is to be kept."""
+  def record(self, collected: Collected) -> None:
+    """Keeps the examples of a step, if they are to be kept."""
     ...
 
-  def write(self, step: int, values: Mapping[str, Any]) -> None:
-    """Keeps the metrics and scalars of the update that ended with `step`."""
+  def write(self, done: int, told: Sequence[Metrics], scalars: Scalars) -> None:
+    """Keeps the metrics of the updates of the step that ended with `done`."""
     ...
 
-  def save(self, step: int, state: TrainState, behaviour: PyTree) -> None:
+  def save(self, state: State) -> None:
     """Makes a checkpoint, whole or absent."""
     ...
 
@@ -67,68 +56,73 @@ class RunJournal:
 
   def __init__(
     self,
+    run: Run,
     model_dir: pathlib.Path,
     metrics: MetricsLog,
-    recorder: Callable[[], stream.Writer] | None = None,
-    seed: int = 0,
+    *,
+    record_stream: bool = False,
     digest: str = '',
     on_checkpoint: Hook | None = None,
   ):
     """Opens nothing yet.
 
     Args:
+      run: the choices.
       model_dir: of this run alone.
       metrics: where numbers go.
-      recorder: opens the stream to record; None records none.
-      seed: of the run, for the stream.
+      record_stream: keep every batch that was drawn.
       digest: names the configuration; a checkpoint of another is refused.
       on_checkpoint: called after each checkpoint, and again for the one that a
         restart goes on from.
     """
-    self.root = model_dir / 'checkpoints'
-    self._metrics, self._open, self._seed = metrics, recorder, seed
+    self.run, self.root = run, model_dir / 'checkpoints'
+    self._stream = model_dir / 'stream' if record_stream else None
+    self._metrics = metrics
     self._digest, self._hook = digest, on_checkpoint
     self._recorder: stream.Writer | None = None
 
-  def restore(self, template: TrainState) -> Restart | None:
+  def restore(self, template: Template) -> State | None:
     """See `Journal`."""
     folder = newest(self.root, self._digest)
     if folder is None:
       self.truncate(0)
       return None
-    params = checkpoints.restore_params(folder, template.params)
-    rest = restore_rest(folder, template)
-    state = TrainState(rest['step'], params, rest['optimizer'])
-    step = int(state.step)
-    self.truncate(step)
-    if self._hook is not None:
-      self._hook(step, params)  # a kill may have come before it
-    return Restart(step, state, rest.get('behaviour'))
+    state, _ = restart.restore(folder, self.run.model, template)
+    self.truncate(state.step)
+    if self._hook is not None:  # a kill may have come before it
+      self._hook(state.step, self.run.model.split(state.learner.params)[0])
+    return state
 
   def truncate(self, step: int) -> None:
-    """Drops what was written after `step` updates; opens the stream."""
+    """Drops what was written after `step` steps; opens the stream."""
     self._metrics.truncate(step)
-    if self._open is not None:
-      self._recorder = self._open()
+    if self._stream is not None:
+      self._recorder = stream.Writer(self._stream, self.run.seed)
       self._recorder.truncate(step)
 
-  def record(self, step: int, batch: Any, rollout: Any) -> None:
-    """See `Journal`."""
-    if self._recorder is not None:
-      batch, rollout = jax.device_get((batch, rollout))
-      self._recorder.append(step, step, self._seed, batch, rollout)
+  def record(self, collected: Collected) -> None:
+    """See `Journal`; what is read from data is not kept."""
+    if self._recorder is not None and collected.drawn is not None:
+      self._recorder.append(jax.device_get(collected))
 
-  def write(self, step: int, values: Mapping[str, Any]) -> None:
+  def write(self, done: int, told: Sequence[Metrics], scalars: Scalars) -> None:
     """See `Journal`."""
-    self._metrics.write(step, dict(values))
+    self.write_numbers(done, {**mean_of(told), **scalars})
 
-  def save(self, step: int, state: TrainState, behaviour: PyTree) -> None:
+  def write_numbers(self, done: int, numbers: Scalars) -> None:
+    """One line of metrics.jsonl."""
+    self._metrics.write(done, dict(numbers))
+
+  def save(self, state: State) -> None:
     """See `Journal`."""
-    self.keep(step, state.params, rest_of(state, behaviour))
+    shared, _ = self.run.model.split(state.learner.params)
+    roles = restart.kept_roles(self.run.algorithm)
+    rest = restart.rest_of(state, self.run.model, roles)
+    self.keep(state.step, shared, rest)
     if self._hook is not None:
-      self._hook(step, state.params)
+      self._hook(state.step, shared)
 
-  def keep(self, step: int, params: PyTree, rest: Mapping[str, Any]) -> None:
+  def keep(self, step: int, params: PyTree, rest: restart.Tree) -> None:
     """A checkpoint, after the batches that led to it."""
     if self._recorder is not None:
       self._recorder.flush()
@@ -138,6 +132,89 @@ class RunJournal:
     """See `Journal`."""
     if self._recorder is not None:
       self._recorder.close()
+
+
+class StackJournal:
+  """The files of a stack: those of its members, and one to restart all."""
+
+  def __init__(
+    self,
+    members: Mapping[str, RunJournal],
+    root: pathlib.Path,
+    digest: str,
+    member: Callable[[PyTree, int], PyTree],
+    member_of: Callable[[Collected, int], Collected],
+  ):
+    """Opens nothing yet.
+
+    Args:
+      members: the files of each run.
+      root: has the checkpoints that the stack goes on from.
+      digest: names the configuration.
+      member: (stacked tree, number) -> the tree of that run.
+      member_of: the same of the examples of a step.
+    """
+    self._members, self._root, self._digest = dict(members), root, digest
+    self._member, self._member_of = member, member_of
+    self._run = next(iter(members.values())).run
+
+  def restore(self, template: Template) -> State | None:
+    """See `Journal`."""
+    folder = newest(self._root, self._digest)
+    state = None
+    if folder is not None:
+      model = self._run.model
+      shared, _ = model.split(template.learner.params)
+      state, _ = restart.restore(folder, model, template, params=shared)
+    for journal in self._members.values():
+      journal.truncate(state.step if state else 0)
+    return state
+
+  def record(self, collected: Collected) -> None:
+    """See `Journal`."""
+    if collected.drawn is None:
+      return
+    collected = jax.device_get(collected)
+    for index, journal in enumerate(self._members.values()):
+      journal.record(self._member_of(collected, index))
+
+  def write(self, done: int, told: Sequence[Metrics], scalars: Scalars) -> None:
+    """See `Journal`; every number has one of each member."""
+    numbers = {**mean_of(told), **scalars}
+    for index, (name, journal) in enumerate(self._members.items()):
+      own = {k: np.asarray(v)[index] for k, v in numbers.items()}
+      try:
+        journal.write_numbers(done, own)
+      except errors.InputError as error:
+        raise errors.InputError(f'{name}: {error}') from error
+
+  def save(self, state: State) -> None:
+    """See `Journal`; the members' parameters come first."""
+    model = self._run.model
+    shared, _ = model.split(state.learner.params)
+    for index, journal in enumerate(self._members.values()):
+      journal.keep(state.step, self._member(shared, index), {})
+    roles = restart.kept_roles(self._run.algorithm)
+    rest = restart.rest_of(state, model, roles) | {'params': shared}
+    # Parameters of older checkpoints stay for ever; here the members have them.
+    only = {'updates': state.learner.updates}
+    checkpoints.save(self._root, state.step, only, rest, self._digest)
+
+  def close(self) -> None:
+    """See `Journal`."""
+    for journal in self._members.values():
+      journal.close()
+
+
+def mean_of(told: Sequence[Metrics]) -> dict[str, np.ndarray]:
+  """Metrics of a step: the mean over its updates; of one, its own bits."""
+  each = jax.device_get(list(told))
+  if len(each) == 1:
+    return dict(each[0])
+  return {
+    name: np.mean([metrics[name] for metrics in each], axis=0)
+    for name in each[0]
+  }
 
 
 def newest(root: pathlib.Path, digest: str) -> pathlib.Path | None:
@@ -157,19 +234,3 @@ def newest(root: pathlib.Path, digest: str) -> pathlib.Path | None:
       f' this one {digest}). Give another MODEL_DIR, or remove that folder.'
     )
   return folder
-
-
-def rest_of(state: TrainState, behaviour: PyTree) -> dict[str, Any]:
-  """What a restart needs beside the parameters."""
-  rest = {'optimizer': state.optimizer, 'step': state.step}
-  return rest if behaviour is None else {**rest, 'behaviour': behaviour}
-
-
-def restore_rest(
-  folder: pathlib.Path, template: TrainState, **more: PyTree
-) -> dict[str, Any]:
-  """What `rest_of` gave, and `more` by its templates."""
-  names = checkpoints.metadata(folder)['rest']
-  copied = any(name.startswith('behaviour') for name in names)
-  wanted = rest_of(template, template.params if copied else None)
-  return checkpoints.restore_rest(folder, {**wanted, **more})

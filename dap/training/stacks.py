@@ -1,35 +1,48 @@
-"""Layer 5. A group: runs that differ in numbers alone, as one vmapped program.
+"""Layer 5. A stack: runs that differ in numbers alone, as one vmapped program.
 
-The states of a group are stacked along a first axis and trained by the loop of
+The learners of a stack lie along a first axis and are trained by the loop of
 one run. The runs share seed, order of rows and random keys, so each draws from
 its policy what its single run would; batches of a data set are shared too.
 `vmap` computes sums in another order: a member equals its single run to
-rounding, a group that was cut off equals an undisturbed one bit for bit.
+rounding, a stack that was cut off equals an undisturbed one bit for bit.
 """
 
 import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 
-from dap import errors, partitioning
+from dap import errors, optimizers, partitioning
+from dap.algorithms.objectives import Objective
+from dap.algorithms.refresh import Never
 from dap.algorithms.run import Run
-from dap.checkpoints import state as checkpoints
-from dap.data.pairs import Pairs
-from dap.records import PreferenceBatch, TrainState
-from dap.training import collectors, journals, loop, steps
+from dap.records import (
+  Batch,
+  Collected,
+  Drawn,
+  Learner,
+  RoleParams,
+)
+from dap.training import loop, programs, rollouts, steps
+from dap.training.collectors import Examples
+from dap.training.journals import RunJournal, StackJournal
+from dap.training.metrics import MetricsLog
+from dap.training.programs import Kind, Params
 
-# Which parts of a batch have the axis of members: of a data set none, of a
-# rollout all but the prompts.
-SHARED = None
-SAMPLED = PreferenceBatch._make((None, 0, 0, 0, 0))
+T = TypeVar('T')
+# Which parts have the axis of members: of what a data set gives none, of a
+# rollout all but the prompts; of its parameters those that follow the policy.
+_AXES: dict[str, Any] = {  # axes to map over stand in the place of arrays
+  'prompts': None, 'responses': 0, 'scores': 0, 'weight': 0, 'columns': 0,
+}  # fmt: skip
+SAMPLED = Batch(**_AXES)
 
 
 def check(runs: Mapping[str, Run]) -> None:
@@ -40,31 +53,37 @@ def check(runs: Mapping[str, Run]) -> None:
   """
   if not runs:
     raise errors.InputError('A group needs at least one run, got none.')
-  (first, shared), *others = ((n, _shared(r)) for n, r in runs.items())
+  (first, shared), *others = runs.items()
   for name, other in others:
+    alike = _alike(other, shared)
     if different := [
       field.name
       for field in dataclasses.fields(Run)
-      if getattr(other, field.name) != getattr(shared, field.name)
+      if getattr(alike, field.name) != getattr(shared, field.name)
     ]:
       raise errors.InputError(
         'The runs of a group may differ in learning rate and in scalars of the'
         f' loss alone; {first} and {name} differ in {", ".join(different)}.'
         ' Train them one by one.'
       )
+  if shared.algorithm.host_annotator is not None:
+    raise errors.InputError(
+      'A group of runs cannot ask an annotator on the host. Train them one by'
+      ' one.'
+    )
 
 
 def fit(
   runs: Mapping[str, Run],
-  pairs: Pairs,
-  params: loop.Params,
+  examples: Examples,
+  params: Params,
   folder: pathlib.Path,
   *,
   mesh: jax.sharding.Mesh | None = None,
   digest: str = '',
   record_stream: bool = False,
   label: str = 'group',
-) -> TrainState:
+) -> Learner:
   """Trains all runs at once, or goes on with a training that was cut off.
 
   Writes under `folder/<name>` what `train.fit` writes of a run, but for what a
@@ -73,16 +92,16 @@ def fit(
 
   Args:
     runs: by name; they differ in learning rate and scalars of the loss alone.
-    pairs: examples, or the prompts that responses are sampled for.
+    examples: to train on, or whose prompts responses are sampled for.
     params: where all start, what anchors, what annotates.
-    folder: of this group alone.
+    folder: of this stack alone.
     mesh: of devices; the first device when None.
     digest: names the configuration; a checkpoint of another is refused.
     record_stream: keep every on-policy batch of every run.
     label: of the progress bar.
 
   Returns:
-    The states after the last step, stacked in the order of `runs`.
+    The learners after the last step, stacked in the order of `runs`.
 
   Raises:
     errors.InputError: see `check` and `train.fit`.
@@ -90,81 +109,37 @@ def fit(
   mesh = partitioning.mesh((1, 1)) if mesh is None else mesh
   check(runs)
   shared = next(iter(runs.values()))
-  loop.check(shared, pairs, mesh)
-  programs = _programs(tuple(runs.values()), pairs, params, mesh)
+  programs.check(shared, examples, mesh)
   members = {
-    name: loop.journal(
-      run, pairs, folder / name, digest=digest, record_stream=record_stream
+    name: RunJournal(
+      run,
+      folder / name,
+      MetricsLog(folder / name),
+      record_stream=record_stream and run.algorithm.sampler is not None,
+      digest=digest,
     )
     for name, run in runs.items()
   }
-  files = GroupJournal(members, folder / 'restart', digest)
-  return loop.loop(shared, programs, files, label)
-
-
-class GroupJournal:
-  """The files of a group: those of its members, and one to restart all."""
-
-  def __init__(
-    self,
-    members: Mapping[str, journals.RunJournal],
-    root: pathlib.Path,
-    digest: str,
-  ):
-    """`root` has the checkpoints that the group goes on from."""
-    self._members, self._root, self._digest = dict(members), root, digest
-
-  def restore(self, template: TrainState) -> journals.Restart | None:
-    """See `journals.Journal`."""
-    folder = journals.newest(self._root, self._digest)
-    step, begun = 0, None
-    if folder is not None:
-      rest = journals.restore_rest(folder, template, params=template.params)
-      state = TrainState(rest['step'], rest['params'], rest['optimizer'])
-      step = int(state.step[0])
-      begun = journals.Restart(step, state, rest.get('behaviour'))
-    for journal in self._members.values():
-      journal.truncate(step)
-    return begun
-
-  def record(self, step: int, batch: Any, rollout: Any) -> None:
-    """See `journals.Journal`."""
-    if rollout is None:
-      return
-    batch, rollout = jax.device_get((batch, rollout))
-    sampled = tuple(batch)[1:]
-    for index, journal in enumerate(self._members.values()):
-      own, own_rollout = _row((sampled, rollout), index)
-      own = PreferenceBatch(batch.prompts, *own)
-      journal.record(step, own, own_rollout)
-
-  def write(self, step: int, values: Mapping[str, Any]) -> None:
-    """See `journals.Journal`."""
-    for index, (name, journal) in enumerate(self._members.items()):
-      try:
-        journal.write(step, {k: v[index] for k, v in values.items()})
-      except errors.InputError as error:
-        raise errors.InputError(f'{name}: {error}') from error
-
-  def save(self, step: int, state: TrainState, behaviour: PyTree) -> None:
-    """See `journals.Journal`; the members' parameters come first."""
-    for index, journal in enumerate(self._members.values()):
-      journal.keep(step, member(state.params, index), {})
-    rest = journals.rest_of(state, behaviour) | {'params': state.params}
-    # Parameters of older checkpoints stay for ever; here the members have them.
-    only = {'step': state.step}
-    checkpoints.save(self._root, step, only, rest, self._digest)
-
-  def close(self) -> None:
-    """See `journals.Journal`."""
-    for journal in self._members.values():
-      journal.close()
+  files = StackJournal(members, folder / 'restart', digest, member, member_of)
+  kind = stacked(tuple(runs.values()), mesh)
+  made = programs.of(shared, examples, params, mesh, kind=kind)
+  return loop.loop(shared, made, files, label).learner
 
 
 @jax.jit
-def member(stacked: PyTree, index: Int[Array, ''] | int) -> PyTree:
-  """The part of one member of a stack."""
-  return _row(stacked, index)
+def member(stacked: T, index: int) -> T:
+  """The parameters of one member."""
+  return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
+def member_of(collected: Collected, index: int) -> Collected:
+  """The examples of one member, from arrays on the host."""
+  batch = collected.batch
+  own = jax.tree.map(lambda leaf: leaf[index], batch._replace(prompts=None))
+  return collected._replace(
+    batch=own._replace(prompts=batch.prompts),
+    drawn=jax.tree.map(lambda leaf: leaf[index], collected.drawn),
+  )
 
 
 def stacked_sharding(sharding: PyTree) -> PyTree:
@@ -175,21 +150,74 @@ def stacked_sharding(sharding: PyTree) -> PyTree:
   )
 
 
+def stacked(runs: tuple[Run, ...], mesh: jax.sharding.Mesh) -> Kind:
+  """The programs of several runs at once: those of one, mapped by name."""
+  shared, count = runs[0], len(runs)
+
+  def stack(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.stack([leaf] * count), tree)
+
+  def learner(one: Learner) -> Learner:
+    single = steps.learner_sharding(shared.model, shared.optimizer, mesh)
+    return jax.device_put(stack(one), stacked_sharding(single))
+
+  def template(one: Learner) -> Learner:
+    return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        (count, *leaf.shape),
+        leaf.dtype,
+        sharding=stacked_sharding(leaf.sharding),
+      ),
+      one,
+    )
+
+  def role(params: PyTree) -> PyTree:
+    single = steps.shared_sharding(shared.model, mesh)
+    return jax.device_put(stack(params), stacked_sharding(single))
+
+  def scalars(step: int) -> dict[str, np.ndarray]:
+    each = [run.scalars(step) for run in runs]
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}
+
+  axes = SAMPLED if shared.algorithm.sampler is not None else None
+  return Kind(
+    functools.partial(_compiled, _own_roles(shared)),
+    _signal_program,
+    update_program(
+      shared.objective, shared.optimizer, mesh, shared.num_microbatches, axes
+    ),
+    rows_program(mesh, axes),
+    learner,
+    template,
+    role,
+    scalars,
+  )
+
+
+def _own_roles(run: Run) -> frozenset[str]:
+  """Parameters of which each member has its own: those that follow it."""
+  algorithm = run.algorithm
+  own = {'policy', 'behaviour'}
+  own |= {'reference'} if algorithm.reference != Never() else set()
+  own |= {'annotator'} if algorithm.refit != Never() else set()
+  return frozenset(own)
+
+
 @functools.cache
 def update_program(
-  objective: steps.Objective,
-  optimizer: Any,
+  objective: Objective,
+  optimizer: optimizers.Optimizer,
   mesh: jax.sharding.Mesh,
   num_microbatches: int,
-  batch_axes: PreferenceBatch | None,
+  batch_axes: Batch | None,
 ) -> steps.Update:
-  """`steps.update_program` of a stack; `batch_axes` is SHARED or SAMPLED.
+  """`steps.update_program` of a stack.
 
   Scalars and metrics have one number for each member.
   """
   step = steps.update_step(objective, optimizer, num_microbatches)
   placed = stacked_sharding(
-    steps.state_sharding(objective.model, optimizer, mesh)
+    steps.learner_sharding(objective.model, optimizer, mesh)
   )
   replicated = partitioning.replicated(mesh)
   return jax.jit(
@@ -201,102 +229,83 @@ def update_program(
 
 
 @functools.cache
-def rollout_program(
-  policy: Any, sampler: Any, annotator: Any, pairing: Any, mesh: Any
-) -> Any:
-  """`steps.rollout_program` of a stack of behaviour policies.
+def rows_program(mesh: jax.sharding.Mesh, batch_axes: Batch | None):
+  """`steps.rows_program` of a stack."""
+  places, function = _batch_sharding(mesh, batch_axes), steps.rows_of
+  if batch_axes is not None:
+    function = jax.vmap(
+      function, in_axes=(batch_axes, None), out_axes=batch_axes
+    )
+  return jax.jit(
+    function,
+    in_shardings=(places, partitioning.replicated(mesh)),
+    out_shardings=places,
+  )
 
-  All answer the same prompts with the same random keys.
-  """
-  rollout = steps.rollout_step(policy, sampler, annotator, pairing)
-  placed = partitioning.param_sharding(policy.logical_axes(), mesh)
-  replicated = partitioning.replicated(mesh)
+
+@functools.cache
+def _compiled(own, function, shape, given, arguments, mesh):
+  """See `rollouts.Place`: all members answer the same prompts with one key."""
+  places = rollouts.layout(shape.model, shape.annotator, given, mesh)
+  axes = RoleParams(
+    **{n: 0 if n in own and n in given else None for n in RoleParams._fields}
+  )
+  params = RoleParams(
+    *(
+      stacked_sharding(place) if axis == 0 else place
+      for place, axis in zip(places.params, axes, strict=True)
+    )
+  )
+  stack = stacked_sharding(places.examples)
+  lies = {
+    'rows': (None, places.examples),
+    'sampled': (0, stack),
+    'shared': (None, places.replicated),
+  }
+  outputs, where = _outputs(function, places.examples, stack)
   return jax.jit(
     jax.vmap(
-      rollout,
-      in_axes=(0, None, None, None, None, None),
-      out_axes=(SAMPLED, 0),
+      functools.partial(function, shape),
+      in_axes=(axes, *(lies[name][0] for name in arguments)),
+      out_axes=outputs,
     ),
-    in_shardings=(
-      stacked_sharding(placed),
-      placed,
-      annotator.sharding(mesh),
-      partitioning.by_example(mesh),
-      replicated,
-      replicated,
-    ),
-    out_shardings=(
-      _batch_sharding(mesh, SAMPLED),
-      stacked_sharding(partitioning.by_example(mesh)),
-    ),
+    in_shardings=(params, *(lies[name][1] for name in arguments)),
+    out_shardings=where,
   )
 
 
-def _programs(
-  runs: tuple[Run, ...],
-  pairs: Pairs,
-  params: loop.Params,
-  mesh: jax.sharding.Mesh,
-) -> loop.Programs:
-  shared, count = runs[0], len(runs)
-  single = steps.state_sharding(shared.model, shared.optimizer, mesh)
-  placed = stacked_sharding(single)
-  params = loop.place(params, single, shared, mesh)
-
-  def start() -> TrainState:
-    state = steps.new_state(params.initial, shared.optimizer)
-    stack = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), state)
-    return jax.device_put(stack, placed)
-
-  def scalars(step: int) -> dict[str, np.ndarray]:
-    each = [run.scalars(step) for run in runs]
-    return {name: np.stack([one[name] for one in each]) for name in each[0]}
-
-  axes = SAMPLED if shared.algorithm.samples else SHARED
-  return loop.Programs(
-    start,
-    _stacked_template(loop.template(shared, single), count),
-    collectors.collector(
-      shared, pairs, params.reference, params.annotator, mesh, rollout_program
-    ),
-    update_program(
-      shared.objective, shared.optimizer, mesh, shared.num_microbatches, axes
-    ),
-    scalars,
-  )
+def _outputs(function, examples, stack):
+  """(axes, shardings) of what a function of rollouts returns."""
+  batch = SAMPLED, _places(SAMPLED, examples, stack)
+  if function is rollouts.rollout or function is rollouts.draw:
+    return (batch[0], Drawn(0, 0)), (batch[1], Drawn(stack, stack))
+  raise errors.InputError('A group of runs rolls out in its own step alone.')
 
 
-def _stacked_template(template: TrainState, count: int) -> TrainState:
-  return jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      (count, *leaf.shape),
-      leaf.dtype,
-      sharding=stacked_sharding(leaf.sharding),
-    ),
-    template,
-  )
+def _places(axes: Batch, examples, stack) -> Batch:
+  return Batch(*(examples if axis is None else stack for axis in axes))
 
 
-def _batch_sharding(
-  mesh: jax.sharding.Mesh, axes: PreferenceBatch | None
-) -> Any:
+def _batch_sharding(mesh: jax.sharding.Mesh, axes: Batch | None) -> PyTree:
   examples = partitioning.by_example(mesh)
   if axes is None:
     return examples
-  stack = stacked_sharding(examples)
-  return PreferenceBatch._make(
-    examples if axis is None else stack for axis in axes
+  return _places(axes, examples, stacked_sharding(examples))
+
+
+def _signal_program(model, signals, given, mesh):
+  raise errors.InputError(
+    'A group of runs on data has columns that are the same for all of them;'
+    f' {", ".join(each.name for each in signals)} depends on a policy. Train'
+    ' the runs one by one.'
   )
 
 
-def _row(tree: PyTree, index: Any) -> PyTree:
-  return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _shared(run: Run) -> Run:
-  """The run without the numbers that may differ."""
-  loss = run.algorithm.loss
-  names = {name: 0.0 for name, _ in loss.scalars}
-  loss = dataclasses.replace(loss, scalars=names)
-  algorithm = dataclasses.replace(run.algorithm, loss=loss)
-  return dataclasses.replace(run, algorithm=algorithm, learning_rate=1.0)
+def _alike(run: Run, other: Run) -> Run:
+  """The run with the other's numbers, where it takes numbers of those names."""
+  mine, theirs = run.algorithm.loss, other.algorithm.loss
+  if mine.numbers.keys() == theirs.numbers.keys():
+    loss = dataclasses.replace(mine, scalars=theirs.scalars)
+    algorithm = dataclasses.replace(run.algorithm, loss=loss)
+    run = dataclasses.replace(run, algorithm=algorithm)
+  return dataclasses.replace(run, learning_rate=other.learning_rate)

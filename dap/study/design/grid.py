@@ -139,7 +139,7 @@ class Arm:
           f'Settings of the arm {self.name} need a learning rate and a beta'
           f' > 0, got {(rate, beta)}.'
         )
-    if self.run.algorithm.samples and self.pairs != GoldenPairs():
+    if self.run.algorithm.sampler is not None and self.pairs != GoldenPairs():
       raise errors.InputError(
         f'The arm {self.name} samples its responses and so needs the prompts'
         f' of D_golden, got {self.pairs}. Choose gin/samplers/dataset.gin to'

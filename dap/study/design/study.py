@@ -11,7 +11,7 @@ from dap.evaluation.points import DEFAULT, Evaluation
 from dap.study.design import experiments, grid
 from dap.study.design.experiments import Experiment
 from dap.study.design.grid import Arm, PolicySize, RunOf
-from dap.training import loop
+from dap.training import programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Study:
         f' got {sizes}. Bind VOCABULARY_SIZE for all.'
       )
     for run in runs.values():
-      loop.check_mesh(run, partitioning.abstract_mesh(self.mesh))
+      programs.check_mesh(run, partitioning.abstract_mesh(self.mesh))
     _check_start('golden_policy', self.golden_policy, self.sft)
     _check_annotator('golden_policy', self.golden_policy, 'golden', self.golden)
     for arm in self.arms.values():
@@ -135,10 +135,10 @@ def _reads(arm: Arm) -> tuple[RunOf, ...]:
 
 
 def _check_start(name: str, run: Run, sft: Run) -> None:
-  if run.model != sft.model:
+  if run.model.shared != sft.model:
     raise errors.InputError(
       f'{name} starts from the SFT policy and needs its model, got'
-      f' {run.model} where the SFT run has {sft.model}.'
+      f' {run.model.shared} where the SFT run has {sft.model}.'
     )
 
 
@@ -146,11 +146,13 @@ def _check_annotator(
   name: str, training: Run, judge_name: str, judge: Run
 ) -> None:
   """Refuses samples that another model labels than the study trains for it."""
-  algorithm = training.algorithm
-  if algorithm.samples and algorithm.annotator.model != judge.model:
+  annotator = training.algorithm.annotator
+  if training.algorithm.sampler is None or annotator is None:
+    return
+  if annotator.model != judge.model:
     raise errors.InputError(
       f'{name} is labelled by the {judge_name} preference model and needs its'
-      f' model, got {algorithm.annotator.model} where the {judge_name} run has'
+      f' model, got {annotator.model} where the {judge_name} run has'
       f' {judge.model}.'
     )
 

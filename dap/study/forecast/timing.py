@@ -14,10 +14,10 @@ import numpy as np
 
 from dap import costs, files, partitioning
 from dap.algorithms.run import Run
-from dap.records import Pair, PreferenceBatch, Prompts
+from dap.data.pairs import Pairs
 from dap.stages import pool
 from dap.stages.artefacts import Stage
-from dap.training import steps
+from dap.training import programs
 
 _REPETITIONS = 5
 _LONGEST = 1.0  # seconds of steps after which no more are made
@@ -68,42 +68,33 @@ def measure(
 
 
 def time_steps(config: Timing, inputs: Mapping[str, Path], work: Path) -> None:
-  """Makes some steps on random tokens and writes what they took."""
+  """Makes some steps on random tokens and writes what they took.
+
+  Samples are of the initial policy, which seldom ends before the last token.
+  """
   del inputs
   run, mesh = config.run, partitioning.mesh(config.mesh)
-  batch = _batch(config)
-  state = steps.new_state(run.model.init(jax.random.key(0)), run.optimizer)
-  placed = steps.state_sharding(run.model, run.optimizer, mesh)
-  box = [jax.device_put(state, placed)]
-  scalars = run.scalars(0)
-  compiled: Any = costs.lowered_update(
-    run, mesh, config.prompt_length, config.response_length
-  ).compile()
+  initial = run.model.shared.init(jax.random.key(0))
+  annotator = run.algorithm.annotator
+  judge = annotator and annotator.model.init(jax.random.key(1))
+  params = programs.Params(initial, initial, judge)
+  made = programs.of(run, _pairs(config), params, mesh)
+  box = [made.start()]
 
-  def update():
-    box[0], metrics = compiled(box[0], batch, scalars)
+  def step():
+    state, collected = made.collect(made.refresh(box[0]))
+    for batch in made.passes(0, collected.batch):
+      scalars = made.scalars(0)
+      learner, metrics = made.update(state.learner, batch, scalars)
+      state = state._replace(learner=learner)
+    box[0] = state
     return metrics
 
-  seconds = _median(update)
-  if run.algorithm.samples:
-    params = box[0].params
-    seconds += _rollout_seconds(run, params, batch.prompts, mesh)
-  timed = Timed(seconds, costs.memory(compiled))
+  compiled = costs.compiled_update(
+    run, mesh, config.prompt_length, config.response_length
+  )
+  timed = Timed(_median(step), costs.memory(compiled))
   files.write_json(work / 'timed.json', timed._asdict())
-
-
-def _rollout_seconds(run: Any, params: Any, prompts: Any, mesh: Any) -> float:
-  """Sampling by the initial policy, which seldom ends before the last token."""
-  slots = run.algorithm
-  program = steps.rollout_program(
-    run.model, slots.sampler, slots.annotator, slots.pairing, mesh
-  )
-  judge = slots.annotator.model.init(jax.random.key(1))
-  judge = jax.device_put(judge, slots.annotator.sharding(mesh))
-  key = jax.random.key(2)
-  return _median(
-    lambda: program(params, params, judge, prompts, key, np.int32(0))
-  )
 
 
 def _median(call: Callable[[], Any]) -> float:
@@ -124,19 +115,20 @@ def _clock() -> Callable[[], float]:
   return time.process_time if alone else time.perf_counter
 
 
-def _batch(config: Timing) -> PreferenceBatch:
-  """Texts of the greatest length, of random tokens."""
+def _pairs(config: Timing) -> Pairs:
+  """A batch of texts of the greatest length, of random tokens."""
   rng = np.random.default_rng(0)
   rows, vocab = config.run.batch_size, config.run.model.config.vocab_size
 
   def tokens(length):
     return rng.integers(3, vocab, (rows, length)).astype(np.int32)
 
-  ones = np.ones((rows, config.response_length), np.float32)
-  return PreferenceBatch(
-    Prompts(np.arange(rows, dtype=np.int32), tokens(config.prompt_length)),
-    Pair(tokens(config.response_length), tokens(config.response_length)),
-    Pair(ones, ones),
-    Pair(-ones, -ones),
-    np.ones(rows, np.float32),
+  nats = -np.ones((rows, config.response_length), np.float32)
+  return Pairs(
+    prompt_ids=np.arange(rows),
+    prompts=tokens(config.prompt_length),
+    chosen=tokens(config.response_length),
+    rejected=tokens(config.response_length),
+    reference_chosen=nats,
+    reference_rejected=nats,
   )

@@ -124,7 +124,7 @@ class Tree:
       self._sft(arm.size),
       self._data(arm),
       annotator='proxy',
-      group=(arm.run.algorithm.samples, arm.size),
+      group=(arm.run.algorithm.sampler is not None, arm.size),
     )
 
   def _member(self, arm: Arm, each: GridRun) -> Stage:
@@ -140,7 +140,7 @@ class Tree:
         self._sft(arm.size),
         self._data(arm),
         annotator='proxy',
-        group=(arm.run.algorithm.samples, arm.size, len(runs)),
+        group=(arm.run.algorithm.sampler is not None, arm.size, len(runs)),
         function=grouped.policy_runs,
         count=len(runs),
       )
@@ -199,8 +199,10 @@ class Tree:
 
     Offline never reads the annotator (spec 4.5), so another proxy leaves it.
     """
-    samples = training.run.algorithm.samples
-    judge = {'annotator': self.stages[annotator]} if samples else {}
+    algorithm = training.run.algorithm
+    samples = algorithm.sampler is not None
+    asked = samples and algorithm.annotator is not None
+    judge = {'annotator': self.stages[annotator]} if asked else {}
     weight = 12 if samples else 8
     return stage(
       name,

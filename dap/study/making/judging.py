@@ -160,11 +160,11 @@ def _spent(
     return {}
   lengths = fixed.win_questions.prompts.shape[1], config.judging.length
   operations = costs.step_operations(config.run, *lengths)
-  sampled = None if config.run.algorithm.samples else 0
+  sampled = 0 if config.run.algorithm.sampler is None else None
   if (run / 'stream').exists():
     rows = stream.read_rows(run / 'stream')
     rows = rows[rows['step'] < step]
-    sampled = int(np.sum(rows['chosen'] > 0) + np.sum(rows['rejected'] > 0))
+    sampled = int(np.sum(rows['sampled_tokens'], dtype=np.int64))
   return {'train_flops': step * operations, 'sampled_tokens': sampled}
 
 

@@ -174,7 +174,7 @@ def stream_accuracy(config: Classifying, inputs: Folders, work: Path) -> None:
   """How often classifiers agree with the golden model along a stream."""
   judging = config.judging
   rows = stream.read_rows(inputs['stream'] / 'stream')
-  pairs = stream.read(inputs['stream'] / 'stream')
+  pairs = stream.Recorded(rows).pairs()
   middles = np.linspace(0, rows['step'][-1], 2 * config.num_windows + 1)[1::2]
   taken = np.stack(
     [_nearest(rows['step'], middle, config.num_pairs) for middle in middles]

@@ -22,6 +22,8 @@ from dap.evaluation import points
 from dap.stages import values
 from dap.study.making import baselines
 from dap.training import collectors, loop, stream
+from dap.training.collectors import Examples
+from dap.training.programs import Params
 
 Folders = dict[str, Path]
 
@@ -167,13 +169,13 @@ def supervised(config: Training, inputs: Folders, work: Path) -> None:
   run, mesh = config.run, partitioning.mesh(config.mesh)
   pairs = load_splits(inputs['data'], config.splits)
   if config.start is None:
-    initial = run.model.init(jax.random.key(run.seed))
+    initial = run.model.shared.init(jax.random.key(run.seed))
   else:
     initial = config.start.load(run.model, mesh, seed=run.seed)
   loop.fit(
     run,
     pairs,
-    loop.Params(initial),
+    Params(initial),
     work,
     mesh=mesh,
     digest=values.digest(config),
@@ -260,7 +262,7 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
   )
 
 
-def policy_inputs(config: Any, inputs: Folders) -> tuple[Pairs, loop.Params]:
+def policy_inputs(config: Any, inputs: Folders) -> tuple[Examples, Params]:
   """What a training that starts from the SFT policy reads.
 
   Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
@@ -271,16 +273,17 @@ def policy_inputs(config: Any, inputs: Folders) -> tuple[Pairs, loop.Params]:
     inputs: of its stage.
   """
   run, shape = config.run, config.mesh
-  start = load_params(run.model, inputs['sft'], mesh=shape)
+  start = load_params(run.model.shared, inputs['sft'], mesh=shape)
   annotator = None
-  if run.algorithm.samples:
+  if run.algorithm.sampler is not None and run.algorithm.annotator is not None:
     judge = run.algorithm.annotator.model
     annotator = load_params(judge, inputs['annotator'], mesh=shape)
+  examples: Examples
   if 'stream' in inputs:
-    pairs = stream.read(inputs['stream'] / 'stream')
+    examples = stream.read(inputs['stream'] / 'stream')
   else:
-    pairs = load_splits(inputs['pairs'], config.splits)
-  return pairs, loop.Params(start, start, annotator)
+    examples = load_splits(inputs['pairs'], config.splits)
+  return examples, Params(start, start, annotator)
 
 
 def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:

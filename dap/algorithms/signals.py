@@ -1,0 +1,310 @@
+"""Layer 4. Signals: the columns of a batch that losses ask for by name.
+
+A signal is a value with a name, the columns that it reads itself, and whose
+parameters it needs. It is computed once for the examples of a step, before any
+update on them, and is a constant to the loss.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dap import errors, losses
+from dap.models.trained import Trained, policy_of
+from dap.records import Batch, RoleParams, ended
+
+Column = Float[Array, 'batch n ...']
+Reads = tuple[str, ...]
+# Whose parameters a signal needs; '' is nobody's.
+Owner = Literal['', 'policy', 'reference']
+
+
+@runtime_checkable
+class Signal(Protocol):
+  """A frozen value; pure.
+
+  Attributes:
+    reads: other columns, by their names.
+    owner: whose parameters it needs.
+  """
+
+  reads: ClassVar[Reads]
+  owner: ClassVar[Owner]
+
+  @property
+  def name(self) -> str:
+    """What a loss calls the column."""
+    ...
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """The column; those that it reads are in the batch already."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+  """Log-probs of the tokens under the reference, nats, `[batch, n, length]`."""
+
+  name: str = 'reference'
+  reads: ClassVar[Reads] = ()
+  owner: ClassVar[Owner] = 'reference'
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    tokens = batch.responses.tokens
+    return policy_of(model).log_probs(
+      params.reference, batch.prompts.tokens, tokens
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+  """Log-probs under the distribution that was sampled from, nats."""
+
+  name: str = 'behaviour'
+  reads: ClassVar[Reads] = ()
+  owner: ClassVar[Owner] = ''
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    return batch.responses.log_probs
+
+
+@dataclasses.dataclass(frozen=True)
+class ValuesBefore:
+  """What the critic says before the updates of the step."""
+
+  name: str = 'values_before'
+  reads: ClassVar[Reads] = ()
+  owner: ClassVar[Owner] = 'policy'
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    said = model.outputs(params.policy, batch.prompts, batch.responses)
+    assert said.values is not None, 'a run has checked what its model gives'
+    return said.values
+
+
+@dataclasses.dataclass(frozen=True)
+class LeaveOneOut:
+  """RLOO's advantages of whole responses, `[batch, n]`, n > 1.
+
+  The reward is the score less `kl_weight` times the log-ratio of the policy
+  that wrote the response to the reference (spec 2.17).
+
+  Attributes:
+    kl_weight: per nat.
+    name: of the column.
+  """
+
+  kl_weight: float = 0.05
+  name: str = 'advantages'
+  reads: ClassVar[Reads] = ('reference', 'behaviour')
+  owner: ClassVar[Owner] = ''
+
+  def __post_init__(self):
+    _check_kl_weight(self.kl_weight)
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    if batch.scores.shape[1] < 2:
+      raise errors.InputError(
+        'Leaving one out needs at least two responses to a prompt, got'
+        f' {batch.scores.shape[1]}: raise num_samples of the sampler.'
+      )
+    ratio = losses.log_ratio(
+      batch.columns['behaviour'],
+      batch.columns['reference'],
+      batch.responses.mask,
+    )
+    rewards = batch.scores - self.kl_weight * ratio
+    return losses.leave_one_out_advantages(rewards)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenRewards:
+  """The KL penalty of each token, the score at the last (spec 2.16, step 1).
+
+  Attributes:
+    kl_weight: per nat.
+    missing_end: what stands in for the score of a response that was cut; None
+      leaves the score.
+    name: of the column.
+  """
+
+  kl_weight: float = 0.05
+  missing_end: float | None = None
+  name: str = 'token_rewards'
+  reads: ClassVar[Reads] = ('reference', 'behaviour')
+  owner: ClassVar[Owner] = ''
+
+  def __post_init__(self):
+    _check_kl_weight(self.kl_weight)
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    scores = batch.scores
+    if self.missing_end is not None:
+      whole = ended(batch.responses.tokens)
+      scores = jnp.where(whole, scores, self.missing_end)
+    return losses.token_rewards(
+      batch.columns['behaviour'],
+      batch.columns['reference'],
+      batch.responses.mask,
+      scores,
+      kl_weight=self.kl_weight,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Gae:
+  """Advantages of tokens from rewards and values (spec 2.16, step 3).
+
+  Attributes:
+    discount: gamma.
+    decay: lambda.
+    name: of the column.
+  """
+
+  discount: float = 1.0
+  decay: float = 0.95
+  name: str = 'gae'
+  reads: ClassVar[Reads] = ('token_rewards', 'values_before')
+  owner: ClassVar[Owner] = ''
+
+  def __post_init__(self):
+    for name in ('discount', 'decay'):
+      if not 0 <= getattr(self, name) <= 1:
+        raise errors.InputError(
+          f'{name} of GAE must be in [0, 1], got {getattr(self, name)}.'
+        )
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    return losses.generalised_advantages(
+      batch.columns['token_rewards'],
+      batch.columns['values_before'],
+      batch.responses.mask,
+      discount=self.discount,
+      decay=self.decay,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Returns:
+  """Advantages before whitening, plus values: what the critic learns."""
+
+  name: str = 'returns'
+  reads: ClassVar[Reads] = ('gae', 'values_before')
+  owner: ClassVar[Owner] = ''
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    return batch.columns['gae'] + batch.columns['values_before']
+
+
+@dataclasses.dataclass(frozen=True)
+class Whitened:
+  """Advantages of tokens, whitened over the global batch (spec 2.16)."""
+
+  name: str = 'advantages'
+  reads: ClassVar[Reads] = ('gae',)
+  owner: ClassVar[Owner] = ''
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    return losses.whiten(batch.columns['gae'], batch.responses.mask)
+
+
+# Computed where a loss or a signal asks for them and nobody else gives them.
+STANDARD: tuple[Signal, ...] = (Reference(), Behaviour(), ValuesBefore())
+# What else there is, for errors that say what would make a column.
+MAKERS = (
+  Reference, Behaviour, ValuesBefore, LeaveOneOut, TokenRewards, Gae, Returns,
+  Whitened,
+)  # fmt: skip
+
+
+def resolve(
+  wanted: Iterable[str], given: Sequence[Signal], known: Sequence[str], who: str
+) -> tuple[Signal, ...]:
+  """The signals that make the wanted columns, each after those it reads.
+
+  Args:
+    wanted: columns by name.
+    given: the signals of an algorithm.
+    known: names that batch and model give.
+    who: that asks, for errors.
+
+  Raises:
+    errors.InputError: nobody makes a column, or two signals have one name.
+  """
+  makers = {each.name: each for each in STANDARD}
+  named = [each.name for each in given]
+  if twice := sorted(
+    {n for n in named if named.count(n) > 1} | {*named} & {*known}
+  ):
+    raise errors.InputError(
+      f'Two signals are called {twice[0]}, or a batch has such a column by'
+      ' itself. Give one of them another name.'
+    )
+  makers |= {each.name: each for each in given}
+  order: dict[str, Signal] = {}
+
+  def visit(name: str, asks: str, above: tuple[str, ...]) -> None:
+    if name in known or name in order:
+      return
+    if name not in makers or name in above:
+      raise errors.InputError(_nobody(name, asks, makers, known, above))
+    for read in makers[name].reads:
+      visit(read, f'the signal {name}', (*above, name))
+    order[name] = makers[name]
+
+  for name in wanted:
+    visit(name, who, ())
+  for signal in given:
+    visit(signal.name, 'the algorithm', ())
+  return tuple(order.values())
+
+
+def _nobody(name, asks, makers, known, above) -> str:
+  if name in above:
+    return f'Signals read each other in a circle: {" -> ".join(above)}.'
+  classes = [kind.__name__ for kind in MAKERS if kind().name == name]
+  makes = (
+    f'signals.{" or signals.".join(classes)} makes it:'
+    f' Algorithm.signals = (@signals.{classes[0]}(),)'
+    if classes
+    else 'Correct the name, or write a signal of that name'
+    ' (dap/algorithms/signals.py) and add it to Algorithm.signals'
+  )
+  return (
+    f'{asks} reads the column {name}, which nobody computes; there are'
+    f' {", ".join([*known, *makers])}. {makes}.'
+  )
+
+
+def _check_kl_weight(weight: float) -> None:
+  if not weight >= 0:
+    raise errors.InputError(f'kl_weight must be >= 0, got {weight}.')

@@ -1,0 +1,136 @@
+"""Layer 4. Views: how a loss sees a batch, and what becomes of its numbers.
+
+A view takes the loss, all that it may read as `[batch, n, ...]`, and the batch;
+it gives the loss what it reads in the form that it wants (as pairs, response by
+response, ...) and says with which weights the step averages.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dap import errors, losses
+from dap.records import Batch, Losses, Pair
+
+Seen = Mapping[str, Float[Array, 'batch n ...']]
+Metrics = dict[str, Float[Array, ' examples']]
+# A loss with its numbers: from its arguments by name to one number an example,
+# and metrics of its own.
+Apply = Callable[
+  [Mapping[str, Array | Pair[Array]]],
+  tuple[Float[Array, ' examples'], Metrics],
+]
+
+
+@runtime_checkable
+class View(Protocol):
+  """A hashable value or a function."""
+
+  def __call__(self, loss: Apply, seen: Seen, batch: Batch) -> Losses:
+    """The losses of a batch, to be averaged."""
+    ...
+
+
+def pairs(loss: Apply, seen: Seen, batch: Batch) -> Losses:
+  """Chosen and rejected: each column is a `Pair` of `[batch, ...]`."""
+  sides = {name: _pair(column) for name, column in seen.items()}
+  each, metrics = loss(sides)
+  tokens = _pair(batch.responses.tokens)
+  mask = _pair(batch.responses.mask)
+  same = jnp.all(tokens.chosen == tokens.rejected, axis=1)
+  metrics |= {
+    'response_length': 0.5
+    * (jnp.sum(mask.chosen, 1) + jnp.sum(mask.rejected, 1)),
+    'identical_pairs': same.astype(jnp.float32),
+  }
+  if 'policy' in sides and 'reference' in sides:
+    chosen, rejected = (
+      losses.log_ratio(*side)
+      for side in zip(sides['policy'], sides['reference'], mask, strict=True)
+    )
+    metrics |= {
+      'accuracy': 0.5 * (jnp.sign(chosen - rejected) + 1),
+      'margin': chosen - rejected,
+      'chosen_log_ratio': chosen,
+      'rejected_log_ratio': rejected,
+    }
+  return Losses(each, batch.weight, metrics)
+
+
+def comparisons(loss: Apply, seen: Seen, batch: Batch) -> Losses:
+  """Pairs that a preference model reads; a tie is half right."""
+  sides = {name: _pair(column) for name, column in seen.items()}
+  each, metrics = loss(sides)
+  first, second = sides['log_odds']
+  metrics |= {'accuracy': 0.5 * (jnp.sign(first - second) + 1)}
+  return Losses(each, batch.weight, metrics)
+
+
+def lists(loss: Apply, seen: Seen, batch: Batch) -> Losses:
+  """The group of a prompt as it lies, `[batch, n, ...]`."""
+  each, metrics = loss(seen)
+  lengths = jnp.sum(batch.responses.mask, axis=2)
+  metrics |= {
+    'score': jnp.mean(batch.scores, axis=1),
+    'response_length': jnp.mean(lengths, axis=1),
+  }
+  return Losses(each, batch.weight, metrics)
+
+
+def responses(loss: Apply, seen: Seen, batch: Batch) -> Losses:
+  """One response an example, `[batch * n, ...]`; one that is not there is none.
+
+  The step then averages over responses.
+  """
+  each, metrics = loss({name: _flat(column) for name, column in seen.items()})
+  mask = _flat(batch.responses.mask)
+  there = jnp.any(mask > 0, axis=1).astype(mask.dtype)
+  weight = jnp.repeat(batch.weight, batch.scores.shape[1]) * there
+  metrics |= {
+    'score': _flat(batch.scores),
+    'response_length': jnp.sum(mask, axis=1),
+  }
+  return Losses(each, weight, metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+  """A loss that is a sum over the tokens of a response; the step averages it
+  over all tokens, so that a response counts as often as it has tokens.
+
+  Attributes:
+    total: name of a metric, the loss of a whole group.
+  """
+
+  total: str = 'nats_per_response'
+
+  def __call__(self, loss: Apply, seen: Seen, batch: Batch) -> Losses:
+    """Sums of a group by its number of tokens, weighted by that number."""
+    shape = batch.scores.shape
+    each, metrics = loss({name: _flat(column) for name, column in seen.items()})
+    total = jnp.sum(each.reshape(shape), axis=1)
+    tokens = jnp.sum(batch.responses.mask, axis=(1, 2))
+    metrics = {
+      name: jnp.mean(value.reshape(shape), axis=1)
+      for name, value in metrics.items()
+    }
+    each = total / jnp.maximum(tokens, 1.0)
+    metrics |= {self.total: total}
+    return Losses(each, batch.weight * tokens, metrics)
+
+
+def _flat(column: Float[Array, 'batch n ...']) -> Float[Array, 'rows ...']:
+  return column.reshape(-1, *column.shape[2:])
+
+
+def _pair(column: Float[Array, 'batch n ...']) -> Pair[Array]:
+  if column.shape[1] != 2:
+    raise errors.InputError(
+      'A loss of pairs needs groups of two responses, chosen first; got groups'
+      f' of {column.shape[1]}. Choose a pairing that makes pairs, such as'
+      ' @pairings.Two() or @pairings.BestWorst(), or another view of the loss.'
+    )
+  return Pair(column[:, 0], column[:, 1])

@@ -1,0 +1,370 @@
+"""Layer 5. What the loop calls: the programs of a run, in the order of a step.
+
+A stack of runs has the same, see `dap/training/stacks.py`.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from dap import errors, partitioning
+from dap.algorithms.algorithm import Algorithm
+from dap.algorithms.refresh import Current, Never
+from dap.algorithms.run import Run
+from dap.models import trained
+from dap.records import (
+  Batch,
+  Learner,
+  Role,
+  Roles,
+  Scalars,
+  State,
+)
+from dap.stages import values
+from dap.training import collectors, rollouts, steps
+from dap.training.collectors import Examples
+from dap.training.restart import Template
+from dap.training.rollouts import Collector, Rollouts
+
+
+class Params(NamedTuple):
+  """Parameters that a run starts from or looks at.
+
+  `initial` are those that others read (a critic is drawn); `reference` anchors
+  the loss; `annotator` labels samples. The last two may be None where the
+  algorithm has no use for them.
+  """
+
+  initial: PyTree
+  reference: PyTree = None
+  annotator: PyTree = None
+
+
+class Programs(NamedTuple):
+  """What the loop calls; the state may be one run's or a stack of several.
+
+  Attributes:
+    start: the state before the first step, placed as `template` says.
+    template: what a restart reads.
+    refresh: the state with the roles of its step.
+    collect: the examples of the step, and the state after drawing them.
+    passes: the batches of the step's updates.
+    update: the next learner, and metrics.
+    scalars: the traced numbers of a step.
+  """
+
+  start: Callable[[], State]
+  template: Template
+  refresh: Callable[[State], State]
+  collect: Collector
+  passes: Callable[[int, Batch], Iterator[Batch]]
+  update: steps.Update
+  scalars: Callable[[int], Scalars]
+
+
+class Collect(Protocol):
+  """How rollouts are run: a place, which changes no number.
+
+  Attributes:
+    lead: steps that a draw is dispatched ahead of its own; the behaviour policy
+      of the run lags by as many.
+  """
+
+  lead: ClassVar[int]
+
+  def __call__(
+    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
+  ) -> Collector:
+    """The collector of a run that samples."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class InStep:
+  """Each rollout in its own step, as one program: the default."""
+
+  lead: ClassVar[int] = 0
+
+  def __call__(
+    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
+  ) -> Collector:
+    """See `Collect`."""
+    del run, mesh
+    return rollouts.fused(rolling)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ahead:
+  """Each draw while the step before it is trained; needs a lag of one."""
+
+  lead: ClassVar[int] = 1
+
+  def __call__(
+    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
+  ) -> Collector:
+    """See `Collect`.
+
+    Raises:
+      errors.InputError: the behaviour policy does not lag by one step.
+    """
+    del mesh
+    rollouts.check_ahead(run.algorithm)
+    return rollouts.ahead(rolling, run.num_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Sampling, then the annotator by a program of its own, then the rest."""
+
+  lead: ClassVar[int] = 0
+
+  def __call__(
+    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
+  ) -> Collector:
+    """See `Collect`."""
+    del run, mesh
+    return rollouts.split(rolling, rollouts.on_device(rolling))
+
+
+@dataclasses.dataclass(frozen=True)
+class AskHost:
+  """Two programs with the run's host annotator between them.
+
+  Attributes:
+    folder: keeps the answers.
+    decode: token ids to text.
+  """
+
+  folder: pathlib.Path
+  decode: Callable[[np.ndarray], str]
+  lead: ClassVar[int] = 0
+
+  def __call__(
+    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
+  ) -> Collector:
+    """See `Collect`."""
+    name = values.digest(run.algorithm.host_annotator)
+    answers = rollouts.answers_of(run.algorithm, self.folder, name)
+    ask = rollouts.on_host(answers, self.decode, mesh)
+    return rollouts.split(rolling, ask)
+
+
+IN_STEP = InStep()
+
+
+class Kind(NamedTuple):
+  """How pure functions become programs: of one run, or of a stack.
+
+  Attributes:
+    place: of rollouts.
+    signals: of columns that are computed for data at each step.
+    update: of the update.
+    rows: of a minibatch.
+    learner: the first learner, placed, from one run's.
+    template: a learner's shapes, from one run's.
+    role: parameters that follow the policy, placed, from one run's.
+    scalars: the numbers of a step.
+  """
+
+  place: rollouts.Place
+  signals: Callable[..., collectors.SignalProgram]
+  update: steps.Update
+  rows: Callable[[Batch, np.ndarray], Batch]
+  learner: Callable[[Learner], Learner]
+  template: Callable[[Learner], Learner]
+  role: Callable[[PyTree], PyTree]
+  scalars: Callable[[int], Scalars]
+
+
+def of(
+  run: Run,
+  examples: Examples,
+  params: Params,
+  mesh: jax.sharding.Mesh,
+  collect: Collect = IN_STEP,
+  kind: Kind | None = None,
+) -> Programs:
+  """The programs of a run, or of the stack of runs that `kind` says.
+
+  Args:
+    run: the choices; what all runs of a stack share.
+    examples: to train on, or whose prompts are answered.
+    params: where to start, what anchors, what annotates.
+    mesh: of devices.
+    collect: how rollouts are run.
+    kind: how functions become programs; those of one run when None.
+
+  Raises:
+    errors.InputError: something that the run reads is not given.
+  """
+  kind = kind or one(run, mesh)
+  algorithm = run.algorithm
+  params = place(params, run, mesh)
+  single = steps.learner_sharding(run.model, run.optimizer, mesh)
+  template = steps.learner_template(run.model, run.optimizer, single)
+  roles = _roles(algorithm, params, kind)
+
+  def start() -> State:
+    # A copy: the update donates the learner, and the caller keeps its arrays.
+    rest = trained.rest_of(run.model, jax.random.key(run.seed))
+    initial = run.model.join(jax.tree.map(jnp.array, params.initial), rest)
+    learner = steps.new_learner(initial, run.optimizer)
+    return State(0, kind.learner(learner), roles)
+
+  def passes(step: int, batch: Batch) -> Iterator[Batch]:
+    count = batch.weight.shape[-1]
+    for taken in algorithm.passes(count, run.seed, step):
+      yield batch if taken is None else kind.rows(batch, taken)
+
+  return Programs(
+    start,
+    Template(
+      kind.template(template),
+      partitioning.by_example(mesh),
+      roles,
+      collect.lead > 0,
+    ),
+    _refresh(run, collect),
+    _collector(run, examples, params, mesh, collect, kind),
+    passes,
+    kind.update,
+    kind.scalars,
+  )
+
+
+def one(run: Run, mesh: jax.sharding.Mesh) -> Kind:
+  """The programs of a single run."""
+  placed = steps.learner_sharding(run.model, run.optimizer, mesh)
+  shared = steps.shared_sharding(run.model, mesh)
+  return Kind(
+    rollouts.compile_one,
+    collectors.signal_program,
+    steps.update_program(
+      run.objective, run.optimizer, mesh, run.num_microbatches
+    ),
+    steps.rows_program(mesh),
+    lambda learner: jax.device_put(learner, placed),
+    lambda template: template,
+    lambda params: jax.device_put(params, shared),
+    run.scalars,
+  )
+
+
+def place(params: Params, run: Run, mesh: jax.sharding.Mesh) -> Params:
+  """Puts reference and annotator on the mesh once."""
+  annotator = params.annotator
+  asked = run.algorithm.annotator
+  if asked is None or run.algorithm.sampler is None:
+    annotator = None
+  else:
+    axes = asked.model.logical_axes()
+    annotator = jax.device_put(
+      annotator, partitioning.param_sharding(axes, mesh)
+    )
+  reference = params.reference
+  if reference is not None and run.algorithm.needs_reference:
+    shared = steps.shared_sharding(run.model, mesh)
+    reference = jax.device_put(reference, shared)
+  else:
+    reference = None
+  return Params(params.initial, reference, annotator)
+
+
+def _roles(algorithm: Algorithm, params: Params, kind: Kind) -> Roles:
+  """As a run starts; a behaviour policy that is a copy is the initial one."""
+  behaviour, reference = None, params.reference
+  if algorithm.sampler is not None and algorithm.behaviour != Current():
+    behaviour = kind.role(params.initial)
+  if reference is not None and algorithm.reference.keeps:
+    reference = kind.role(reference)
+  return Roles(
+    Role(behaviour, 0), Role(reference, 0), Role(params.annotator, 0)
+  )
+
+
+def _refresh(run: Run, collect: Collect) -> Callable[[State], State]:
+  algorithm = run.algorithm
+  behaviour, reference = algorithm.behaviour, algorithm.reference
+  if algorithm.sampler is None or collect.lead:
+    behaviour = Current()  # nobody samples; or what is drawn ahead is the lag
+  if not algorithm.needs_reference:
+    reference = Never()
+  schedules = (behaviour, reference, algorithm.refit)
+
+  def refresh(state: State) -> State:
+    policy = run.model.split(state.learner.params)[0]
+    roles = (
+      schedule(state.step, role, policy)
+      for schedule, role in zip(schedules, state.roles, strict=True)
+    )
+    return state._replace(roles=Roles(*roles))
+
+  return refresh
+
+
+def _collector(
+  run: Run,
+  examples: Examples,
+  params: Params,
+  mesh: jax.sharding.Mesh,
+  collect: Collect,
+  kind: Kind,
+) -> Collector:
+  algorithm = run.algorithm
+  if algorithm.sampler is None:
+    return collectors.read(run, examples, params.reference, mesh, kind.signals)
+  if algorithm.needs_reference:
+    collectors.require_reference(params.reference)
+  given = ['policy']
+  if algorithm.behaviour != Current() and not collect.lead:
+    given.append('behaviour')
+  given += [
+    name
+    for name in ('reference', 'annotator')
+    if getattr(params, name) is not None
+  ]
+  rolling = Rollouts(
+    rollouts.shape_of(run.model, algorithm),
+    tuple(given),
+    collectors.prompts_of(run, examples, mesh),
+    run.seed,
+    mesh,
+    kind.place,
+  )
+  return collect(run, rolling, mesh)
+
+
+def check_mesh(run: Run, mesh: partitioning.AnyMesh) -> None:
+  """Refuses a batch that the mesh cannot split evenly.
+
+  Raises:
+    errors.InputError: says what does not fit and what to change.
+  """
+  data = mesh.shape['data']
+  part = run.rows_of_update // run.num_microbatches
+  if part % data or run.batch_size % data:
+    raise errors.InputError(
+      f'A batch of {run.batch_size} in {run.num_microbatches} microbatches'
+      f' needs to be divisible by the {data} devices of the data axis, got'
+      f' {part} rows. Change BATCH_SIZE or the mesh.'
+    )
+
+
+def check(run: Run, examples: Examples, mesh: jax.sharding.Mesh) -> None:
+  """Refuses a run that cannot work, before any work.
+
+  Raises:
+    errors.InputError: says what does not fit and what to change.
+  """
+  check_mesh(run, mesh)
+  if len(examples) < run.batch_size:
+    raise errors.InputError(
+      f'A batch of {run.batch_size} needs as many examples, the data set has'
+      f' {len(examples)}. Lower BATCH_SIZE or give more data.'
+    )

@@ -1,0 +1,224 @@
+"""Layer 5. What a restart needs beside the parameters, as a tree of arrays.
+
+Names stay the same whatever the algorithm: `updates`, `optimizer`, `step`,
+`rest` (parameters that others do not read), `behaviour`, `reference` and
+`annotator` where their schedule made them, `pending` where a draw was
+dispatched ahead.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from dap import errors
+from dap.algorithms.algorithm import Algorithm
+from dap.checkpoints import state as checkpoints
+from dap.models.trained import Trained
+from dap.records import (
+  Batch,
+  Collected,
+  Drawn,
+  Learner,
+  Prompts,
+  Responses,
+  Role,
+  Roles,
+  State,
+)
+
+Tree = dict[str, PyTree]
+
+
+class Template(NamedTuple):
+  """Shapes, dtypes and shardings of what a restart reads.
+
+  Attributes:
+    learner: before its first update.
+    examples: where rows lie.
+    roles: as the run starts; those that the run makes itself are read.
+    ahead: whether draws are dispatched ahead of their step.
+  """
+
+  learner: Learner
+  examples: jax.sharding.Sharding
+  roles: Roles
+  ahead: bool = False
+
+
+def kept_roles(algorithm: Algorithm) -> tuple[str, ...]:
+  """The roles that a run makes, which nobody can give it again."""
+  schedules = {
+    'behaviour': algorithm.behaviour,
+    'reference': algorithm.reference,
+    'annotator': algorithm.refit,
+  }
+  return tuple(name for name, each in schedules.items() if each.keeps)
+
+
+def rest_of(state: State, model: Trained, roles: tuple[str, ...]) -> Tree:
+  """All but the shared parameters, which a checkpoint has by themselves."""
+  learner = state.learner
+  found = {
+    'updates': learner.updates,
+    'optimizer': learner.optimizer,
+    'step': np.asarray(state.step, np.int32),
+  }
+  rest = model.split(learner.params)[1]
+  if jax.tree.leaves(rest):
+    found['rest'] = rest
+  for name in roles:
+    role = getattr(state.roles, name)
+    if role.params is not None:
+      found[name] = _role_tree(role)
+  if state.pending is not None:
+    found['pending'] = _pending_tree(state.pending)
+  return found
+
+
+def restore(
+  folder: pathlib.Path, model: Trained, template: Template, **more: PyTree
+) -> tuple[State, Tree]:
+  """The state that `rest_of` described, and `more` by its templates.
+
+  The shared parameters are read from the checkpoint, unless `more` has them as
+  `params`.
+
+  Raises:
+    errors.InputError: the checkpoint is damaged, or version 0.3 wrote it.
+  """
+  written = checkpoints.metadata(folder)['rest']
+  if written and 'updates' not in written:
+    raise errors.InputError(
+      f'{folder} was written by version 0.3, whose trainings cannot be'
+      ' continued. Its parameters can be used: give it as'
+      ' INITIAL_CHECKPOINT_PATH of a training with another MODEL_DIR, or'
+      ' finish it with dap 0.3.'
+    )
+  drawn = any(name.startswith('pending/') for name in written)
+  copied = any(name.startswith('behaviour/') for name in written)
+  if (drawn and not template.ahead) or (copied and template.ahead):
+    raise errors.InputError(
+      f'{folder} was written by a training'
+      f' {"with" if drawn else "without"} rollouts ahead of their update. Go on'
+      f' {"with" if drawn else "without"} gin/rollouts/ahead.gin.'
+    )
+  learner = template.learner
+  shared, rest = model.split(learner.params)
+  wanted = {
+    'updates': learner.updates,
+    'optimizer': learner.optimizer,
+    'step': jax.ShapeDtypeStruct((), np.int32),
+    **more,
+  }
+  if jax.tree.leaves(rest):
+    wanted['rest'] = rest
+  for name in Roles._fields:
+    if any(each.startswith(f'{name}/') for each in written):
+      wanted[name] = _role_template(name, shared, written)
+  if drawn:
+    wanted['pending'] = _pending_template(written, template.examples)
+  found = checkpoints.restore_rest(folder, wanted)
+  params = found.get('params')
+  if params is None:
+    params = checkpoints.restore_params(folder, shared)
+  roles = template.roles._replace(
+    **{name: _role(found[name]) for name in Roles._fields if name in found}
+  )
+  state = State(
+    int(found['step']),
+    Learner(
+      found['updates'],
+      model.join(params, found.get('rest', {})),
+      found['optimizer'],
+    ),
+    roles,
+    _pending(found['pending']) if 'pending' in found else None,
+  )
+  return state, found
+
+
+def _role_tree(role: Role) -> Tree:
+  tree = {
+    'params': role.params,
+    'taken_at': np.asarray(role.taken_at, np.int32),
+  }
+  if role.later:
+    tree['later'] = {
+      str(n): _role_tree(one) for n, one in enumerate(role.later)
+    }
+  return tree
+
+
+def _role_template(
+  name: str, params: PyTree, written: Mapping[str, object]
+) -> Tree:
+  number = jax.ShapeDtypeStruct((), np.int32)
+  one = {'params': params, 'taken_at': number}
+  start = f'{name}/later/'
+  waiting = {
+    each[len(start) :].split('/')[0]
+    for each in written
+    if each.startswith(start)
+  }
+  return (
+    {**one, 'later': dict.fromkeys(sorted(waiting), one)} if waiting else one
+  )
+
+
+def _role(tree: Tree) -> Role:
+  later = tree.get('later', {})
+  return Role(
+    tree['params'],
+    int(tree['taken_at']),
+    tuple(_role(later[str(number)]) for number in range(len(later))),
+  )
+
+
+def _pending_tree(pending: Collected) -> Tree:
+  batch, drawn = pending.batch, pending.drawn
+  assert drawn is not None and not batch.columns
+  return {
+    'step': np.asarray(pending.step, np.int32),
+    'policy_step': np.asarray(pending.policy_step, np.int32),
+    'prompts': batch.prompts._asdict(),
+    'responses': batch.responses._asdict(),
+    'scores': batch.scores,
+    'weight': batch.weight,
+    'drawn': drawn._asdict(),
+  }
+
+
+def _pending_template(
+  written: Mapping[str, Any], examples: jax.sharding.Sharding
+) -> Tree:
+  """From what the checkpoint says of itself: the shapes are those of a step."""
+  tree: Tree = {}
+  for name, array in written.items():
+    first, *path = name.split('/')
+    if first != 'pending':
+      continue
+    place = tree
+    for part in path[:-1]:
+      place = place.setdefault(part, {})
+    shape = tuple(array['shape'])
+    place[path[-1]] = jax.ShapeDtypeStruct(
+      shape, array['dtype'], sharding=examples if shape else None
+    )
+  return tree
+
+
+def _pending(tree: Tree) -> Collected:
+  batch = Batch(
+    Prompts(**tree['prompts']),
+    Responses(**tree['responses']),
+    tree['scores'],
+    tree['weight'],
+    {},
+  )
+  return Collected(
+    int(tree['step']), int(tree['policy_step']), batch, Drawn(**tree['drawn'])
+  )
