@@ -1,5 +1,7 @@
 """A tiny model and data set for many tests, so that programs compile once."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dap import losses, optimizers, train
@@ -61,3 +63,8 @@ def run(which=OFFLINE, model=POLICY, **changes) -> train.Run:
     **changes,
   }
   return train.Run(model, which, ADAM, **settings)
+
+
+def on_device(tree):
+  """The same with arrays of jax."""
+  return jax.tree.map(jnp.asarray, tree)

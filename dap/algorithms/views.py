@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from dap import errors, losses
 from dap.records import Batch, Losses, Pair
@@ -122,11 +122,11 @@ class Tokens:
     return Losses(each, batch.weight * tokens, metrics)
 
 
-def _flat(column: Float[Array, 'batch n ...']) -> Float[Array, 'rows ...']:
+def _flat(column: Shaped[Array, 'batch n ...']) -> Shaped[Array, 'rows ...']:
   return column.reshape(-1, *column.shape[2:])
 
 
-def _pair(column: Float[Array, 'batch n ...']) -> Pair[Array]:
+def _pair(column: Shaped[Array, 'batch n ...']) -> Pair[Array]:
   if column.shape[1] != 2:
     raise errors.InputError(
       'A loss of pairs needs groups of two responses, chosen first; got groups'

@@ -5,7 +5,7 @@ sampled from, compared with, converted), which a checkpoint has as its own, and
 the rest (a critic), which only its training reads.
 """
 
-from typing import Protocol, Self, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from dap.errors import InputError
 from dap.records import Outputs, Prompts, Responses
 from dap.sampling.decode import Choose
+
+T = TypeVar('T')
 
 
 @runtime_checkable
@@ -117,7 +119,7 @@ class Whole:
   """A model all of whose parameters others read."""
 
   @property
-  def shared(self) -> Self:
+  def shared(self: T) -> T:
     """Itself."""
     return self
 

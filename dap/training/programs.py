@@ -6,7 +6,7 @@ A stack of runs has the same, see `dap/training/stacks.py`.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,7 @@ class Programs(NamedTuple):
   scalars: Callable[[int], Scalars]
 
 
+@runtime_checkable
 class Collect(Protocol):
   """How rollouts are run: a place, which changes no number.
 

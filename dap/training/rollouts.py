@@ -11,12 +11,12 @@ the next step is dispatched before the update of this one.
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from dap import errors, partitioning
 from dap.algorithms.algorithm import Algorithm
@@ -195,7 +195,7 @@ def _keys(
 
 
 def _take(
-  leaf: Float[Array, 'rows n ...'] | Int[Array, 'rows n ...'],
+  leaf: Shaped[Array, 'rows n ...'],
   numbers: Int[Array, 'rows m'],
 ) -> Array:
   index = numbers.reshape(*numbers.shape, *(1,) * (leaf.ndim - 2))
@@ -238,6 +238,7 @@ def layout(
   )
 
 
+@runtime_checkable
 class Place(Protocol):
   """How a pure function of rollouts becomes a program.
 

@@ -20,7 +20,7 @@ from dap.algorithms.objectives import Objective
 from dap.models.trained import Parameters, Policy, Trained
 from dap.records import Batch, Learner, Losses, Scalars
 
-Metrics = dict[str, Float[Array, '']]
+Metrics = dict[str, Float[Array, '*members']]
 Update = Callable[[Learner, Batch, Scalars], tuple[Learner, Metrics]]
 # Weighted sums of the losses and metrics of a batch, its weight; gradients.
 Sums = tuple[tuple[Metrics, Float[Array, '']], PyTree]

@@ -30,7 +30,7 @@ def arrays(tree):
 
 def on_pair(loss, **scalars):
   policy = arrays(POLICY)
-  return loss(policy, Pair(None, None), arrays(MASK), **scalars)
+  return loss(policy, arrays(MASK), **scalars)
 
 
 def test_the_worked_pair_gives_the_worked_losses():
@@ -62,9 +62,9 @@ def test_a_response_of_no_tokens_weighs_nothing():
 
 def test_best_of_two_has_the_gradient_of_supervised_training_on_the_chosen():
   mask = arrays(MASK)
-  by_pair = jax.grad(
-    lambda p: losses.best_of_two_loss(p, Pair(None, None), mask)[0]
-  )(arrays(POLICY))
+  by_pair = jax.grad(lambda p: losses.best_of_two_loss(p, mask)[0])(
+    arrays(POLICY)
+  )
   by_chosen = jax.grad(lambda x: losses.supervised_loss(x, mask.chosen)[0])(
     jnp.asarray(POLICY.chosen)
   )
@@ -76,7 +76,7 @@ def test_best_of_two_has_the_gradient_of_supervised_training_on_the_chosen():
 def test_padding_changes_no_loss_and_no_gradient(loss):
   junk = lambda x: jnp.pad(x, ((0, 0), (0, 2)), constant_values=jnp.nan)
   wider = lambda m: jnp.pad(m, ((0, 0), (0, 2)))
-  total = lambda p, m: loss(p, Pair(None, None), m)[0]
+  total = lambda p, m: loss(p, m)[0]
   short = jax.value_and_grad(total)(arrays(POLICY), arrays(MASK))
   longer = Pair(*map(junk, arrays(POLICY))), Pair(*map(wider, arrays(MASK)))
   long = jax.value_and_grad(total)(*longer)
@@ -88,7 +88,7 @@ def test_padding_changes_no_loss_and_no_gradient(loss):
 @pytest.mark.parametrize('loss', PREFERENCES)
 def test_gradients_are_those_of_finite_differences(loss):
   mask = arrays(MASK)
-  total = lambda policy: loss(policy, Pair(None, None), mask).sum()
+  total = lambda policy: loss(policy, mask).sum()
   check_grads(
     jax.jit(total), (arrays(POLICY),), order=1, modes=['rev'], eps=1e-6
   )
@@ -99,9 +99,7 @@ def test_extreme_log_probs_give_finite_losses_and_gradients(loss):
   mask = arrays(MASK)
   for low in (Pair(-1e4, 0.0), Pair(0.0, -1e4)):
     policy = Pair(*(jnp.full((1, 3), x) for x in low))
-    value, grad = jax.value_and_grad(
-      lambda p: loss(p, Pair(None, None), mask)[0]
-    )(policy)
+    value, grad = jax.value_and_grad(lambda p: loss(p, mask)[0])(policy)
     assert np.isfinite(value) and all(np.all(np.isfinite(x)) for x in grad)
 
 
@@ -110,9 +108,7 @@ def test_the_hinge_stops_once_the_gap_is_wide_enough():
 
   def slope(gap):
     policy = Pair(jnp.zeros((1, 3)), jnp.zeros((1, 3)).at[0, 0].set(-gap))
-    total = lambda p: losses.likelihood_hinge_loss(
-      p, Pair(None, None), mask, beta=0.05
-    )[0]
+    total = lambda p: losses.likelihood_hinge_loss(p, mask, beta=0.05)[0]
     return jax.grad(total)(policy).chosen[0, 0]
 
   assert slope(19.0) == -0.05

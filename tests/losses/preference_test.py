@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from dap import losses
+from dap.records import Pair
 
 law = settings(deadline=None, derandomize=True, max_examples=30)
 
@@ -36,7 +37,7 @@ def test_a_margin_asks_for_scores_further_apart(margin, value):
 
 def test_a_preference_model_is_asked_in_both_orders():
   log_odds = lambda p: jnp.log(jnp.array([p / (1 - p)]))
-  loss = losses.pairwise_preference_loss(log_odds(0.8), log_odds(0.35))
+  loss = losses.pairwise_preference_loss(Pair(log_odds(0.8), log_odds(0.35)))
   # -(log .8 + log .65) / 2
   np.testing.assert_allclose(loss, [0.3269632337033], rtol=1e-10)
 
@@ -55,14 +56,18 @@ def test_bradley_terry_reads_only_the_difference(chosen, rejected, shift):
 def test_exchanging_response_and_order_leaves_the_preference_loss(first, last):
   one = lambda x: jnp.array([x])
   np.testing.assert_allclose(
-    losses.pairwise_preference_loss(one(first), one(last)),
-    losses.pairwise_preference_loss(one(-last), one(-first)),
+    losses.pairwise_preference_loss(Pair(one(first), one(last))),
+    losses.pairwise_preference_loss(Pair(one(-last), one(-first))),
     rtol=1e-12,
   )
 
 
 @pytest.mark.parametrize(
-  'loss', [losses.bradley_terry_loss, losses.pairwise_preference_loss]
+  'loss',
+  [
+    losses.bradley_terry_loss,
+    lambda *both: losses.pairwise_preference_loss(Pair(*both)),
+  ],
 )
 def test_losses_are_smooth_and_finite_at_extremes(loss):
   total = lambda x, y: jnp.sum(loss(x, y))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tiny
 
-from dap import errors, partitioning, train
-from dap.algorithms import algorithm, objectives, refresh, samplers
+from dap import errors, losses, partitioning, train
+from dap.algorithms import algorithm, refresh, samplers, sources, views
+from dap.algorithms.objectives import Loss
 from dap.checkpoints import state as checkpoints
 from dap.data import arrays
-from dap.training import steps, stream
+from dap.training import rollouts, steps, stream
 
 START = tiny.POLICY.init(jax.random.key(1))
 PARAMS = train.Params(START, START, tiny.JUDGE.init(jax.random.key(2)))
@@ -39,7 +40,7 @@ def kill_at(step):
   return hook
 
 
-STALE = dataclasses.replace(tiny.ONLINE, refresh=refresh.Every(4))
+STALE = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Every(4))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +62,13 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(tmp_path, which):
     # What a process wrote after its last checkpoint is trained again.
     with open(tmp_path / 'b' / 'metrics.jsonl', 'a') as file:
       file.write('{"step": 999, "loss": 0.0}\n')
-    if which.samples:
+    if which.sampler is not None:
       with open(tmp_path / 'b' / 'stream' / 'records.bin', 'ab') as file:
         file.write(b'half a record')
   again = train.fit(run, PAIRS, PARAMS, tmp_path / 'b', record_stream=True)
   assert equal(whole, again)
   assert lines(tmp_path / 'a') == lines(tmp_path / 'b')
-  if which.samples:
+  if which.sampler is not None:
     one, other = (tmp_path / x / 'stream' / 'records.bin' for x in 'ab')
     assert one.read_bytes() == other.read_bytes()
 
@@ -79,14 +80,14 @@ def test_offline_training_on_the_unshuffled_stream_repeats_the_online_run(
   first = train.fit(online, PAIRS, PARAMS, tmp_path / 'on', record_stream=True)
   recorded = stream.read(tmp_path / 'on' / 'stream')
   replay = dataclasses.replace(
-    tiny.OFFLINE, sampler=samplers.FromDataset(arrays.in_order)
+    tiny.OFFLINE, source=sources.FromDataset(arrays.in_order)
   )
   run = dataclasses.replace(online, algorithm=replay)
   second = train.fit(run, recorded, PARAMS, tmp_path / 'off')
   assert equal(first, second)
   assert lines(tmp_path / 'on') == lines(tmp_path / 'off')
   shuffled = dataclasses.replace(
-    replay, sampler=samplers.FromDataset(samplers.ShuffledWindows(4))
+    replay, source=sources.FromDataset(sources.ShuffledWindows(4))
   )
   run = dataclasses.replace(online, algorithm=shuffled)
   third = train.fit(run, recorded, PARAMS, tmp_path / 'shuffled')
@@ -94,7 +95,7 @@ def test_offline_training_on_the_unshuffled_stream_repeats_the_online_run(
 
 
 def test_shuffled_windows_hold_the_same_examples():
-  order = samplers.ShuffledWindows(3)
+  order = sources.ShuffledWindows(3)
   rows = np.concatenate([order(40, 5, 7, step) for step in range(8)])
   assert sorted(rows) == list(range(40))
   assert sorted(rows[:15]) == list(range(15))  # a window of 3 batches of 5
@@ -126,9 +127,11 @@ def test_a_stream_records_what_the_annotator_said(tmp_path):
   train.fit(run, PAIRS, PARAMS, tmp_path, record_stream=True)
   rows = stream.read_rows(tmp_path / 'stream')
   assert len(rows) == 3 * run.batch_size
+  chosen, rejected = rows['scores'].T
+  assert np.all(chosen >= rejected) and np.any(chosen > rejected)
+  assert {*np.sort(rows['candidates']).reshape(-1).tolist()} == {0, 1}
   np.testing.assert_array_equal(
-    rows['first_is_chosen'][rows['tie'] == 0],
-    (rows['p_ab'] > rows['p_ba'])[rows['tie'] == 0],
+    rows['sampled_tokens'], np.sum(rows['responses'] > 0, axis=(1, 2))
   )
   # A response ends once, and padding follows its end.
   for tokens in rows['chosen']:
@@ -140,17 +143,17 @@ def test_a_stream_records_what_the_annotator_said(tmp_path):
 def test_one_compilation_serves_a_grid_of_rates_and_betas(tmp_path):
   mesh = partitioning.mesh((1, 1))
   for index, (rate, beta) in enumerate([(1e-2, 0.1), (1e-3, 0.7)]):
-    chosen = dataclasses.replace(tiny.ONLINE, loss=objectives.ipo(beta))
-    for which in (chosen, algorithm.Algorithm(objectives.ipo(beta))):
-      name = f'{index}{which.samples}'
+    chosen = dataclasses.replace(tiny.ONLINE, loss=tiny.ipo(beta))
+    for which in (chosen, algorithm.Algorithm(tiny.ipo(beta))):
+      name = f'{index}{which.sampler is not None}'
       run = tiny.run(which, learning_rate=rate, num_steps=2)
       train.fit(run, PAIRS, PARAMS, tmp_path / name)
   update = steps.update_program(run.objective, run.optimizer, mesh, 1)
-  rollout = steps.rollout_program(
-    tiny.POLICY,
-    tiny.ONLINE.sampler,
-    tiny.ONLINE.annotator,
-    tiny.ONLINE.pairing,
+  rollout = rollouts.compile_one(
+    rollouts.rollout,
+    rollouts.shape_of(tiny.POLICY, tiny.ONLINE),
+    ('policy', 'reference', 'annotator'),
+    ('rows', 'shared', 'shared'),
     mesh,
   )
   assert update._cache_size() == 1
@@ -280,13 +283,13 @@ def test_a_run_refuses_numbers_out_of_range(change, words):
 
 def test_sampling_without_an_annotator_is_refused():
   with pytest.raises(errors.InputError, match='needs an annotator'):
-    algorithm.Algorithm(objectives.ipo(), samplers.FromPolicy(4))
+    algorithm.Algorithm(tiny.ipo(0.1), sampler=samplers.FromPolicy(4))
 
 
 def test_supervised_training_learns_a_constant_answer(tmp_path):
   answer = np.tile([5, 9, 1, 0, 0], (64, 1)).astype(np.int32)
   same = dataclasses.replace(PAIRS, chosen=answer, rejected=answer)
-  which = algorithm.Algorithm(objectives.supervised())
+  which = algorithm.Algorithm(Loss(losses.supervised_loss, view=views.Tokens()))
   run = tiny.run(which, num_steps=150, log_every=150)
   train.fit(run, same, train.Params(START), tmp_path)
   assert lines(tmp_path)[-1]['loss'] < 0.1
@@ -300,7 +303,9 @@ def test_a_preference_model_learns_a_token_that_decides(tmp_path):
     chosen=marked,
     rejected=np.where(PAIRS.rejected == 4, 5, PAIRS.rejected),
   )
-  which = algorithm.Algorithm(objectives.preference_model())
+  which = algorithm.Algorithm(
+    Loss(losses.pairwise_preference_loss, view=views.comparisons)
+  )
   run = tiny.run(which, tiny.JUDGE, num_steps=150, log_every=150)
   train.fit(run, pairs, train.Params(PARAMS.annotator), tmp_path)
   assert lines(tmp_path)[-1]['accuracy'] > 0.95

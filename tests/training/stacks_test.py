@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import tiny
 
-from dap import errors, partitioning, train
-from dap.algorithms import algorithm, objectives, refresh
+from dap import errors, losses, partitioning, train
+from dap.algorithms import algorithm, refresh
+from dap.algorithms.objectives import Loss
 from dap.checkpoints import load
 from dap.checkpoints import state as checkpoints
-from dap.training import stacks, stream
+from dap.training import rollouts, stacks, stream
 
 START = tiny.POLICY.init(jax.random.key(1))
 PARAMS = train.Params(START, START, tiny.JUDGE.init(jax.random.key(2)))
 PAIRS = tiny.pairs()
-STALE = dataclasses.replace(tiny.ONLINE, refresh=refresh.Every(4))
+STALE = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Every(4))
 SETTINGS = {'a': (1e-3, 0.1), 'b': (2e-3, 0.1), 'c': (1e-3, 0.7)}
 KINDS = pytest.mark.parametrize(
   'which', [tiny.OFFLINE, tiny.ONLINE, STALE], ids=['off', 'on', 'stale']
@@ -30,7 +31,7 @@ def runs(which, **changes):
   settings = {'num_steps': 8, 'save_steps': (3, 5), 'log_every': 1, **changes}
   return {
     name: tiny.run(
-      dataclasses.replace(which, loss=objectives.ipo(beta)),
+      dataclasses.replace(which, loss=tiny.ipo(beta)),
       **{'learning_rate': rate, **settings},
     )
     for name, (rate, beta) in SETTINGS.items()
@@ -98,7 +99,7 @@ def test_a_member_is_its_single_run_to_rounding(tmp_path, which):
       assert own.keys() == other.keys()
       own['accuracy'] = other['accuracy']
       assert own == pytest.approx(other, rel=1e-3, abs=1e-4)
-    if which.samples:
+    if which.sampler is not None:
       rows = stream.read_rows(member / 'stream')
       others = stream.read_rows(tmp_path / name / 'stream')
       for field in ('prompt_id', 'prompt', 'chosen', 'rejected', 'seed'):
@@ -136,7 +137,7 @@ def test_a_kill_between_checkpoints_of_members_changes_nothing(
     # What a process wrote after its last checkpoint is trained again.
     with open(cut / 'b' / 'metrics.jsonl', 'a') as file:
       file.write('{"step": 999, "loss": 0.0}\n')
-    if which.samples:
+    if which.sampler is not None:
       with open(cut / 'c' / 'stream' / 'records.bin', 'ab') as file:
         file.write(b'half a record')
   monkeypatch.setattr(checkpoints, 'save', save)
@@ -149,18 +150,21 @@ def test_a_kill_between_checkpoints_of_members_changes_nothing(
 def test_one_compilation_serves_groups_of_one_shape(tmp_path):
   mesh = partitioning.mesh((1, 1))
   for which in (tiny.OFFLINE, tiny.ONLINE):
-    fit(tmp_path / f'{which.samples}', which, num_steps=3, save_steps=())
+    fit(tmp_path / f'{which is tiny.ONLINE}', which, num_steps=3, save_steps=())
     others = runs(which, num_steps=2, save_steps=(), learning_rate=0.02)
-    stacks.fit(others, PAIRS, PARAMS, tmp_path / f'{which.samples}2', mesh=mesh)
+    stacks.fit(
+      others, PAIRS, PARAMS, tmp_path / f'{which is tiny.ONLINE}2', mesh=mesh
+    )
     objective = others['a'].objective
-    axes = stacks.SAMPLED if which.samples else stacks.SHARED
+    axes = stacks.SAMPLED if which.sampler is not None else None
     update = stacks.update_program(objective, tiny.ADAM, mesh, 1, axes)
     assert update._cache_size() == 1
-  rollout = stacks.rollout_program(
-    tiny.POLICY,
-    tiny.ONLINE.sampler,
-    tiny.ONLINE.annotator,
-    tiny.ONLINE.pairing,
+  rollout = stacks._compiled(
+    frozenset({'policy', 'behaviour'}),
+    rollouts.rollout,
+    rollouts.shape_of(tiny.POLICY, tiny.ONLINE),
+    ('policy', 'reference', 'annotator'),
+    ('rows', 'shared', 'shared'),
     mesh,
   )
   assert rollout._cache_size() == 1
@@ -182,7 +186,7 @@ def test_a_mesh_changes_rounding_alone(tmp_path):
     ({'seed': 3, 'num_steps': 4}, 'differ in num_steps, seed'),
     ({'which': tiny.ONLINE}, 'differ in algorithm'),
     (
-      {'which': algorithm.Algorithm(objectives.best_of_two())},
+      {'which': algorithm.Algorithm(Loss(losses.best_of_two_loss))},
       'differ in algorithm',
     ),
   ],
