@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from dap import errors, optimizers, partitioning
 from dap.algorithms.objectives import Objective
@@ -127,7 +127,7 @@ def fit(
 
 
 @jax.jit
-def member(stacked: T, index: int) -> T:
+def member(stacked: T, index: Int[Array, ''] | int) -> T:
   """The parameters of one member."""
   return jax.tree.map(lambda leaf: leaf[index], stacked)
 
