@@ -13,8 +13,10 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import math
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,8 +64,8 @@ def _describe(value: Any, where: str, seen: frozenset[str]) -> Any:
     return value if math.isfinite(value) else {'$float': repr(value)}
   if isinstance(value, pathlib.PurePath):
     raise InputError(
-      f'{where or "the value"} is the path {value}: a stage is named by the'
-      ' content of its files, not by where they lie. Give a value whose'
+      f'{where or "the value"} is the path {value}: results are named by the'
+      ' content of files, not by where they lie. Give a value whose'
       ' fingerprint() hashes the content.'
     )
   for test, form in _FORMS:
@@ -73,7 +75,7 @@ def _describe(value: Any, where: str, seen: frozenset[str]) -> Any:
     return {'$object': code.name(value)}
   raise InputError(
     f'{where or "the value"} is a {code.name(type(value))}, which has no'
-    ' content to name a stage by. Use a frozen dataclass of numbers, words and'
+    ' content to name results by. Use a frozen dataclass of numbers, words and'
     ' functions, or give it a fingerprint() method.'
   )
 
@@ -106,7 +108,7 @@ def _dataclass(value: Any, where: str, seen: frozenset[str]) -> Any:
   if not kind.__dataclass_params__.frozen:
     raise InputError(
       f'{where or "the value"} is a {code.name(kind)}, which can change'
-      ' after it has named a stage: make it @dataclass(frozen=True).'
+      ' after it has named results: make it @dataclass(frozen=True).'
     )
   parts = {
     field.name: _describe(
@@ -157,6 +159,14 @@ def _mapping(value: Any, where: str, seen: frozenset[str]) -> Any:
 
 def _bytes(value: bytes, where: str, seen: frozenset[str]) -> Any:
   return {'$bytes': hashlib.sha256(value).hexdigest()[:16]}
+
+
+def _pattern(value: re.Pattern, where: str, seen: frozenset[str]) -> Any:
+  return {'$pattern': value.pattern, 'flags': value.flags}
+
+
+def _logger(value: logging.Logger, where: str, seen: frozenset[str]) -> Any:
+  return {'$logger': value.name}  # what is said changes no result
 
 
 def _partial(value: Any, where: str, seen: frozenset[str]) -> Any:
@@ -229,6 +239,8 @@ _FORMS: tuple[tuple[Callable[[Any], bool], Callable], ...] = (
   (lambda value: isinstance(value, set | frozenset), _set),
   (lambda value: isinstance(value, Mapping), _mapping),
   (lambda value: isinstance(value, bytes), _bytes),
+  (lambda value: isinstance(value, re.Pattern), _pattern),
+  (lambda value: isinstance(value, logging.Logger), _logger),
   (lambda value: inspect.isroutine(value) or hasattr(value, '__wrapped__'),
    _function),
 )  # fmt: skip
