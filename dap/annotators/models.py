@@ -1,13 +1,26 @@
 """Layer 3. A preference model as annotator: golden and proxy are this code."""
 
 import dataclasses
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int, PyTree
 
 from dap import partitioning
 from dap.records import Responses
+
+
+@runtime_checkable
+class PreferenceModel(Protocol):
+  """What an annotator needs of a preference model."""
+
+  def log_odds(
+    self, params: PyTree, prompts: Array, first: Array, second: Array
+  ) -> tuple[Array, Array]:
+    """That what is shown first is preferred, in both orders."""
+    ...
+
+  def logical_axes(self) -> PyTree: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +34,7 @@ class PreferenceAnnotator:
     model: a preference model of `dap/models/heads.py`.
   """
 
-  model: Any
+  model: PreferenceModel
 
   def __call__(
     self,

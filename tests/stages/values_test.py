@@ -74,6 +74,7 @@ DIFFERENT = {
   'bytes': b'0',
   'pattern': re.compile('0'),
   'other_pattern': re.compile('0', re.ASCII),
+  'pattern_of_bytes': re.compile(b'0'),
   'logger': logging.getLogger('0'),
   'set': frozenset({1, 2}),
   'dict': {'a': 1},
