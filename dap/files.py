@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -16,6 +17,10 @@ from typing import Any, BinaryIO
 from etils import epath
 
 from dap.errors import InputError
+
+# An object of JSON; what it holds, as what a JSON file holds, only its reader
+# knows: there is no type for it.
+Record = dict[str, Any]
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'|os error (\d+)")
@@ -97,7 +102,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
       aside.unlink(missing_ok=True)
 
 
-def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: str | Path, arrays: Mapping[str, object]) -> None:
   """Writes named arrays as one .npz, atomically."""
   import numpy as np
 
@@ -105,7 +110,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
     np.savez(file, **dict(arrays))  # type: ignore[arg-type]
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: object) -> None:
   """Writes `value` as readable JSON, keys in order, atomically."""
   text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
   write_atomically(path, text + '\n')
@@ -128,9 +133,7 @@ def read_json(path: str | Path | epath.Path) -> Any:
     raise InputError(f'{path} is no JSON of ours: {error}.') from error
 
 
-def append_json_lines(
-  path: str | Path, records: Iterable[dict[str, Any]]
-) -> None:
+def append_json_lines(path: str | Path, records: Iterable[Record]) -> None:
   """Appends one line for each record, in one write.
 
   A write that fails half-way (a full disk) is taken back, so the file still
@@ -153,7 +156,7 @@ def append_json_lines(
         raise
 
 
-def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+def read_json_lines(path: str | Path) -> list[Record]:
   """The records of a JSON lines file; empty when there is no such file.
 
   A last line without its line feed is what a kill leaves behind: it is left
@@ -176,7 +179,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
 
 
 def truncate_json_lines(
-  path: str | Path, keep: Callable[[dict[str, Any]], bool]
+  path: str | Path, keep: Callable[[Record], bool]
 ) -> None:
   """Drops the records that `keep` refuses, and a torn last line, atomically.
 
@@ -240,7 +243,7 @@ def readable_size(num_bytes: float) -> str:
   return f'{num_bytes:.4g} TiB'
 
 
-def _write_all(file: Any, data: bytes) -> None:
+def _write_all(file: io.RawIOBase, data: bytes) -> None:
   view = memoryview(data)
   while view:
     view = view[file.write(view) :]

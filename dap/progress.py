@@ -10,7 +10,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import IO, NamedTuple, Protocol, cast, runtime_checkable
 
 _WINDOW = 20.0  # seconds over which a rate is taken
 _OFTEN = 0.2  # seconds between two events of one piece of work
@@ -179,7 +179,7 @@ class Bars:
       progress.TextColumn('{task.fields[speed]}'),
       console=console.Console(file=cast(IO[str], stream)),
     )
-    self._tasks: dict[str, Any] = {}
+    self._tasks: dict[str, progress.TaskID] = {}
     self._bars.start()
 
   def __call__(self, event: Event) -> None:

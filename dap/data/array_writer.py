@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -189,7 +189,9 @@ class _Column:
   def __enter__(self) -> '_Column':
     return self
 
-  def __exit__(self, error_type: Any, *_: Any) -> None:
+  def __exit__(
+    self, error_type: type[BaseException] | None, *_: object
+  ) -> None:
     with self._file:
       if error_type is None:
         self._write_header()

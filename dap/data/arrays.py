@@ -5,7 +5,6 @@ what went into them, so that the same data is tokenised once. Batches are
 global, and a pure function of (seed, step): a restart repeats them.
 """
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -35,8 +34,9 @@ from dap.data.schema import Row
 from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
+from dap.stages import values
 
-VERSION = 2  # goes up whenever `prepare` writes other arrays for the same input
+VERSION = 3  # goes up whenever `prepare` writes other arrays for the same input
 
 
 @runtime_checkable
@@ -155,10 +155,8 @@ def prepare(
       f' prompt_length {prompt_length}, response_length {response_length}.'
     )
   lengths = prompt_length, response_length
-  rule = f'{long_responses.__module__}.{qualified_name(long_responses)}'
-  content = [VERSION, source.fingerprint(), split, vocabulary.fingerprint()]
-  key = json.dumps([*content, *lengths, rule])
-  name = f'{split}-{hashlib.sha256(key.encode()).hexdigest()[:24]}'
+  content = source.fingerprint(), vocabulary.fingerprint(), long_responses
+  name = f'{split}-{values.digest((VERSION, split, lengths, content))}'
   folder = Path(cache_dir, name)
   _check_rule(source, long_responses)
   if not folder.exists():

@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dap.data import corpus_text as text
 from dap.data import corpus_writers as writers
+from dap.data.schema import Row
 from dap.data.vocabulary import Words
 from dap.errors import InputError
 
@@ -166,7 +167,7 @@ class EmbeddedCorpus:
   num_stress: int = 4000
   num_test: int = 1024
 
-  def load(self, split: str) -> list[dict[str, Any]]:
+  def load(self, split: str) -> list[Row]:
     """The pairs of a split, each with the `utility` of both responses."""
     if split not in SPLITS:
       raise InputError(
@@ -235,7 +236,7 @@ def _write_pair(split: str, draw: text.Draw) -> _Drawn:
   return _Drawn(post, tuple(facts.values()), (first, second), kind, coin)
 
 
-def _label(drawn: list[_Drawn]) -> list[dict[str, Any]]:
+def _label(drawn: list[_Drawn]) -> list[Row]:
   """Bradley-Terry: the first is preferred with sigmoid(difference / 0.5)."""
   if not drawn:
     return []

@@ -6,6 +6,8 @@ from typing import Any
 
 from dap.data import arrays, corpus
 from dap.data.arrays import LongResponses, Prepared
+from dap.data.sources import Source
+from dap.data.vocabulary import UnreadVocabulary, Vocabulary, Words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +23,13 @@ class PairData:
     long_responses: what happens to responses beyond it.
   """
 
-  source: Any
-  vocabulary: Any
+  source: Source
+  vocabulary: Any  # either: callers ask whether it has `train`
   prompt_length: int
   response_length: int
   long_responses: LongResponses = arrays.trim
 
-  def trained_vocabulary(self, folder: Path) -> Any:
+  def trained_vocabulary(self, folder: Path) -> UnreadVocabulary:
     """The vocabulary, trained and kept under `folder` if it must be."""
     train = getattr(self.vocabulary, 'train', None)
     if train is None:
@@ -40,7 +42,9 @@ class PairData:
     )
     return train(texts, str(folder / 'vocabulary.model'))
 
-  def prepare(self, split: str, vocabulary: Any, cache_dir: Path) -> Prepared:
+  def prepare(
+    self, split: str, vocabulary: Vocabulary, cache_dir: Path
+  ) -> Prepared:
     """The tokenised split; see `arrays.prepare`."""
     return arrays.prepare(
       self.source,
@@ -56,10 +60,10 @@ class PairData:
     """The same data drawn with another seed, where the source is drawn."""
     if not hasattr(self.source, 'seed'):
       return self
-    source = dataclasses.replace(self.source, seed=seed)
+    source = dataclasses.replace(self.source, seed=seed)  # type: ignore[type-var]
     return dataclasses.replace(self, source=source)
 
 
-def embedded_vocabulary() -> Any:
+def embedded_vocabulary() -> Words:
   """The words of the embedded corpus, the same for every seed."""
   return corpus.EmbeddedCorpus().vocabulary()

@@ -9,14 +9,15 @@ import functools
 import hashlib
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
 from dap.data import paths
-from dap.data.schema import Placed
+from dap.data.foreign import TfdsBuilder
+from dap.data.schema import Placed, Row, Value
 from dap.errors import InputError
 
 _OFFLINE = {
@@ -30,7 +31,7 @@ _OFFLINE = {
 _HUB_NAME = 'huggingface:'
 
 
-def optional(name: str, extra: str = 'seqio') -> Any:
+def optional(name: str, extra: str = 'seqio') -> ModuleType:
   """Imports a module that only an extra installs.
 
   Raises:
@@ -44,7 +45,7 @@ def optional(name: str, extra: str = 'seqio') -> Any:
     ) from error
 
 
-def import_tensorflow() -> Any:
+def import_tensorflow() -> ModuleType:
   """TensorFlow, kept off the accelerators, which are JAX's."""
   tf = optional('tensorflow')
   tf.config.set_visible_devices([], 'GPU')
@@ -84,7 +85,7 @@ class HuggingFaceRows:
       for number, row in enumerate(rows, start=1)
     )
 
-  def _load(self, own_split: str) -> Any:
+  def _load(self, own_split: str) -> Iterable[Row]:
     datasets = optional('datasets', 'huggingface')
     try:
       return datasets.load_dataset(
@@ -200,7 +201,7 @@ class TfdsRows:
       for n, example in enumerate(tfds.as_numpy(dataset), start=1)
     )
 
-  def _builder(self) -> Any:
+  def _builder(self) -> TfdsBuilder:
     asked = self.hub_folder or self.hub_revision
     if asked and self.name.startswith(_HUB_NAME):
       raise InputError(
@@ -254,7 +255,7 @@ def _rows_hash(reader: HuggingFaceRows | TfdsRows) -> str:
   return digest.hexdigest()
 
 
-def _plain(value: Any, feature: Any) -> Any:
+def _plain(value: Value, feature: Value) -> Value:
   """An example as JSON has it: texts decoded, lists of objects as such."""
   of_items = getattr(feature, 'feature', None)
   if of_items is not None or isinstance(value, list) or np.ndim(value):
@@ -266,7 +267,7 @@ def _plain(value: Any, feature: Any) -> Any:
   return value.item() if isinstance(value, np.generic) else value
 
 
-def _items(values: Any) -> list[Any]:
+def _items(values: Value) -> list[Value]:
   """The items of a list as TFDS keeps it.
 
   A list of objects is an object of lists, at any depth: item i has the i-th of

@@ -16,9 +16,10 @@ own by default. Splits are `train` and `test`.
 """
 
 import os
-from typing import Any
+from collections.abc import Callable
 
 from dap.data import public_sets, sources, tasks
+from dap.data.foreign import Registry
 from dap.data.hub import optional
 from dap.data.schema import Row
 from dap.data.vocabulary import SentencePiece, Vocabulary
@@ -60,12 +61,14 @@ def register(
     seqio.MixtureRegistry.add(name, rates)
 
 
-def _forget(registry: Any, name: str) -> None:
+def _forget(registry: Registry, name: str) -> None:
   if name in registry.names():
     registry.remove(name)
 
 
-def _loader(name: str, folder: str | None, mistakes: sources.Mistakes) -> Any:
+def _loader(
+  name: str, folder: str | None, mistakes: sources.Mistakes
+) -> Callable[[str], list[Row]]:
   def load(split: str) -> list[Row]:
     where = folder or os.environ.get('DAP_RAW_DATA')
     if not where:

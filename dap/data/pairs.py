@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -67,9 +66,9 @@ class Pairs:
 
   def take(self, rows: np.ndarray | slice) -> 'Pairs':
     """A data set of these rows."""
-    columns = (getattr(self, field.name) for field in dataclasses.fields(self))
-    taken: Any = (None if c is None else c[rows] for c in columns)
-    return Pairs(*taken)
+    columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    taken = {name: c[rows] for name, c in columns.items() if c is not None}
+    return dataclasses.replace(self, **taken)
 
   @property
   def reference(self) -> Pair[np.ndarray]:

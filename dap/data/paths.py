@@ -8,7 +8,8 @@ import contextlib
 import hashlib
 import importlib
 from collections.abc import Iterator
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import IO
 
 from dap.errors import InputError
 
@@ -16,7 +17,7 @@ _PART = 1 << 20  # bytes
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[Any]:
+def opened(path: str) -> Iterator[IO[bytes]]:
   """The file, for reading bytes, while the block lasts.
 
   Raises:
@@ -32,7 +33,7 @@ def opened(path: str) -> Iterator[Any]:
     yield file
 
 
-def _open(path: str) -> Any:
+def _open(path: str) -> AbstractContextManager[IO[bytes]]:
   from etils import epath
 
   try:

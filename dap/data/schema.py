@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from dap.errors import InputError
 
 T = TypeVar('T')
-Row = dict[str, Any]
+# Of a row as JSON or TFDS has it: a text, a number, a list, an object, ...
+Value = Any
+Row = dict[str, Value]
 Placed = tuple[str, Row]  # where a raw row stands, for messages, and the row
 SPLITS = ('train', 'test', 'stress')
 PAIR_KEYS = ('prompt', 'chosen', 'rejected')
@@ -38,7 +40,9 @@ class PartlyMalformed(InputError):
 
 
 def sound(
-  read: Callable[..., T], items: Iterable[Any], errors: list[InputError]
+  read: Callable[..., T],
+  items: Iterable[tuple[object, ...]],
+  errors: list[InputError],
 ) -> list[T]:
   """What `read` gives for each item; what it refuses goes to `errors`."""
   found = []
@@ -114,8 +118,8 @@ def unique_id(own: str, seen: Counter[str]) -> str:
 
 
 def require(
-  row: Row, key: str, kind: type, where: str, keys: Iterable[str] = ()
-) -> Any:
+  row: Row, key: str, kind: type[T], where: str, keys: Iterable[str] = ()
+) -> T:
   """The value of a key, which must be there and of a kind.
 
   Args:
@@ -215,7 +219,7 @@ def require_number(row: Row, key: str, where: str) -> float:
   return float(value)
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
   """'a list', 'null': what a value of JSON is."""
   return 'null' if value is None else _NAMES.get(type(value), 'a number')
 

@@ -1,4 +1,4 @@
-"""Layer 3. Any seqio Task or Mixture of pairs as a source.
+"""Layer 3. A seqio Task or Mixture of pairs, whoever wrote it, as a source.
 
 Its token ids are kept as seqio gives them: no end is added, nothing is cut
 again. So are the texts `source` and `id` of an example that has them, as those
@@ -10,14 +10,15 @@ import functools
 import hashlib
 import importlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsInt
+from typing import SupportsInt
 
 import numpy as np
 
-from dap.data import schema, tasks
+from dap.data import foreign, schema, tasks
 from dap.data.array_writer import Encoded
+from dap.data.foreign import Dataset, SeqioVocabulary
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import SPLITS, Row
 from dap.data.vocabulary import (
@@ -25,6 +26,7 @@ from dap.data.vocabulary import (
   PAD_ID,
   Bytes,
   SentencePiece,
+  UnreadVocabulary,
   Vocabulary,
   until_end,
 )
@@ -109,7 +111,7 @@ class SeqioTask:
       row['id'] = schema.unique_id(row['id'], seen)
       yield Encoded(row, ids[0], {'chosen': ids[1], 'rejected': ids[2]})
 
-  def _dataset(self, split: str, lengths: dict[str, int] | None) -> Any:
+  def _dataset(self, split: str, lengths: dict[str, int] | None) -> Dataset:
     if split not in SPLITS:
       raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
     if self.num_examples is not None and self.num_examples < 1:
@@ -137,7 +139,7 @@ class SeqioTask:
     )
     return dataset.take(-1 if self.num_examples is None else self.num_examples)
 
-  def _registered(self) -> Any:
+  def _registered(self) -> foreign.SeqioTask:
     seqio = optional('seqio')
     import_tensorflow()
     for module in self.modules:
@@ -211,7 +213,7 @@ def _import(module: str) -> None:
 
 
 @functools.lru_cache(8)
-def _ids_hash(source: SeqioTask, task: Any) -> str:
+def _ids_hash(source: SeqioTask, task: Hashable) -> str:
   del task  # a key beside the source: the name may come to mean another one
   vocabulary = source.vocabulary()
   digest = hashlib.sha256(vocabulary.fingerprint().encode())
@@ -250,9 +252,9 @@ class TaskVocabulary:
 
 @dataclass(frozen=True, eq=False)
 class OfSeqio:
-  """Any other vocabulary of seqio's as one of ours."""
+  """Another vocabulary of seqio's as one of ours."""
 
-  seqio: Any
+  seqio: SeqioVocabulary
 
   @property
   def size(self) -> int:
@@ -276,7 +278,7 @@ class OfSeqio:
     return digest.hexdigest()
 
 
-def _ours(vocabulary: Any) -> Any:
+def _ours(vocabulary: SeqioVocabulary) -> UnreadVocabulary:
   seqio = optional('seqio')
   if (ours := getattr(vocabulary, 'ours', None)) is not None:
     return ours
@@ -293,7 +295,7 @@ def _briefly(vocabulary: Vocabulary) -> str:
 
 
 def _checked(
-  example: dict[str, Any], name: str, size: int, where: str
+  example: Mapping[str, object], name: str, size: int, where: str
 ) -> list[int]:
   ids = np.asarray(example[name])
   if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
@@ -310,7 +312,7 @@ def _checked(
   return ids.tolist()
 
 
-def _shared(mixture: Any) -> tuple[str, ...]:
+def _shared(mixture: foreign.SeqioTask) -> tuple[str, ...]:
   """The names of pairs, where every Task of a Mixture is ours.
 
   Examples of Tasks that differ in what they have besides cannot be mixed.
@@ -320,13 +322,16 @@ def _shared(mixture: Any) -> tuple[str, ...]:
   return tasks.NAMES if ours else ()
 
 
-def _carried(example: dict[str, Any], name: str) -> str | None:
+def _carried(example: Mapping[str, object], name: str) -> str | None:
   kept = example.get(name)
   return kept.decode('utf-8') if isinstance(kept, bytes) else None
 
 
 def _text(
-  example: dict[str, Any], name: str, ids: list[int], vocabulary: Vocabulary
+  example: Mapping[str, object],
+  name: str,
+  ids: list[int],
+  vocabulary: Vocabulary,
 ) -> str:
   kept = example.get(f'{name}_pretokenized')
   if isinstance(kept, bytes):

@@ -9,13 +9,11 @@ and `response`.
 `Formatted` is a reader, where raw rows lie, and a format, what they mean.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from dap.data.readers import Reader
 from dap.data.schema import (
@@ -26,8 +24,11 @@ from dap.data.schema import (
   with_unique_ids,
 )
 from dap.errors import InputError
+from dap.stages import code, values
 
-VERSION = 2  # goes up whenever a format gives other pairs for the same rows
+# Goes up whenever our functions that a format calls give other pairs: of a
+# format itself the text counts.
+VERSION = 3
 
 _log = logging.getLogger(__name__)
 _LEFT_OUT = '%s: left out of %s for their mistakes: %d in all.'
@@ -103,7 +104,7 @@ class Formatted:
   @property
   def name(self) -> str:
     """What the data is called in reports: its format's name."""
-    return _described(self.format)[0].rpartition('.')[2]
+    return _name(self.format)
 
   def load(self, split: str) -> list[Row]:
     """The rows of a split, in the order of the raw ones."""
@@ -156,10 +157,8 @@ class Formatted:
 
   def fingerprint(self) -> str:
     """Names what the reader reads and how it is understood."""
-    choices = [self.format, self.group, self.keep, self.mistakes]
-    choices += [] if self.held_out is None else [self.held_out]
-    content = [VERSION, self.reader.fingerprint(), *map(_described, choices)]
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    choices = self.format, self.group, self.keep, self.mistakes, self.held_out
+    digest = values.digest((VERSION, self.reader.fingerprint(), choices))
     return f'{self.name}-{digest}'
 
 
@@ -196,24 +195,12 @@ class ChosenResponses:
     return f'chosen-{self.pairs.fingerprint()}'
 
 
-def _described(value: Any) -> list[Any]:
-  """The name of a function and the arguments that are given to it already."""
-  if isinstance(value, partial):
-    given = sorted(value.keywords.items())
-    return [*_described(value.func), *value.args, *map(_part, given)]
-  function = getattr(value, 'function', None)
+def _name(format: Format) -> str:
+  """The name of a function, also of one that was given arguments already."""
+  if isinstance(format, partial):
+    return _name(format.func)
+  function = getattr(format, 'function', None)
   if function is not None:  # a function that configuration gave arguments
-    return [*_described(function), *map(_part, value.arguments)]
-  if is_dataclass(value) and not isinstance(value, type):
-    given = [(f.name, getattr(value, f.name)) for f in fields(value)]
-    return [_qualified(type(value)), *map(_part, given)]
-  return [_qualified(value)]
-
-
-def _part(item: tuple[str, Any]) -> list[Any]:
-  name, value = item
-  return [name, _described(value) if callable(value) else repr(value)]
-
-
-def _qualified(value: Any) -> str:
-  return f'{value.__module__}.{value.__qualname__}'
+    return _name(function)
+  named = format if hasattr(format, '__qualname__') else type(format)
+  return code.name(named).rpartition('.')[2]

@@ -12,12 +12,12 @@ and `id` of a pair are texts beside them, as `inputs_pretokenized` is.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from dap.data import schema
 from dap.data.arrays import Prepared
+from dap.data.foreign import Dataset, SeqioTask, SeqioVocabulary
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import Row
 from dap.data.sources import Source
@@ -26,6 +26,7 @@ from dap.data.vocabulary import (
   UNKNOWN_ID,
   Bytes,
   SentencePiece,
+  UnreadVocabulary,
   Vocabulary,
 )
 from dap.errors import InputError
@@ -39,7 +40,7 @@ def add_task(
   source: Source,
   vocabulary: Vocabulary,
   splits: Sequence[str] = ('train', 'test'),
-) -> Any:
+) -> SeqioTask:
   """Registers the pairs of a source as the seqio Task `name`, and returns it.
 
   Sequence lengths are those that the Task is asked with; a response is trimmed
@@ -52,15 +53,15 @@ def add_task(
 def add_lazy_task(
   name: str,
   load: Callable[[str], list[Row]],
-  vocabulary: Any,  # a Vocabulary: to check that would be to read it
+  vocabulary: UnreadVocabulary,
   splits: Sequence[str] = ('train', 'test'),
-) -> Any:
+) -> SeqioTask:
   """As `add_task`, of what loads a split."""
   seqio, tf = optional('seqio'), import_tensorflow()
   columns = (*COLUMNS.values(), *NAMES)
   spec = {column: tf.TensorSpec([], tf.string) for column in columns}
 
-  def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
+  def dataset(split: str, shuffle_files: bool = False, seed: object = None):
     del shuffle_files, seed
     rows = load(split)
     return tf.data.Dataset.from_generator(
@@ -85,7 +86,7 @@ def add_lazy_task(
 
 def add_prepared_task(
   name: str, prepared: Mapping[str, Prepared], vocabulary: Vocabulary
-) -> Any:
+) -> SeqioTask:
   """Registers prepared arrays as the seqio Task `name`, and returns it.
 
   The token ids are those of the arrays, without the padding, beside the texts
@@ -111,7 +112,7 @@ def add_prepared_task(
   texts = (*(f'{key}_pretokenized' for key in COLUMNS), *NAMES)
   spec |= dict.fromkeys(texts, tf.TensorSpec([], tf.string))
 
-  def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
+  def dataset(split: str, shuffle_files: bool = False, seed: object = None):
     del shuffle_files, seed
     return tf.data.Dataset.from_generator(
       lambda: _unpadded(prepared[split], name), output_signature=spec
@@ -130,7 +131,9 @@ def add_prepared_task(
   )
 
 
-def _unpadded(arrays: Prepared, name: str) -> Iterator[dict[str, Any]]:
+def _unpadded(
+  arrays: Prepared, name: str
+) -> Iterator[dict[str, np.ndarray | str]]:
   columns = {
     'inputs': arrays.prompts,
     'targets': arrays.responses['chosen'],
@@ -152,11 +155,11 @@ def _named(rows: Iterable[Row], name: str) -> Iterator[Row]:
     yield {'source': f'seqio/{name}', 'id': schema.digest(*texts)} | row
 
 
-def tokenize(dataset: Any, vocabulary: Vocabulary) -> Any:
+def tokenize(dataset: Dataset, vocabulary: Vocabulary) -> Dataset:
   """Pairs with seqio's keys (prompt is inputs, ...) and our token ids."""
   encode = _encoder(vocabulary)
 
-  def features(row: Any) -> Any:
+  def features(row: Mapping[str, object]) -> dict[str, object]:
     texts = {key: row[column] for key, column in COLUMNS.items()}
     return {
       **{key: encode(text) for key, text in texts.items()},
@@ -167,15 +170,15 @@ def tokenize(dataset: Any, vocabulary: Vocabulary) -> Any:
   return dataset.map(features)
 
 
-def _encoder(vocabulary: Vocabulary) -> Callable[[Any], Any]:
+def _encoder(vocabulary: Vocabulary) -> Callable[[object], object]:
   """A function of a text tensor that gives its ids, made in Python."""
   tf = import_tensorflow()
 
-  def encode(text: Any) -> Any:
-    text = tf.compat.as_str(np.asarray(text, object).item())
-    return np.array(vocabulary.encode(text), np.int32)
+  def encode(text: object) -> np.ndarray:
+    read = tf.compat.as_str(np.asarray(text, object).item())
+    return np.array(vocabulary.encode(read), np.int32)
 
-  def encode_tf(text: Any) -> Any:
+  def encode_tf(text: object) -> object:
     encoded = tf.numpy_function(encode, [text], tf.int32)
     encoded.set_shape([None])
     return encoded
@@ -184,8 +187,8 @@ def _encoder(vocabulary: Vocabulary) -> Callable[[Any], Any]:
 
 
 def cut_inputs_on_the_left(
-  dataset: Any, sequence_length: Mapping[str, int] | None = None
-) -> Any:
+  dataset: Dataset, sequence_length: Mapping[str, int] | None = None
+) -> Dataset:
   """Keeps the ends of inputs that are too long: seqio would keep the starts."""
   limit = (sequence_length or {}).get('inputs')
   if limit is None:
@@ -193,7 +196,7 @@ def cut_inputs_on_the_left(
   return dataset.map(lambda row: row | {'inputs': row['inputs'][-limit:]})
 
 
-def seqio_vocabulary(vocabulary: Any) -> Any:
+def seqio_vocabulary(vocabulary: UnreadVocabulary) -> SeqioVocabulary:
   """The same vocabulary for seqio: its own kind where it has one.
 
   A kind of its own decodes as ours does; for the ids of texts our Tasks call
@@ -207,7 +210,7 @@ def seqio_vocabulary(vocabulary: Any) -> Any:
   return _wrap(vocabulary)
 
 
-def _wrap(vocabulary: Vocabulary) -> Any:
+def _wrap(vocabulary: Vocabulary) -> SeqioVocabulary:
   seqio, tf = optional('seqio'), import_tensorflow()
   encode = _encoder(vocabulary)
 

@@ -4,11 +4,11 @@ Needs the extra `[seqio]`; nothing is imported before it is called, and nothing
 is downloaded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
+from dap.data.foreign import TfdsBuilder
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import SPLITS, Row
 from dap.data.sources import Source
@@ -20,7 +20,7 @@ def tfds_builder(
   data_dir: str | None = None,
   splits: Sequence[str] = SPLITS,
   name: str | None = None,
-) -> Any:
+) -> TfdsBuilder:
   """A TFDS builder of any source: a configuration of `dap_pairs`.
 
   `download_and_prepare()` writes it under `data_dir` (TFDS's own default when
@@ -63,7 +63,7 @@ def _shared_columns(rows: dict[str, list[Row]]) -> dict[str, type]:
 
 
 @cache
-def _tfds_classes() -> tuple[Any, Any]:
+def _tfds_classes() -> tuple[Callable[..., TfdsBuilder], Callable[..., object]]:
   """Made once: TFDS registers a builder by its name."""
   tfds, tf = optional('tensorflow_datasets'), import_tensorflow()
   numbers = {int: tf.int64, float: tf.float64}
@@ -72,7 +72,7 @@ def _tfds_classes() -> tuple[Any, Any]:
   class Config(tfds.core.BuilderConfig):
     """Which rows, by split."""
 
-    rows: Any
+    rows: dict[str, list[Row]]
 
   class DapPairs(tfds.core.GeneratorBasedBuilder):
     """Preference pairs, one schema: see dap/data/schema.py."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Protocol, SupportsInt, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, SupportsInt, runtime_checkable
 
 from dap import files
 from dap.data import paths
@@ -33,6 +33,12 @@ class Vocabulary(Protocol):
   def decode(self, ids: Iterable[SupportsInt]) -> str: ...
 
   def fingerprint(self) -> str: ...
+
+
+if TYPE_CHECKING:
+  UnreadVocabulary = Vocabulary
+else:
+  UnreadVocabulary = object  # to check its size would be to read its file
 
 
 def until_end(ids: Iterable[SupportsInt]) -> list[int]:
@@ -97,6 +103,17 @@ class Words:
     return f'words-{hashlib.sha256(content).hexdigest()}'
 
 
+@runtime_checkable
+class _Processor(Protocol):
+  """What is used of sentencepiece's own, which has no types."""
+
+  def get_piece_size(self) -> int: ...
+
+  def encode(self, text: str, /) -> list[int]: ...
+
+  def decode(self, ids: list[int], /) -> str: ...
+
+
 @dataclass(frozen=True)
 class SentencePiece:
   """A SentencePiece model, such as T5's: padding 0, end 1.
@@ -109,7 +126,7 @@ class SentencePiece:
   path: str
 
   @property
-  def _processor(self) -> Any:
+  def _processor(self) -> _Processor:
     return _load_processor(self.path)
 
   @property
@@ -146,7 +163,7 @@ def _read_model(path: str) -> bytes:
 
 
 @lru_cache(8)
-def _load_processor(path: str) -> Any:
+def _load_processor(path: str) -> _Processor:
   import sentencepiece
 
   processor = sentencepiece.SentencePieceProcessor()

@@ -22,6 +22,7 @@ from dap import files, progress
 from dap.errors import InputError
 from dap.stages import code, values
 
+# The configuration is of any type: each function has one of its own.
 StageFunction = Callable[[Any, dict[str, Path], Path], None]
 
 # Settings of jax that change numbers.
@@ -80,7 +81,7 @@ class Runtime(NamedTuple):
   backend: str
   threads: int
   xla_flags: str
-  settings: tuple[tuple[str, Any], ...]
+  settings: tuple[tuple[str, object], ...]
 
 
 class Job(NamedTuple):
@@ -94,7 +95,7 @@ class Job(NamedTuple):
   stage: Stage
   inputs: dict[str, Path]
   needs: tuple[str, ...]
-  description: dict[str, Any]
+  description: dict[str, object]
 
 
 def runtime(*, threads: int | None = None) -> Runtime:
@@ -290,7 +291,7 @@ def _damaged(folder: Path, how: str) -> str:
   )
 
 
-def _setting(name: str) -> Any:
+def _setting(name: str) -> bool | int | str | None:
   import jax
 
   value = getattr(jax.config, name)

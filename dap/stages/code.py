@@ -11,7 +11,6 @@ import textwrap
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,14 +22,14 @@ def sha256(text: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def name(value: Any) -> str:
+def name(value: object) -> str:
   """'dap.losses.pairwise.ipo_loss': the module and the place in it."""
   module = getattr(value, '__module__', None) or ''
   place = getattr(value, '__qualname__', None) or getattr(value, '__name__', '')
   return f'{module}.{place}'.lstrip('.')
 
 
-def lookup(value: Any) -> Any:
+def lookup(value: object) -> object:
   """What the module of `value` holds under its name; None if nothing."""
   found = sys.modules.get(getattr(value, '__module__', None) or '')
   place = getattr(value, '__qualname__', None) or getattr(value, '__name__', '')
@@ -41,7 +40,7 @@ def lookup(value: Any) -> Any:
   return found
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
   """True for numpy and jax arrays and numpy's own scalars."""
   return isinstance(value, np.ndarray | np.generic) or (
     type(value).__module__.startswith('jax') and hasattr(value, 'dtype')
@@ -58,7 +57,7 @@ def _library_folders() -> tuple[str, ...]:
   return tuple(sorted(str(Path(folder).resolve()) + '/' for folder in folders))
 
 
-def is_library(value: Any) -> bool:
+def is_library(value: object) -> bool:
   """Whether a function or class is this package's or an installed one's.
 
   Such code has a version, which stages name; the user's own has none.
@@ -92,7 +91,7 @@ def text_hash(code: types.CodeType) -> str:
   return sha256(ast.unparse(tree))
 
 
-def cells(function: Callable) -> dict[str, Any]:
+def cells(function: Callable) -> dict[str, object]:
   """What a function closes over, by name."""
   closure = getattr(function, '__closure__', None) or ()
   names = function.__code__.co_freevars
@@ -105,7 +104,7 @@ def cells(function: Callable) -> dict[str, Any]:
   return found
 
 
-def defaults(function: Any) -> dict[str, Any]:
+def defaults(function: Callable) -> dict[str, object]:
   """Default values of a function's arguments, by argument."""
   signature = inspect.signature(function, follow_wrapped=False)
   return {
@@ -115,7 +114,7 @@ def defaults(function: Any) -> dict[str, Any]:
   }
 
 
-def globals_read(function: Any) -> dict[str, Any]:
+def globals_read(function: Callable) -> dict[str, object]:
   """Globals that a function's text names, by name; modules left out."""
   names = sorted(set(_global_names(function.__code__)))
   found = {
@@ -156,7 +155,7 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
       yield from _global_names(constant)
 
 
-def _compiled(code: types.CodeType) -> tuple[Any, ...]:
+def _compiled(code: types.CodeType) -> tuple[object, ...]:
   """A code object as values that are the same in every process."""
   constants = [
     _compiled(constant)
@@ -169,7 +168,9 @@ def _compiled(code: types.CodeType) -> tuple[Any, ...]:
   return (code.co_code.hex(), code.co_names, code.co_varnames, constants)
 
 
-def _drop_docstring(node: Any) -> None:
+def _drop_docstring(
+  node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+) -> None:
   first = node.body[0]
   if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
     node.body = node.body[1:] or [ast.Pass()]

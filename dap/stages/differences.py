@@ -6,7 +6,6 @@ person who shares one folder between studies should be told what changed.
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 from dap import files
 from dap.stages.artefacts import Job
@@ -44,7 +43,7 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
   return lines[:_MOST] + ([f'So are {more} more stages.'] if more > 0 else [])
 
 
-def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, Any]]:
+def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, object]]:
   """Records of other finished stages of the same name, the newest first."""
   own = re.compile(re.escape(job.stage.name) + '-[0-9a-f]{16}')
   found = [
@@ -58,7 +57,7 @@ def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, Any]]:
     yield files.read_json(path)
 
 
-def _changes(there: Any, here: Any, where: str) -> Iterator[str]:
+def _changes(there: object, here: object, where: str) -> Iterator[str]:
   """'config.run.num_steps: 1200 there, 800 here' for each leaf."""
   if isinstance(there, dict) and isinstance(here, dict):
     for key in sorted(there.keys() | here.keys(), key=str):
@@ -75,6 +74,6 @@ def _changes(there: Any, here: Any, where: str) -> Iterator[str]:
     yield f'{where}: {_short(there)} there, {_short(here)} here'
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
   text = repr(value)
   return text if len(text) <= 60 else text[:57] + '...'

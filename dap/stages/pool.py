@@ -11,8 +11,9 @@ import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dap import progress
 from dap.errors import InputError
@@ -28,7 +29,7 @@ class StageError(RuntimeError):
 
 
 class _Worker(NamedTuple):
-  process: Any
+  process: BaseProcess
   pipe: connection.Connection
 
 
@@ -126,7 +127,7 @@ class _Run:
         self._started[job.key] = time.monotonic()
         workers[index].pipe.send_bytes(_packed(job))
 
-  def _take(self, job: Job, message: Any) -> None:
+  def _take(self, job: Job, message: worker.Message) -> None:
     match message:
       case progress.Event():
         self._shown(message)
@@ -220,7 +221,9 @@ def _packed(job: Job) -> bytes:
     ) from error
 
 
-def _received(pipe: connection.Connection, workers: Sequence[_Worker]) -> Any:
+def _received(
+  pipe: connection.Connection, workers: Sequence[_Worker]
+) -> worker.Message:
   try:
     return pipe.recv()
   except (EOFError, ConnectionError):

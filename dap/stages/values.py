@@ -13,10 +13,13 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import math
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,19 +27,19 @@ from dap.errors import InputError
 from dap.stages import code
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
   """16 hexadecimal characters of the SHA-256 of `describe(value)`."""
   return code.sha256(canonical(describe(value)))
 
 
-def canonical(description: Any) -> str:
+def canonical(description: object) -> str:
   """JSON in one spelling: no spaces, keys in order, ASCII."""
   return json.dumps(
     description, sort_keys=True, separators=(',', ':'), allow_nan=False
   )
 
 
-def describe(value: Any) -> Any:
+def describe(value: object) -> object:
   """What a value is, as JSON: its parts all the way down.
 
   A value with a `fingerprint()` method is described by that instead of by its
@@ -52,7 +55,7 @@ def describe(value: Any) -> Any:
   return _describe(value, '', frozenset())
 
 
-def _describe(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _describe(value: object, where: str, seen: frozenset[str]) -> object:
   """`where` is the path from the root, for messages; `seen` the functions."""
   if value is None or isinstance(value, bool | str) or type(value) is int:
     return value
@@ -62,8 +65,8 @@ def _describe(value: Any, where: str, seen: frozenset[str]) -> Any:
     return value if math.isfinite(value) else {'$float': repr(value)}
   if isinstance(value, pathlib.PurePath):
     raise InputError(
-      f'{where or "the value"} is the path {value}: a stage is named by the'
-      ' content of its files, not by where they lie. Give a value whose'
+      f'{where or "the value"} is the path {value}: results are named by the'
+      ' content of files, not by where they lie. Give a value whose'
       ' fingerprint() hashes the content.'
     )
   for test, form in _FORMS:
@@ -73,23 +76,56 @@ def _describe(value: Any, where: str, seen: frozenset[str]) -> Any:
     return {'$object': code.name(value)}
   raise InputError(
     f'{where or "the value"} is a {code.name(type(value))}, which has no'
-    ' content to name a stage by. Use a frozen dataclass of numbers, words and'
+    ' content to name results by. Use a frozen dataclass of numbers, words and'
     ' functions, or give it a fingerprint() method.'
   )
 
 
-def _fingerprinted(value: Any, where: str, seen: frozenset[str]) -> Any:
+@runtime_checkable
+class _Fingerprinted(Protocol):
+  def fingerprint(self) -> object: ...
+
+
+@runtime_checkable
+class _Array(Protocol):
+  @property
+  def dtype(self) -> object: ...
+
+  def __array__(self) -> np.ndarray: ...
+
+
+class _Params(Protocol):
+  frozen: bool
+
+
+@runtime_checkable
+class _Dataclass(Protocol):
+  __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
+  __dataclass_params__: ClassVar[_Params]
+
+
+@runtime_checkable
+class _NamedTuple(Protocol):
+  @property
+  def _fields(self) -> tuple[str, ...]: ...
+
+  def __iter__(self) -> Iterator[object]: ...
+
+
+def _fingerprinted(
+  value: _Fingerprinted, where: str, seen: frozenset[str]
+) -> object:
   return {
     '$type': code.name(type(value)),
     'fingerprint': str(value.fingerprint()),
   }
 
 
-def _dtype(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _dtype(value: type | np.dtype, where: str, seen: frozenset[str]) -> object:
   return {'$dtype': np.dtype(value).name}
 
 
-def _array(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _array(value: _Array, where: str, seen: frozenset[str]) -> object:
   if str(value.dtype).startswith('key<'):
     key_data = importlib.import_module('jax').random.key_data(value)
     return {'$key': str(value.dtype), 'data': np.asarray(key_data).tolist()}
@@ -101,12 +137,12 @@ def _array(value: Any, where: str, seen: frozenset[str]) -> Any:
   return {'$array': content, 'dtype': array.dtype.name, 'shape': shape}
 
 
-def _dataclass(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _dataclass(value: _Dataclass, where: str, seen: frozenset[str]) -> object:
   kind = type(value)
   if not kind.__dataclass_params__.frozen:
     raise InputError(
       f'{where or "the value"} is a {code.name(kind)}, which can change'
-      ' after it has named a stage: make it @dataclass(frozen=True).'
+      ' after it has named results: make it @dataclass(frozen=True).'
     )
   parts = {
     field.name: _describe(
@@ -118,7 +154,9 @@ def _dataclass(value: Any, where: str, seen: frozenset[str]) -> Any:
   return {**_type(kind, where, seen), **parts}
 
 
-def _named_tuple(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _named_tuple(
+  value: _NamedTuple, where: str, seen: frozenset[str]
+) -> object:
   parts = {
     name: _describe(part, f'{where}.{name}', seen)
     for name, part in zip(value._fields, value, strict=True)
@@ -126,25 +164,27 @@ def _named_tuple(value: Any, where: str, seen: frozenset[str]) -> Any:
   return {**_type(type(value), where, seen), **parts}
 
 
-def _type(kind: type, where: str, seen: frozenset[str]) -> dict[str, Any]:
+def _type(kind: type, where: str, seen: frozenset[str]) -> dict[str, object]:
   if code.is_library(kind):
     return {'$type': code.name(kind)}
   described = _class(kind, where, seen)
   return {'$type': code.name(kind), '$code': described.get('members', '')}
 
 
-def _sequence(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _sequence(
+  value: Iterable[object], where: str, seen: frozenset[str]
+) -> list[object]:
   return [
     _describe(part, f'{where}[{index}]', seen)
     for index, part in enumerate(value)
   ]
 
 
-def _set(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _set(value: Iterable[object], where: str, seen: frozenset[str]) -> object:
   return {'$set': sorted(_sequence(value, where, seen), key=canonical)}
 
 
-def _mapping(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _mapping(value: Mapping, where: str, seen: frozenset[str]) -> object:
   items = [
     (name, _describe(part, f'{where}[{name!r}]', seen))
     for name, part in value.items()
@@ -155,11 +195,22 @@ def _mapping(value: Any, where: str, seen: frozenset[str]) -> Any:
   return {'$dict': sorted(pairs, key=canonical)}
 
 
-def _bytes(value: bytes, where: str, seen: frozenset[str]) -> Any:
+def _bytes(value: bytes, where: str, seen: frozenset[str]) -> object:
   return {'$bytes': hashlib.sha256(value).hexdigest()[:16]}
 
 
-def _partial(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _pattern(value: re.Pattern, where: str, seen: frozenset[str]) -> object:
+  pattern = _describe(value.pattern, where, seen)  # a text or bytes
+  return {'$pattern': pattern, 'flags': value.flags}
+
+
+def _logger(value: logging.Logger, where: str, seen: frozenset[str]) -> object:
+  return {'$logger': value.name}  # what is said changes no result
+
+
+def _partial(
+  value: functools.partial, where: str, seen: frozenset[str]
+) -> object:
   return {
     '$partial': _describe(value.func, where, seen),
     'args': _sequence(value.args, where, seen),
@@ -167,12 +218,14 @@ def _partial(value: Any, where: str, seen: frozenset[str]) -> Any:
   }
 
 
-def _method(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _method(
+  value: types.MethodType, where: str, seen: frozenset[str]
+) -> object:
   owner = _describe(value.__self__, where, seen)
   return {'$method': value.__name__, 'of': owner}
 
 
-def _function(value: Any, where: str, seen: frozenset[str]) -> Any:
+def _function(value: Callable, where: str, seen: frozenset[str]) -> object:
   function = inspect.unwrap(value)
   name = code.name(function)
   described = {'$function': name}
@@ -190,11 +243,12 @@ def _function(value: Any, where: str, seen: frozenset[str]) -> Any:
   return {**described, **({'reads': parts} if parts else {})}
 
 
-def _class(value: type, where: str, seen: frozenset[str]) -> Any:
-  described: dict[str, Any] = {'$class': code.name(value)}
-  if code.is_library(value) or described['$class'] in seen:
+def _class(value: type, where: str, seen: frozenset[str]) -> dict[str, object]:
+  own = code.name(value)
+  described: dict[str, object] = {'$class': own}
+  if code.is_library(value) or own in seen:
     return described
-  seen = seen | {described['$class']}
+  seen = seen | {own}
   members = {
     f'{code.name(kind)}.{name}': _describe(member, f'{where}.{name}', seen)
     for kind in value.__mro__
@@ -204,7 +258,7 @@ def _class(value: type, where: str, seen: frozenset[str]) -> Any:
   return {**described, **({'members': members} if members else {})}
 
 
-def _is_dtype(value: Any) -> bool:
+def _is_dtype(value: object) -> bool:
   if isinstance(value, np.dtype):
     return True
   if not inspect.isclass(value):
@@ -215,7 +269,7 @@ def _is_dtype(value: Any) -> bool:
 
 
 # The first test that holds decides.
-_FORMS: tuple[tuple[Callable[[Any], bool], Callable], ...] = (
+_FORMS: tuple[tuple[Callable[[object], bool], Callable[..., object]], ...] = (
   (_is_dtype, _dtype),
   (inspect.isclass, _class),
   (lambda value: callable(getattr(value, 'fingerprint', None)), _fingerprinted),
@@ -229,6 +283,8 @@ _FORMS: tuple[tuple[Callable[[Any], bool], Callable], ...] = (
   (lambda value: isinstance(value, set | frozenset), _set),
   (lambda value: isinstance(value, Mapping), _mapping),
   (lambda value: isinstance(value, bytes), _bytes),
+  (lambda value: isinstance(value, re.Pattern), _pattern),
+  (lambda value: isinstance(value, logging.Logger), _logger),
   (lambda value: inspect.isroutine(value) or hasattr(value, '__wrapped__'),
    _function),
 )  # fmt: skip

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dap import progress
 from dap.errors import InputError
@@ -40,6 +40,9 @@ class Failed(NamedTuple):
   text: str
 
 
+Message = progress.Event | Said | Done | Failed
+
+
 class _Sender:
   """A progress sink, and standard output, that send to the parent."""
 
@@ -52,7 +55,7 @@ class _Sender:
   def say(self, text: str) -> None:
     self.send(Said(text))
 
-  def send(self, message: Any) -> None:
+  def send(self, message: Message) -> None:
     with self._lock:
       self._connection.send(message)
 

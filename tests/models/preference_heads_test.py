@@ -189,6 +189,9 @@ class LikesFirst:
     odds = jnp.full(prompts.shape[0], np.log(9.0))
     return odds, odds
 
+  def logical_axes(self):
+    return {}
+
 
 def test_a_pure_position_bias_is_a_tie_and_never_a_preference():
   both = jnp.stack([ONE, OTHER], axis=1)

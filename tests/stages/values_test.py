@@ -1,8 +1,10 @@
 import dataclasses
 import enum
 import functools
+import logging
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -70,6 +72,10 @@ DIFFERENT = {
   'empty_tuple': (),
   'nested': ((), ()),
   'bytes': b'0',
+  'pattern': re.compile('0'),
+  'other_pattern': re.compile('0', re.ASCII),
+  'pattern_of_bytes': re.compile(b'0'),
+  'logger': logging.getLogger('0'),
   'set': frozenset({1, 2}),
   'dict': {'a': 1},
   'dict_of_int': {1: 'a'},

@@ -8,7 +8,7 @@ speakers stay.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dap.data.schema import Row, require_objects, require_text
 from dap.errors import InputError
@@ -88,7 +88,7 @@ def _require_same_questions(
     )
 
 
-def parting(first: Sequence[Any], second: Sequence[Any]) -> int:
+def parting(first: Sequence[object], second: Sequence[object]) -> int:
   """The place, from 1, of the first items that differ."""
   same = (i for i, (a, b) in enumerate(zip(first, second), 1) if a != b)
   return next(same, 1 + min(len(first), len(second)))
