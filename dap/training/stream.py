@@ -267,8 +267,7 @@ def _with_sides(rows: np.ndarray) -> np.ndarray:
   """The rows of pairs with names for their sides: views of the same bytes."""
   dtype = rows.dtype
   assert dtype.names is not None and dtype.fields is not None
-  known = dict(dtype.fields)
-  fields = {name: known[name][:2] for name in dtype.names}
+  fields = {name: kind[:2] for name, kind in dtype.fields.items()}
   for whole, sides in _ALIASES.items():
     kind = fields.get(whole)
     if kind is None or kind[0].shape[0] != 2:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_commands as tiny
 
-from dap.study.reading import runs
+from dap.study.reading import runs as points
 
 EVALUATION = {
   'points.Evaluation.num_prompts': 16,
@@ -47,14 +47,14 @@ def evaluated(runs, tmp_path_factory):
 
 
 def test_every_checkpoint_is_a_point_with_its_arrays(evaluated):
-  found = runs.read(evaluated / 'runs.jsonl')
+  found = points.read(evaluated / 'runs.jsonl')
   assert [point.step for point in found] == [3, 6]
   for point in found:
     assert (point.run, point.algorithm) == ('online', 'online_ipo')
     assert (point.lr, point.beta, point.seed) == (5e-4, 0.05, 0)
     assert 0 < point.kl_nats < 1
     assert point.win_rate == point.proxy_win_rate  # one model judges as both
-    arrays = runs.read_arrays(
+    arrays = points.read_arrays(
       evaluated / str(point.per_prompt), ('kl', 'tokens', 'golden_p_ab')
     )
     assert arrays['kl'].shape == (12,) and arrays['tokens'].shape == (16, 6)
@@ -73,7 +73,7 @@ def test_a_run_that_has_not_moved_has_no_kl(runs, tmp_path):
   folder = tmp_path / 'online'
   shutil.copytree(runs / 'sft' / 'checkpoints', folder / 'checkpoints')
   evaluate(runs, folder)
-  (point,) = runs.read(folder / 'runs.jsonl')
+  (point,) = points.read(folder / 'runs.jsonl')
   assert point.kl_nats == 0 and point.classification_accuracy == 0.5
 
 
