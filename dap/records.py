@@ -1,12 +1,15 @@
 """Layer 0. The records that flow from prompts to points of the study.
 
-Token ids are int32 and right-padded with 0; a mask is 1 on the tokens of a
-response, its end-of-sequence token included, and 0 on padding.
+Token ids are int32 and right-padded with `PADDING`; a mask is 1 on the tokens
+of a response, its `END` included, and 0 on padding.
 """
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Bool, Float, Int, PyTree
+
+PADDING = 0
+END = 1
 
 T = TypeVar('T')
 
@@ -76,3 +79,8 @@ class TrainState(NamedTuple):
   step: Int[Array, '']
   params: PyTree[Any]
   optimizer: PyTree[Any]
+
+
+def ended(tokens: Int[Array, '*batch length']) -> Bool[Array, '*batch']:
+  """Whether a response ended by itself: one that was cut has no END."""
+  return (tokens == END).any(-1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dap.errors import InputError
 from dap.models.t5_stacks import T5Config
+from dap.records import END, PADDING
 
 # transformers' feed_forward_proj and T5X's activations.
 _ACTIVATIONS = {
@@ -191,10 +192,10 @@ def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
     'd_ff': config.mlp_dim,
     'd_kv': config.head_dim,
     'd_model': config.emb_dim,
-    'decoder_start_token_id': 0,
+    'decoder_start_token_id': PADDING,
     'dense_act_fn': 'gelu_new' if gated else 'relu',
     'dropout_rate': 0.1,
-    'eos_token_id': 1,
+    'eos_token_id': END,
     'feed_forward_proj': projection,
     'initializer_factor': 1.0,
     'is_encoder_decoder': True,
@@ -204,7 +205,7 @@ def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
     'num_decoder_layers': config.num_decoder_layers,
     'num_heads': config.num_heads,
     'num_layers': config.num_encoder_layers,
-    'pad_token_id': 0,
+    'pad_token_id': PADDING,
     'relative_attention_max_distance': 128,
     'relative_attention_num_buckets': 32,
     'tie_word_embeddings': config.logits_via_embedding,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dap import errors, files
-from dap.records import Pair, PreferenceBatch, Prompts
+from dap.records import PADDING, Pair, PreferenceBatch, Prompts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +51,9 @@ class Pairs:
     return PreferenceBatch(
       Prompts(self.prompt_ids[rows].astype(np.int32), self.prompts[rows]),
       Pair(chosen, rejected),
-      Pair(*((side > 0).astype(np.float32) for side in (chosen, rejected))),
+      Pair(
+        *((side > PADDING).astype(np.float32) for side in (chosen, rejected))
+      ),
       reference,
       weight,
     )

@@ -11,6 +11,7 @@ from dap.algorithms.run import Run
 from dap.data import datasets
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.records import PADDING, ended
 from dap.study.making.trainings import (
   TEST_PROMPTS,
   Folders,
@@ -164,7 +165,9 @@ def _spent(
   if (run / 'stream').exists():
     rows = stream.read_rows(run / 'stream')
     rows = rows[rows['step'] < step]
-    sampled = int(np.sum(rows['chosen'] > 0) + np.sum(rows['rejected'] > 0))
+    sampled = int(
+      np.sum(rows['chosen'] > PADDING) + np.sum(rows['rejected'] > PADDING)
+    )
   return {'train_flops': step * operations, 'sampled_tokens': sampled}
 
 
@@ -180,5 +183,5 @@ def _utility(
   vocabulary = vocabulary_of(config.data, inputs['data'])
   tokens = arrays['tokens']
   texts = [vocabulary.decode(row) for row in tokens]
-  each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())
+  each = score(prompts, texts, ended(tokens).tolist())
   return np.asarray(each, np.float64)
