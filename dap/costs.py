@@ -7,18 +7,17 @@ that a `Device` is said to have.
 
 import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dap import errors, optimizers
+from dap import errors, optimizers, partitioning
 from dap.algorithms.algorithm import Algorithm
+from dap.algorithms.run import Run
 from dap.algorithms.samplers import FromDataset
-from dap.models.heads import JointPreferenceModel
-from dap.models.policy import Policy
-from dap.models.t5 import T5Config
+from dap.models.protocols import LanguageModel, Parameters
 from dap.records import Pair, PreferenceBatch, Prompts
 from dap.training import steps
 
@@ -28,74 +27,21 @@ _UTILISATION = 0.5
 _OVERHEAD = 0.002  # seconds a step beside its operations: dispatch, batches
 
 
-class Operations(NamedTuple):
-  """Matmul operations (2 a multiply-add) of one forward pass, padded lengths.
-
-  `encoder` is of one prompt, `cross` of its cross-attention keys and values,
-  `decoder` and `head` of one response.
-  """
-
-  encoder: float
-  cross: float
-  decoder: float
-  head: float
-
-
-def operations(
-  config: T5Config, prompt_length: int, response_length: int
-) -> Operations:
-  """Counts of a T5; gated or not, attention included."""
-  inner, d = config.num_heads * config.head_dim, config.emb_dim
-  mlp = (len(config.mlp_activations) + 1) * d * config.mlp_dim
-  p, r = prompt_length, response_length
-  encoder = 2 * p * (4 * d * inner + mlp) + 4 * p * p * inner
-  decoder = 2 * r * (6 * d * inner + mlp) + 4 * r * (r + p) * inner
-  return Operations(
-    config.num_encoder_layers * encoder,
-    config.num_decoder_layers * 2 * p * 2 * d * inner,
-    config.num_decoder_layers * decoder,
-    2 * r * d * config.vocab_size,
-  )
-
-
-def pair_operations(
-  model: Any, prompt_length: int, response_length: int
-) -> float:
-  """Matmul operations of reading a prompt and two responses to it.
-
-  A policy scores both; a preference model says which is preferred, in both
-  orders.
-  """
-  if isinstance(model, JointPreferenceModel):
-    one = operations(model.config, model.context_length, 1)
-    return 2 * sum(one)
-  one = operations(model.config, prompt_length, response_length)
-  head = one.head if isinstance(model, Policy) else 0.0  # none in a judge
-  return one.encoder + one.cross + 2 * (one.decoder + head)
-
-
-def answer_operations(
-  model: Any, prompt_length: int, response_length: int
-) -> float:
-  """Matmul operations of writing or scoring one response to a prompt."""
-  return sum(operations(model.config, prompt_length, response_length))
-
-
 def step_operations(
-  run: Any, prompt_length: int, response_length: int
+  run: Run, prompt_length: int, response_length: int
 ) -> float:
   """Matmul operations of one step of a `train.Run`, its rollout included."""
   lengths = prompt_length, response_length
-  forward = pair_operations(run.model, *lengths)
+  forward = run.model.pair_operations(*lengths)
   total = 3 * forward
   if run.algorithm.samples:
     total += forward  # sampling, whose encoder the update cannot reuse
     total += forward  # the reference's log-probs
-    total += pair_operations(run.algorithm.annotator.model, *lengths)
+    total += run.algorithm.annotator.model.pair_operations(*lengths)
   return run.batch_size * total
 
 
-def sampled_tokens(run: Any) -> int:
+def sampled_tokens(run: Run) -> int:
   """Tokens that a run draws if every response has the greatest length."""
   if not run.algorithm.samples:
     return 0
@@ -104,7 +50,7 @@ def sampled_tokens(run: Any) -> int:
   return run.num_steps * run.batch_size * each
 
 
-def program(run: Any) -> Any:
+def program(run: Run) -> Run:
   """The run without what does not change its compiled programs.
 
   Runs with equal programs cost the same for each step.
@@ -123,7 +69,7 @@ def program(run: Any) -> Any:
   )  # fmt: skip
 
 
-def num_parameters(model: Any) -> int:
+def num_parameters(model: Parameters) -> int:
   """Numbers in the model's parameters."""
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
@@ -149,17 +95,17 @@ def abstract_batch(
 
 
 def compiled_update(
-  run: Any, mesh: Any, prompt_length: int, response_length: int
-) -> Any:
+  run: Run, mesh: partitioning.AnyMesh, prompt_length: int, response_length: int
+) -> jax.stages.Compiled:
   """The compiled update program, from shapes alone."""
   return lowered_update(run, mesh, prompt_length, response_length).compile()
 
 
 def lowered_update(
-  run: Any, mesh: Any, prompt_length: int, response_length: int
-) -> Any:
+  run: Run, mesh: partitioning.AnyMesh, prompt_length: int, response_length: int
+) -> jax.stages.Lowered:
   """The update program from shapes alone."""
-  update: Any = steps.update_program(
+  update = steps.update_program(
     run.objective, run.optimizer, mesh, run.num_microbatches
   )
   state = jax.eval_shape(
@@ -167,10 +113,28 @@ def lowered_update(
     jax.random.key(0),
   )
   batch = abstract_batch(run.batch_size, prompt_length, response_length)
-  return update.lower(state, batch, run.scalars(0))
+  return cast(jax.stages.Wrapped, update).lower(state, batch, run.scalars(0))
 
 
-def memory(compiled: Any) -> int | None:
+class MemoryAnalysis(Protocol):
+  """What XLA says of the memory of a program."""
+
+  argument_size_in_bytes: int
+  output_size_in_bytes: int
+  alias_size_in_bytes: int
+  temp_size_in_bytes: int
+
+
+@runtime_checkable
+class Analysed(Protocol):
+  """A compiled program, of which only its memory is asked."""
+
+  def memory_analysis(self) -> MemoryAnalysis | None:
+    """None where the backend does not say."""
+    ...
+
+
+def memory(compiled: Analysed) -> int | None:
   """Bytes that XLA says the program needs on each device; None if it is silent.
 
   Arguments, results that are no argument's memory, and temporary buffers.
@@ -200,7 +164,7 @@ def matmul_rate(size: int = 512) -> float:
 
 
 def seconds(
-  run: Any, prompt_length: int, response_length: int, rate: float
+  run: Run, prompt_length: int, response_length: int, rate: float
 ) -> float:
   """Expected time of a run on a device of that matmul rate, an estimate."""
   work = step_operations(run, prompt_length, response_length)
@@ -241,7 +205,7 @@ class Device:
 
   def step_seconds(
     self,
-    run: Any,
+    run: Run,
     mesh_shape: tuple[int, int],
     prompt_length: int,
     response_length: int,
@@ -250,7 +214,8 @@ class Device:
     work = step_operations(run, prompt_length, response_length)
     seconds = work / (self.rate * mesh_shape[0] * mesh_shape[1])
     if run.algorithm.samples:
-      read = decoding_bytes(run.model.config, prompt_length, response_length)
+      model = run.model.language_model
+      read = decoding_bytes(model, prompt_length, response_length)
       samples = run.algorithm.sampler.num_samples
       seconds += self.drawing_seconds(read, run.batch_size, mesh_shape, samples)
     return seconds + _OVERHEAD
@@ -287,17 +252,12 @@ class Read(NamedTuple):
 
 
 def decoding_bytes(
-  config: T5Config, prompt_length: int, response_length: int
+  model: LanguageModel, prompt_length: int, response_length: int
 ) -> Read:
   """Of responses of the greatest length; each token reads the whole cache."""
-  size = jnp.dtype(config.dtype).itemsize
-  inner, d = config.num_heads * config.head_dim, config.emb_dim
-  mlp = (len(config.mlp_activations) + 1) * d * config.mlp_dim
-  layers = config.num_decoder_layers
-  weights = size * layers * (6 * d * inner + mlp) + 4 * d * config.vocab_size
-  cache = size * layers * 2 * inner  # of one token
+  each = model.decoding()
   return Read(
-    response_length * weights,
-    response_length * prompt_length * cache,
-    response_length**2 * cache,
+    response_length * each.weights,
+    response_length * prompt_length * each.token,
+    response_length**2 * each.token,
   )

@@ -68,7 +68,7 @@ class PolicyModel(t5x_models.EncoderDecoderModel):
     self.policy = policy
     self._choose = choose
     super().__init__(
-      module=t5.Transformer(policy.config),
+      module=t5.Transformer(_t5(policy).config),
       input_vocabulary=input_vocabulary,
       output_vocabulary=output_vocabulary,
       optimizer_def=optimizer_def,
@@ -260,8 +260,18 @@ def _typed(key: Array | None) -> Key[Array, '']:
   return jax.random.wrap_key_data(key)
 
 
+def _t5(policy: Policy) -> t5.T5:
+  family = policy.language_model
+  if not isinstance(family, t5.T5):
+    raise InputError(
+      f"T5X's programs need a policy of the T5 family, got {family}. Bind"
+      ' Policy.language_model = @t5.T5(), or train with `dap train`.'
+    )
+  return family
+
+
 def _check_vocabulary(vocabulary: seqio.Vocabulary, policy: Policy) -> None:
-  limit = policy.vocabulary_size or policy.config.vocab_size
+  limit = policy.vocabulary_size or policy.language_model.vocab_size
   if vocabulary.vocab_size > limit:
     raise InputError(
       f'The policy must know every id of the Task; it has {limit}, the'
