@@ -116,6 +116,7 @@ def lowered_update(
   return cast(jax.stages.Wrapped, update).lower(state, batch, run.scalars(0))
 
 
+@runtime_checkable
 class MemoryAnalysis(Protocol):
   """What XLA says of the memory of a program."""
 

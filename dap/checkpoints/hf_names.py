@@ -5,7 +5,7 @@ in the first block of each stack, and one embedding under up to three names.
 """
 
 import re
-from typing import Any
+from collections.abc import Mapping
 
 from dap.errors import InputError
 from dap.models.t5_stacks import T5Config
@@ -101,7 +101,7 @@ def is_transposed(name: str) -> bool:
   return name.endswith(('/kernel', '/rel_embedding'))
 
 
-def t5_config(values: dict[str, Any], path: object) -> T5Config:
+def t5_config(values: Mapping[str, object], path: object) -> T5Config:
   """The model that a config.json describes.
 
   Raises:
@@ -141,7 +141,7 @@ def t5_config(values: dict[str, Any], path: object) -> T5Config:
   )
 
 
-def _size(values: dict[str, Any], key: str, path: object) -> int:
+def _size(values: Mapping[str, object], key: str, path: object) -> int:
   size = values.get(key)
   if type(size) is not int or not 0 < size < 1 << 31:
     raise InputError(
@@ -151,7 +151,7 @@ def _size(values: dict[str, Any], key: str, path: object) -> int:
   return size
 
 
-def _is_scaled(values: dict[str, Any]) -> bool:
+def _is_scaled(values: Mapping[str, object]) -> bool:
   """Whether logits are scaled as T5 1.0's, which ties its embedding, are.
 
   From version 5 on transformers says so by a key of its own, says of every
@@ -163,17 +163,19 @@ def _is_scaled(values: dict[str, Any]) -> bool:
   return bool(values.get('scale_decoder_outputs', known))
 
 
-def may_share_embedding(values: dict[str, Any]) -> bool:
+def may_share_embedding(values: Mapping[str, object]) -> bool:
   """Whether a model without `lm_head` has the embedding in its place.
 
   Else the weights are not all there, as in an encoder or a T5 without a head.
   """
   kinds = values.get('architectures') or ['T5ForConditionalGeneration']
-  has_head = any(str(kind).endswith('ConditionalGeneration') for kind in kinds)
+  has_head = isinstance(kinds, list) and any(
+    str(kind).endswith('ConditionalGeneration') for kind in kinds
+  )
   return has_head and values.get('tie_word_embeddings', True) is not False
 
 
-def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
+def hf_config(config: T5Config, dtype: str) -> dict[str, object]:
   """The config.json of a model.
 
   Raises:
