@@ -44,7 +44,9 @@ LEAST_SPEED = 0.8  # of tensorstore's
 
 def random_parts() -> stored.Parts:
   """Parameters drawn when they are read: none is kept."""
-  shapes = state.names(jax.eval_shape(Policy(LARGE).init, jax.random.key(0)))
+  shapes = state.names(
+    jax.eval_shape(Policy(t5.T5(LARGE)).init, jax.random.key(0))
+  )
   parts = {}
   for number, (name, leaf) in enumerate(shapes.items()):
 
@@ -68,7 +70,7 @@ def peak_bytes() -> int:
 def read_ours(folder: str) -> None:
   """`load_params` onto one device."""
   mesh = partitioning.mesh((1, 1))
-  jax.block_until_ready(load.load_params(Policy(LARGE), folder, mesh))
+  jax.block_until_ready(load.load_params(Policy(t5.T5(LARGE)), folder, mesh))
 
 
 def read_tensorstore(folder: str) -> list[np.ndarray]:

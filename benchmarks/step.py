@@ -119,8 +119,9 @@ class Bench:
       workload.layers,
       dtype=self.dtype,
     )
-    self.policy = policy.Policy(config, workload.vocab)
-    self.judge = heads.PointwisePreferenceModel(config, heads.PooledScore())
+    model = t5.T5(config)
+    self.policy = policy.Policy(model, workload.vocab)
+    self.judge = heads.PointwisePreferenceModel(model, heads.PooledScore())
     self.optimizer = optimizers.AdamW(weight_decay=0.01)
     loss = objectives.ipo(0.1)
     self.objective = loss.objective(self.policy, loss.function)

@@ -7,19 +7,17 @@ that a `Device` is said to have.
 
 import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dap import errors, optimizers
+from dap import errors, optimizers, partitioning
 from dap.algorithms.refresh import Current, Never
 from dap.algorithms.run import Run
 from dap.algorithms.sources import FromDataset
-from dap.models.heads import JointPreferenceModel
-from dap.models.policy import Policy
-from dap.models.t5 import T5Config
+from dap.models.protocols import LanguageModel, Parameters, Reader
 from dap.records import Batch, Prompts, Responses
 from dap.training import rollouts, steps
 
@@ -29,74 +27,48 @@ _UTILISATION = 0.5
 _OVERHEAD = 0.002  # seconds a step beside its operations: dispatch, batches
 
 
-class Operations(NamedTuple):
-  """Matmul operations (2 a multiply-add) of one forward pass, padded lengths.
-
-  `encoder` is of one prompt, `cross` of its cross-attention keys and values,
-  `decoder` and `head` of one response.
-  """
-
-  encoder: float
-  cross: float
-  decoder: float
-  head: float
-
-
-def operations(
-  config: T5Config, prompt_length: int, response_length: int
-) -> Operations:
-  """Counts of a T5; gated or not, attention included."""
-  inner, d = config.num_heads * config.head_dim, config.emb_dim
-  mlp = (len(config.mlp_activations) + 1) * d * config.mlp_dim
-  p, r = prompt_length, response_length
-  encoder = 2 * p * (4 * d * inner + mlp) + 4 * p * p * inner
-  decoder = 2 * r * (6 * d * inner + mlp) + 4 * r * (r + p) * inner
-  return Operations(
-    config.num_encoder_layers * encoder,
-    config.num_decoder_layers * 2 * p * 2 * d * inner,
-    config.num_decoder_layers * decoder,
-    2 * r * d * config.vocab_size,
-  )
-
-
-def pair_operations(
-  model: Any, prompt_length: int, response_length: int
+def group_operations(
+  model: Reader, prompt_length: int, response_length: int, n: int
 ) -> float:
-  """Matmul operations of reading a prompt and two responses to it.
-
-  A policy scores both; a preference model says which is preferred, in both
-  orders.
-  """
-  if isinstance(model, JointPreferenceModel):
-    one = operations(model.config, model.context_length, 1)
-    return 2 * sum(one)
-  one = operations(model.config, prompt_length, response_length)
-  head = one.head if isinstance(model, Policy) else 0.0  # none in a judge
-  return one.encoder + one.cross + 2 * (one.decoder + head)
-
-
-def answer_operations(
-  model: Any, prompt_length: int, response_length: int
-) -> float:
-  """Matmul operations of writing or scoring one response to a prompt."""
-  return sum(operations(model.config, prompt_length, response_length))
+  """Matmul operations of reading a prompt and n responses to it."""
+  pair = model.pair_operations(prompt_length, response_length)
+  if n == 2:
+    return pair
+  one = model.language_model.operations(prompt_length, response_length)
+  prompt = one.encoder + one.cross
+  return prompt + n * (pair - prompt) / 2
 
 
 def step_operations(
-  run: Any, prompt_length: int, response_length: int
+  run: Run, prompt_length: int, response_length: int
 ) -> float:
   """Matmul operations of one step of a `train.Run`, its rollout included."""
-  lengths = prompt_length, response_length
-  forward = pair_operations(run.model, *lengths)
-  total = 3 * forward
-  if run.algorithm.sampler is not None:
-    total += forward  # sampling, whose encoder the update cannot reuse
-    total += forward  # the reference's log-probs
-    total += pair_operations(run.algorithm.annotator.model, *lengths)
+  algorithm, lengths = run.algorithm, (prompt_length, response_length)
+  sampler = algorithm.sampler
+  k, m = rollouts.group_shape(sampler, algorithm.pairing)
+  group = group_operations(run.model, *lengths, m)
+  total = 3 * k * group * updates_of_step(run) / updates_of_epoch(run)
+  if sampler is not None:
+    # Sampling, whose encoder the update cannot reuse; what reads it; judging.
+    total += group_operations(run.model, *lengths, sampler.num_samples)
+    total += k * group * sum(bool(each.owner) for each in algorithm.columns)
+    if algorithm.annotator is not None:
+      judge = algorithm.annotator.model
+      total += group_operations(judge, *lengths, sampler.num_samples)
   return run.batch_size * total
 
 
-def sampled_tokens(run: Any) -> int:
+def updates_of_step(run: Run) -> int:
+  """Updates on the examples of one step."""
+  return sum(1 for _ in run.algorithm.passes(run.batch_size, run.seed, 0))
+
+
+def updates_of_epoch(run: Run) -> int:
+  """Updates that use every example of a step once."""
+  return run.batch_size // run.rows_of_update
+
+
+def sampled_tokens(run: Run) -> int:
   """Tokens that a run draws if every response has the greatest length."""
   if run.algorithm.sampler is None:
     return 0
@@ -105,7 +77,7 @@ def sampled_tokens(run: Any) -> int:
   return run.num_steps * run.batch_size * each
 
 
-def program(run: Any) -> Any:
+def program(run: Run) -> Run:
   """The run without what does not change its compiled programs.
 
   Runs with equal programs cost the same for each step.
@@ -124,7 +96,7 @@ def program(run: Any) -> Any:
   )  # fmt: skip
 
 
-def num_parameters(model: Any) -> int:
+def num_parameters(model: Parameters) -> int:
   """Numbers in the model's parameters."""
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
@@ -142,7 +114,7 @@ def abstract_batch(
   _, n = rollouts.group_shape(algorithm.sampler, algorithm.pairing)
   tokens = of(jnp.int32, n, response_length)
   numbers = of(jnp.float32, n, response_length)
-  batch: Any = Batch(
+  batch = Batch(
     Prompts(of(jnp.int32), of(jnp.int32, prompt_length)),
     Responses(tokens, numbers, numbers),
     of(jnp.float32, n),
@@ -153,17 +125,17 @@ def abstract_batch(
 
 
 def compiled_update(
-  run: Any, mesh: Any, prompt_length: int, response_length: int
-) -> Any:
+  run: Run, mesh: partitioning.AnyMesh, prompt_length: int, response_length: int
+) -> jax.stages.Compiled:
   """The compiled update program, from shapes alone."""
   return lowered_update(run, mesh, prompt_length, response_length).compile()
 
 
 def lowered_update(
-  run: Any, mesh: Any, prompt_length: int, response_length: int
-) -> Any:
+  run: Run, mesh: partitioning.AnyMesh, prompt_length: int, response_length: int
+) -> jax.stages.Lowered:
   """The update program from shapes alone."""
-  update: Any = steps.update_program(
+  update = steps.update_program(
     run.objective, run.optimizer, mesh, run.num_microbatches
   )
   learner = jax.eval_shape(
@@ -173,10 +145,29 @@ def lowered_update(
   batch = abstract_batch(
     run, run.rows_of_update, prompt_length, response_length
   )
-  return update.lower(learner, batch, run.scalars(0))
+  return cast(jax.stages.Wrapped, update).lower(learner, batch, run.scalars(0))
 
 
-def memory(compiled: Any) -> int | None:
+@runtime_checkable
+class MemoryAnalysis(Protocol):
+  """What XLA says of the memory of a program."""
+
+  argument_size_in_bytes: int
+  output_size_in_bytes: int
+  alias_size_in_bytes: int
+  temp_size_in_bytes: int
+
+
+@runtime_checkable
+class Analysed(Protocol):
+  """A compiled program, of which only its memory is asked."""
+
+  def memory_analysis(self) -> MemoryAnalysis | None:
+    """None where the backend does not say."""
+    ...
+
+
+def memory(compiled: Analysed) -> int | None:
   """Bytes that XLA says the program needs on each device; None if it is silent.
 
   Arguments, results that are no argument's memory, and temporary buffers.
@@ -206,7 +197,7 @@ def matmul_rate(size: int = 512) -> float:
 
 
 def seconds(
-  run: Any, prompt_length: int, response_length: int, rate: float
+  run: Run, prompt_length: int, response_length: int, rate: float
 ) -> float:
   """Expected time of a run on a device of that matmul rate, an estimate."""
   work = step_operations(run, prompt_length, response_length)
@@ -247,7 +238,7 @@ class Device:
 
   def step_seconds(
     self,
-    run: Any,
+    run: Run,
     mesh_shape: tuple[int, int],
     prompt_length: int,
     response_length: int,
@@ -256,7 +247,8 @@ class Device:
     work = step_operations(run, prompt_length, response_length)
     seconds = work / (self.rate * mesh_shape[0] * mesh_shape[1])
     if run.algorithm.sampler is not None:
-      read = decoding_bytes(run.model.config, prompt_length, response_length)
+      model = run.model.language_model
+      read = decoding_bytes(model, prompt_length, response_length)
       samples = run.algorithm.sampler.num_samples
       seconds += self.drawing_seconds(read, run.batch_size, mesh_shape, samples)
     return seconds + _OVERHEAD
@@ -293,17 +285,12 @@ class Read(NamedTuple):
 
 
 def decoding_bytes(
-  config: T5Config, prompt_length: int, response_length: int
+  model: LanguageModel, prompt_length: int, response_length: int
 ) -> Read:
   """Of responses of the greatest length; each token reads the whole cache."""
-  size = jnp.dtype(config.dtype).itemsize
-  inner, d = config.num_heads * config.head_dim, config.emb_dim
-  mlp = (len(config.mlp_activations) + 1) * d * config.mlp_dim
-  layers = config.num_decoder_layers
-  weights = size * layers * (6 * d * inner + mlp) + 4 * d * config.vocab_size
-  cache = size * layers * 2 * inner  # of one token
+  each = model.decoding()
   return Read(
-    response_length * weights,
-    response_length * prompt_length * cache,
-    response_length**2 * cache,
+    response_length * each.weights,
+    response_length * prompt_length * each.token,
+    response_length**2 * each.token,
   )

@@ -10,18 +10,16 @@ more where it cannot reuse a buffer: `tests/memory_test.py` holds both together.
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from dap import costs, partitioning
+from dap.algorithms.run import Run
 from dap.losses import heads
-from dap.models.heads import JointPreferenceModel
-from dap.models.policy import Policy
-from dap.models.t5 import T5Config
+from dap.models.protocols import LanguageModel, Parameters, Reader
 from dap.training import steps
 
 _ROWS = 4  # of the smaller batch that is looked at
@@ -63,7 +61,7 @@ class Saved(NamedTuple):
 
 
 def estimate(
-  run: Any, mesh_shape: tuple[int, int], prompt_length: int, length: int
+  run: Run, mesh_shape: tuple[int, int], prompt_length: int, length: int
 ) -> Memory:
   """Memory of a `train.Run` on each device of a (data, model) mesh.
 
@@ -93,20 +91,25 @@ def estimate(
   )
   held, rollout = params, 0.0
   if run.algorithm.sampler is not None:
-    judge = run.algorithm.annotator.model
-    held += params_bytes(judge, mesh)
     if run.algorithm.behaviour.keeps:
       held += params  # a copy that goes on sampling
     rows = run.batch_size / data
+    judged = 0.0
+    if run.algorithm.annotator is not None:
+      judge = run.algorithm.annotator.model
+      held += params_bytes(judge, mesh)
+      judged = judging_bytes(judge, rows, prompt_length, length, mesh_shape[1])
     rollout = max(
-      sampling_bytes(model.config, rows, prompt_length, length, mesh_shape[1]),
-      scoring_bytes(model.config, rows, prompt_length, length, mesh_shape[1]),
-      judging_bytes(judge, rows, prompt_length, length, mesh_shape[1]),
+      sampling_bytes(
+        model.language_model, rows, prompt_length, length, mesh_shape[1]
+      ),
+      scoring_bytes(model, rows, prompt_length, length, mesh_shape[1]),
+      judged,
     )
   return Memory(state, held, update, rollout)
 
 
-def params_bytes(model: Any, mesh: partitioning.AnyMesh) -> float:
+def params_bytes(model: Parameters, mesh: partitioning.AnyMesh) -> float:
   """Of the parameters on each device."""
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
@@ -115,22 +118,19 @@ def params_bytes(model: Any, mesh: partitioning.AnyMesh) -> float:
 
 
 @functools.cache
-def saved(run: Any, prompt_length: int, length: int) -> Saved:
+def saved(run: Run, prompt_length: int, length: int) -> Saved:
   """What the gradient of a microbatch keeps, extrapolated over layers."""
-  config = run.model.config
-  sizes = {
-    layers: _saved_at(run, layers, prompt_length, length)
-    for layers in ((1, 1), (2, 1), (1, 2))
-  }
-  base = np.array(sizes[1, 1])
-  encoder, decoder = (
-    np.array(sizes[layers]) - base for layers in ((2, 1), (1, 2))
-  )
-  more = config.num_encoder_layers - 1, config.num_decoder_layers - 1
-  return Saved(*(base + more[0] * encoder + more[1] * decoder).tolist())
+  depth = run.model.language_model.depth
+  shallow = (1,) * len(depth)
+  total = base = np.array(_saved_at(run, shallow, prompt_length, length))
+  for stack, number in enumerate(depth):
+    deeper = (*shallow[:stack], 2, *shallow[stack + 1 :])
+    each = np.array(_saved_at(run, deeper, prompt_length, length)) - base
+    total = total + (number - 1) * each
+  return Saved(*total.tolist())
 
 
-def _alike(run: Any) -> Any:
+def _alike(run: Run) -> Run:
   """One run for all whose gradients keep the same of a row."""
   return dataclasses.replace(
     costs.program(run), batch_size=1, num_microbatches=1
@@ -138,80 +138,48 @@ def _alike(run: Any) -> Any:
 
 
 def sampling_bytes(
-  config: T5Config, rows: float, prompt: int, length: int, split: int
+  model: LanguageModel, rows: float, prompt: int, length: int, split: int
 ) -> float:
   """Kernels, caches and logits while two responses to each row are drawn.
 
   Args:
-    config: of the policy.
+    model: of the policy.
     rows: prompts on a device.
     prompt: tokens of a prompt.
     length: tokens of a response.
     split: devices of the model axis.
   """
-  joined = config.num_heads * config.head_dim
-  cache = 2 * config.num_decoder_layers * joined * (prompt + 2 * length)
-  logits = 2 * 2 * config.vocab_size * 4
-  each = 2 * cache * _itemsize(config) + logits  # a copy in another layout
-  return (_kernel_bytes(config) + rows * each) / split
+  cache = model.decoding().token * (prompt + 2 * length)
+  logits = 2 * 2 * model.vocab_size * 4
+  each = 2 * cache + logits  # a copy in another layout
+  return (model.kernel_bytes() + rows * each) / split
 
 
 def scoring_bytes(
-  config: T5Config, rows: float, prompt: int, length: int, split: int
+  policy: Reader, rows: float, prompt: int, length: int, split: int
 ) -> float:
   """Kernels, a layer and the head while pairs are scored; as above."""
-  logits = min(2 * rows * length * config.vocab_size, heads.MAX_LOGITS)
-  each = max(
-    _forward_bytes(config, prompt, split),
-    2 * _forward_bytes(config, length, split),
-  )
-  return (_kernel_bytes(config) + 2 * 4 * logits) / split + rows * each
+  model = policy.language_model
+  logits = min(2 * rows * length * model.vocab_size, heads.MAX_LOGITS)
+  each = policy.widest_bytes(prompt, length, split)
+  return (model.kernel_bytes() + 2 * 4 * logits) / split + rows * each
 
 
 def judging_bytes(
-  model: Any, rows: float, prompt: int, length: int, split: int
+  model: Reader, rows: float, prompt: int, length: int, split: int
 ) -> float:
   """Kernels and the largest layer while a preference model reads each row."""
-  config = model.config
-  if isinstance(model, JointPreferenceModel):
-    each = 2 * _forward_bytes(config, model.context_length, split)
-  else:
-    each = _forward_bytes(config, prompt, split)
-    each = max(each, 2 * _forward_bytes(config, length, split))
-  return _kernel_bytes(config) / split + rows * each
-
-
-def _forward_bytes(config: T5Config, length: int, split: int) -> float:
-  """The largest values of one layer's forward pass, of one text."""
-  attention = 2 * config.num_heads * length**2
-  mlp = (len(config.mlp_activations) + 1) * length * config.mlp_dim
-  whole = 4 * length * config.emb_dim
-  return _itemsize(config) * (max(attention, mlp) / split + whole)
-
-
-def _kernel_bytes(config: T5Config) -> float:
-  """Kernels of the layers in the compute dtype, where that is another."""
-  if _itemsize(config) == 4:
-    return 0.0
-  embeddings = 1 if config.logits_via_embedding else 2
-  outside = embeddings * config.vocab_size * config.emb_dim
-  inside = costs.num_parameters(Policy(config)) - outside
-  return float(_itemsize(config) * inside)
-
-
-def _itemsize(config: T5Config) -> int:
-  return jnp.dtype(config.dtype).itemsize
+  each = model.widest_bytes(prompt, length, split)
+  return model.language_model.kernel_bytes() / split + rows * each
 
 
 def _saved_at(
-  run: Any, layers: tuple[int, int], prompt_length: int, length: int
+  run: Run, depth: tuple[int, ...], prompt_length: int, length: int
 ) -> tuple[float, float, float]:
-  """`Saved` of the model with so many encoder and decoder layers."""
-  config = dataclasses.replace(
-    run.model.config, num_encoder_layers=layers[0], num_decoder_layers=layers[1]
-  )
+  """`Saved` of the model with so many layers in each stack."""
+  model = run.model.language_model.with_depth(depth)
   small = dataclasses.replace(
-    run, model=dataclasses.replace(run.model, config=config)
+    run, model=dataclasses.replace(run.model, language_model=model)
   )
   one, two = (
     _residuals(small, rows, prompt_length, length)
@@ -221,7 +189,7 @@ def _saved_at(
   for (shape, first), (_, second) in zip(one, two, strict=True):
     slope = (second - first) / _ROWS
     fixed += first - _ROWS * slope
-    if len(shape) > 1 and shape[-1] == config.emb_dim:
+    if len(shape) > 1 and shape[-1] == model.emb_dim:
       wide += slope
     else:
       row += slope
@@ -229,7 +197,7 @@ def _saved_at(
 
 
 def _residuals(
-  run: Any, rows: int, prompt_length: int, length: int
+  run: Run, rows: int, prompt_length: int, length: int
 ) -> list[tuple[tuple[int, ...], float]]:
   """Shape and bytes of each array that the gradient keeps."""
   objective = run.objective
@@ -260,7 +228,7 @@ def _sharded_bytes(shapes: PyTree, placed: PyTree) -> float:
   return float(sum(jax.tree.leaves(sizes)))
 
 
-def _bytes(leaf: Any) -> float:
+def _bytes(leaf: jax.ShapeDtypeStruct) -> float:
   if leaf.dtype == jax.dtypes.float0:
     return 0.0
   return float(math.prod(leaf.shape) * leaf.dtype.itemsize)

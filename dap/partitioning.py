@@ -6,7 +6,6 @@ mesh changes where numbers live, not what they are, beyond rounding.
 """
 
 import math
-from typing import Any
 
 import jax
 from jax.sharding import (
@@ -104,7 +103,7 @@ def param_sharding(
   return jax.tree.map(place, logical_axes, is_leaf=_is_names)
 
 
-def _is_names(x: Any) -> bool:
+def _is_names(x: object) -> bool:
   return isinstance(x, tuple) and all(
     name is None or isinstance(name, str) for name in x
   )

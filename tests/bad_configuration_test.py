@@ -15,7 +15,7 @@ from dap.checkpoints import state
 from dap.models import t5
 from dap.models.policy import Policy
 
-POLICY = Policy(t5.T5Config(140, 16, 2, 8, 32, 1, 1))
+POLICY = Policy(t5.T5(t5.T5Config(140, 16, 2, 8, 32, 1, 1)))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dap import costs, partitioning
 from dap.algorithms import algorithm, objectives
 from dap.commands import bindings, resolve
 from dap.errors import InputError
-from dap.models import heads
+from dap.models import counts, heads, t5
 from dap.models.policy import Policy
 
 ONE_DEVICE = partitioning.mesh((1, 1))
@@ -82,8 +82,8 @@ def test_operations_are_counted_by_hand():
   cross = 2 * (6 * 2 * 16 * 16)
   decoder = 2 * (5 * (projections + 2 * 16 * 16) + 2 * 5 * (5 + 6) * 16)
   head = 2 * (5 * 16 * 24)
-  counted = costs.operations(tiny.CONFIG, tiny.PROMPT, tiny.LENGTH)
-  assert counted == costs.Operations(encoder, cross, decoder, head)
+  counted = tiny.T5.operations(tiny.PROMPT, tiny.LENGTH)
+  assert counted == counts.Operations(encoder, cross, decoder, head)
   # Forward and backward passes are three; a prompt is read once for two.
   one_step = 8 * 3 * (encoder + cross + 2 * (decoder + head))
   assert costs.step_operations(OFFLINE, tiny.PROMPT, tiny.LENGTH) == one_step
@@ -99,7 +99,7 @@ def test_operations_of_a_step_are_near_those_that_xla_counts():
 def test_a_preference_model_has_no_vocabulary_head():
   judged = algorithm.Algorithm(objectives.preference_model())
   run = tiny.run(judged, tiny.JUDGE)
-  one = costs.operations(tiny.CONFIG, tiny.PROMPT, tiny.LENGTH)
+  one = tiny.T5.operations(tiny.PROMPT, tiny.LENGTH)
   counted = costs.step_operations(run, tiny.PROMPT, tiny.LENGTH)
   forward = one.encoder + one.cross + 2 * one.decoder
   assert counted == 8 * 3 * forward
@@ -118,7 +118,7 @@ def test_longer_runs_and_larger_models_take_longer():
   def seconds(run):
     return costs.seconds(run, tiny.PROMPT, tiny.LENGTH, rate=1e9)
 
-  wide = Policy(dataclasses.replace(tiny.CONFIG, mlp_dim=4096))
+  wide = Policy(t5.T5(dataclasses.replace(tiny.CONFIG, mlp_dim=4096)))
   assert seconds(tiny.run(num_steps=24)) == 2 * seconds(OFFLINE)
   assert seconds(tiny.run(model=wide)) > 5 * seconds(OFFLINE)
 
@@ -128,10 +128,10 @@ def test_the_matmul_rate_is_measured():
 
 
 def test_a_joint_preference_model_reads_both_orders_and_answers_one_token():
-  judge = heads.JointPreferenceModel(tiny.CONFIG, 20, (1,), (2,), 3, 4)
-  one = costs.operations(tiny.CONFIG, 20, 1)
+  judge = heads.JointPreferenceModel(tiny.T5, 20, (1,), (2,), 3, 4)
+  one = tiny.T5.operations(20, 1)
   by_hand = 2 * (one.encoder + one.cross + one.decoder + one.head)
-  assert costs.pair_operations(judge, tiny.PROMPT, tiny.LENGTH) == by_hand
+  assert judge.pair_operations(tiny.PROMPT, tiny.LENGTH) == by_hand
   program = jax.jit(judge.log_odds)
   tokens = jax.ShapeDtypeStruct((1, tiny.LENGTH), 'int32')
   prompts = jax.ShapeDtypeStruct((1, tiny.PROMPT), 'int32')
@@ -183,7 +183,7 @@ def test_drawing_tokens_is_bounded_by_memory():
   # A layer has 6 x 16 x 16 of attention and 3 x 16 x 32; the head 16 x 24; at
   # each of 5 tokens they are read once and keys and values of 16 for the 6
   # tokens of each prompt and the 5 of each response; 4 bytes a number.
-  read = costs.decoding_bytes(tiny.CONFIG, tiny.PROMPT, tiny.LENGTH)
+  read = costs.decoding_bytes(tiny.T5, tiny.PROMPT, tiny.LENGTH)
   assert read.weights == 5 * 4 * (6 * 16 * 16 + 3 * 16 * 32 + 16 * 24)
   assert read.prompt == 5 * 4 * 6 * 2 * 16
   assert read.response == 5 * 4 * 5 * 2 * 16

@@ -16,8 +16,9 @@ from dap.training import steps
 PROMPT, LENGTH = 64, 32
 # Wide enough that kernels and activations, not small change, take the room.
 CONFIG = t5.T5Config(1024, 128, 2, 64, 256, 2, 1)
-POLICY = Policy(CONFIG, 1000)
-JUDGE = heads.JointPreferenceModel(CONFIG, 128, (1001,), (1002,), 1003, 1004)
+T5 = t5.T5(CONFIG)
+POLICY = Policy(T5, 1000)
+JUDGE = heads.JointPreferenceModel(T5, 128, (1001,), (1002,), 1003, 1004)
 ONLINE = algorithm.Algorithm(
   objectives.ipo(0.1),
   samplers.FromPolicy(LENGTH),
@@ -94,14 +95,13 @@ def test_a_model_axis_splits_parameters_and_a_data_axis_rows():
 
 def test_deeper_models_keep_what_each_layer_keeps():
   def kept(**layers):
-    config = dataclasses.replace(CONFIG, **layers)
-    return np.array(memory.saved(run(model=Policy(config)), PROMPT, LENGTH))
+    model = t5.T5(dataclasses.replace(CONFIG, **layers))
+    return np.array(memory.saved(run(model=Policy(model)), PROMPT, LENGTH))
 
   three, four, five = (kept(num_encoder_layers=n) for n in (3, 4, 5))
   np.testing.assert_allclose(five - four, four - three)
   # And so jax says of a whole model.
-  config = dataclasses.replace(CONFIG, num_decoder_layers=3)
-  deep = run(model=Policy(config))
+  deep = run(model=Policy(T5.with_depth((2, 3))))
   whole = memory._saved_at(deep, (2, 3), PROMPT, LENGTH)
   np.testing.assert_allclose(memory.saved(deep, PROMPT, LENGTH), whole)
 

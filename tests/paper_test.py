@@ -55,10 +55,8 @@ def trainings():
 
 
 def shallow(model):
-  config = dataclasses.replace(
-    model.config, num_encoder_layers=2, num_decoder_layers=2
-  )
-  return dataclasses.replace(model, config=config)
+  language_model = model.language_model.with_depth((2, 2))
+  return dataclasses.replace(model, language_model=language_model)
 
 
 def shapes(model):

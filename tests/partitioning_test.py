@@ -13,7 +13,7 @@ from dap.models import t5
 from dap.models.policy import Policy
 
 CONFIG = t5.T5Config(32, 16, 2, 8, 24, 1, 1)
-POLICY = Policy(CONFIG, 30)
+POLICY = Policy(t5.T5(CONFIG), 30)
 KERNEL = ('decoder', 'layers_0', 'mlp', 'wo', 'kernel')
 
 
@@ -91,7 +91,7 @@ def test_factored_moments_are_replicated():
 @pytest.mark.parametrize('shape', [(4, 1), (2, 2), (1, 4)])
 def test_log_probs_and_gradients_do_not_depend_on_the_mesh(shape):
   config = t5.T5Config(32, 16, 4, 8, 24, 1, 1)
-  policy = Policy(config, 30)
+  policy = Policy(t5.T5(config), 30)
   params = policy.init(jax.random.key(0))
   tokens = jax.random.randint(jax.random.key(1), (8, 2, 4), 1, 30)
 

@@ -92,7 +92,7 @@ def test_packing_and_unfit_vocabularies_are_refused():
   with pytest.raises(InputError, match=r'DatasetConfig.pack = False'):
     dap.t5x.PairFeatureConverter(pack=True)
   with pytest.raises(InputError, match=f'it has 99, .* {tiny.VOCABULARY.size}'):
-    tiny.policy_model(Policy(tiny.POLICY.config, 99))
+    tiny.policy_model(Policy(tiny.POLICY.language_model, 99))
   with pytest.raises(InputError, match='label_smoothing = 0'):
     tiny.policy_model(label_smoothing=0.1)
   with pytest.raises(InputError, match='MIXTURE_OR_TASK_MODULE'):

@@ -21,6 +21,8 @@ CONFIG = t5.T5Config(
   }
 )
 
+T5 = t5.T5(CONFIG)
+
 
 @functools.cache
 def params():

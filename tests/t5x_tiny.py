@@ -38,8 +38,9 @@ SIZES = {
   'num_encoder_layers': 1,
   'num_decoder_layers': 1,
 }
-POLICY = Policy(t5.T5Config(**SIZES), VOCABULARY.size)
-AS_T5X = Policy(t5.T5Config(**SIZES))
+T5 = t5.T5(t5.T5Config(**SIZES))
+POLICY = Policy(T5, VOCABULARY.size)
+AS_T5X = Policy(T5)
 TASK = 'dap_t5x_pairs'
 
 

@@ -22,8 +22,9 @@ CONFIG = t5.T5Config(
   num_encoder_layers=1,
   num_decoder_layers=1,
 )
-POLICY = Policy(CONFIG, VOCAB)
-JUDGE = heads.PointwisePreferenceModel(CONFIG, heads.PooledScore(width=8))
+T5 = t5.T5(CONFIG)
+POLICY = Policy(T5, VOCAB)
+JUDGE = heads.PointwisePreferenceModel(T5, heads.PooledScore(width=8))
 ADAM = optimizers.AdamW()
 OFFLINE = algorithm.Algorithm(Loss(losses.ipo_loss, {'beta': 0.1}))
 ONLINE = algorithm.Algorithm(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap import errors
-from dap.models.trained import Comparer, Parameters, Scorer
+from dap.models.protocols import Comparer, Reader, Scorer
 from dap.records import Responses
 
 
@@ -21,7 +21,7 @@ class Annotator(Protocol):
   """A frozen value that is asked within a compiled program."""
 
   @property
-  def model(self) -> Parameters:
+  def model(self) -> Reader:
     """Whose parameters it needs."""
     ...
 

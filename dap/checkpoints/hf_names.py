@@ -5,10 +5,11 @@ in the first block of each stack, and one embedding under up to three names.
 """
 
 import re
-from typing import Any
+from collections.abc import Mapping
 
 from dap.errors import InputError
 from dap.models.t5_stacks import T5Config
+from dap.records import END, PADDING
 
 # transformers' feed_forward_proj and T5X's activations.
 _ACTIVATIONS = {
@@ -100,7 +101,7 @@ def is_transposed(name: str) -> bool:
   return name.endswith(('/kernel', '/rel_embedding'))
 
 
-def t5_config(values: dict[str, Any], path: object) -> T5Config:
+def t5_config(values: Mapping[str, object], path: object) -> T5Config:
   """The model that a config.json describes.
 
   Raises:
@@ -140,7 +141,7 @@ def t5_config(values: dict[str, Any], path: object) -> T5Config:
   )
 
 
-def _size(values: dict[str, Any], key: str, path: object) -> int:
+def _size(values: Mapping[str, object], key: str, path: object) -> int:
   size = values.get(key)
   if type(size) is not int or not 0 < size < 1 << 31:
     raise InputError(
@@ -150,7 +151,7 @@ def _size(values: dict[str, Any], key: str, path: object) -> int:
   return size
 
 
-def _is_scaled(values: dict[str, Any]) -> bool:
+def _is_scaled(values: Mapping[str, object]) -> bool:
   """Whether logits are scaled as T5 1.0's, which ties its embedding, are.
 
   From version 5 on transformers says so by a key of its own, says of every
@@ -162,17 +163,19 @@ def _is_scaled(values: dict[str, Any]) -> bool:
   return bool(values.get('scale_decoder_outputs', known))
 
 
-def may_share_embedding(values: dict[str, Any]) -> bool:
+def may_share_embedding(values: Mapping[str, object]) -> bool:
   """Whether a model without `lm_head` has the embedding in its place.
 
   Else the weights are not all there, as in an encoder or a T5 without a head.
   """
   kinds = values.get('architectures') or ['T5ForConditionalGeneration']
-  has_head = any(str(kind).endswith('ConditionalGeneration') for kind in kinds)
+  has_head = isinstance(kinds, list) and any(
+    str(kind).endswith('ConditionalGeneration') for kind in kinds
+  )
   return has_head and values.get('tie_word_embeddings', True) is not False
 
 
-def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
+def hf_config(config: T5Config, dtype: str) -> dict[str, object]:
   """The config.json of a model.
 
   Raises:
@@ -191,10 +194,10 @@ def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
     'd_ff': config.mlp_dim,
     'd_kv': config.head_dim,
     'd_model': config.emb_dim,
-    'decoder_start_token_id': 0,
+    'decoder_start_token_id': PADDING,
     'dense_act_fn': 'gelu_new' if gated else 'relu',
     'dropout_rate': 0.1,
-    'eos_token_id': 1,
+    'eos_token_id': END,
     'feed_forward_proj': projection,
     'initializer_factor': 1.0,
     'is_encoder_decoder': True,
@@ -204,7 +207,7 @@ def hf_config(config: T5Config, dtype: str) -> dict[str, Any]:
     'num_decoder_layers': config.num_decoder_layers,
     'num_heads': config.num_heads,
     'num_layers': config.num_encoder_layers,
-    'pad_token_id': 0,
+    'pad_token_id': PADDING,
     'relative_attention_max_distance': 128,
     'relative_attention_num_buckets': 32,
     'tie_word_embeddings': config.logits_via_embedding,

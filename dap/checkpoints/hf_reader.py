@@ -8,7 +8,6 @@ unpickling a file runs whatever its author put into it.
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -267,7 +266,7 @@ def _equal(one: Stored, other: Stored) -> bool:
   return all(np.array_equal(one.read(x), other.read(x)) for x in boxes)
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
+def _read_json(path: epath.Path) -> dict[str, object]:
   value = files.read_json(path)
   if not isinstance(value, dict):
     raise InputError(f'{path} must be a JSON object. Copy it again.')

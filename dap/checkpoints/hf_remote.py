@@ -8,7 +8,6 @@ array) and the arrays' bytes one after the other.
 import json
 import math
 from collections.abc import Callable
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -56,9 +55,10 @@ def arrays(path: epath.Path) -> Arrays:
 
 
 def _reader(
-  path: epath.Path, first: int, shape: tuple[int, ...], kind: Any
+  path: epath.Path, first: int, shape: tuple[int, ...], kind: np.dtype | None
 ) -> Callable[[Box], np.ndarray]:
   def read(box: Box) -> np.ndarray:
+    assert kind is not None, 'of a dtype that is refused before reading'
     rows = box[0].indices(shape[0])[:2] if shape else (0, 1)
     row = math.prod(shape[1:]) * kind.itemsize
     with path.open('rb') as file:

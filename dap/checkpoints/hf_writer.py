@@ -5,7 +5,6 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +86,7 @@ def _bytes(parts: Parts, names: list[str], dtype: str) -> int:
 
 def _index(
   parts: Parts, shards: dict[str, list[str]], dtype: str
-) -> dict[str, Any]:
+) -> dict[str, object]:
   return {
     'metadata': {'total_size': _bytes(parts, list(parts), dtype)},
     'weight_map': {
@@ -133,5 +132,5 @@ def _tokenizer(vocabulary: str, num_rows: int) -> dict[str, bytes]:
   return dict(zip(_TOKENIZER, [content, *texts], strict=True))
 
 
-def _write_json(path: epath.Path, value: dict[str, Any]) -> None:
+def _write_json(path: epath.Path, value: dict[str, object]) -> None:
   path.write_text(json.dumps(value, indent=2) + '\n')

@@ -5,10 +5,11 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
+from jaxtyping import PyTree
 
 from dap.checkpoints import (
   hf_reader,
@@ -137,7 +138,7 @@ def open_checkpoint(path: str | Path | epath.Path) -> Contents:
   return contents
 
 
-def read_params(path: str | Path | epath.Path) -> dict[str, Any]:
+def read_params(path: str | Path | epath.Path) -> PyTree[np.ndarray]:
   """All parameters of a checkpoint, as nested dicts of float32 numpy arrays."""
   arrays: dict[str, np.ndarray] = {}
 

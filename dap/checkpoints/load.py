@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 from etils import epath
@@ -11,13 +10,14 @@ from jaxtyping import PyTree
 from dap import partitioning
 from dap.checkpoints import layouts, state, stored
 from dap.errors import InputError
+from dap.models.protocols import Headed, Parameters
 from dap.models.t5_stacks import T5Config
 
 _BODY = 'transformer/'  # where models with a head keep the encoder-decoder
 
 
 def load_params(
-  model: Any,
+  model: Parameters,
   path: str | Path | epath.Path,
   mesh: jax.sharding.Mesh,
   *,
@@ -29,7 +29,7 @@ def load_params(
   initial head drawn with `seed`.
 
   Args:
-    model: a value with `init` and `logical_axes`.
+    model: whose parameters are needed.
     path: see `layouts.open_checkpoint`.
     mesh: of devices.
     seed: of parameters that the checkpoint has not.
@@ -44,7 +44,7 @@ def load_params(
     partitioning.param_sharding(model.logical_axes(), mesh)
   )
   parts, fresh = contents.parts, {}
-  if _lacks_head(set(parts), set(shapes)):
+  if isinstance(model, Headed) and _lacks_head(set(parts), set(shapes)):
     parts = {f'{_BODY}{name}': part for name, part in parts.items()}
     drawn = state.names(jax.jit(model.init_head)(key))
     fresh = {n: jax.device_put(x, shardings[n]) for n, x in drawn.items()}
@@ -90,7 +90,7 @@ class Checkpoint:
   path: str
 
   def load(
-    self, model: Any, mesh: jax.sharding.Mesh, *, seed: int = 0
+    self, model: Parameters, mesh: jax.sharding.Mesh, *, seed: int = 0
   ) -> PyTree:
     """The parameters of `model`, see `load_params`."""
     return load_params(model, self.path, mesh, seed=seed)

@@ -17,7 +17,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 from etils import epath
@@ -31,6 +31,24 @@ Place = pathlib.Path | epath.Path
 _NAME = re.compile(r'^checkpoint_(\d+)$')
 
 
+class Entry(TypedDict):
+  """What metadata.json says of an array."""
+
+  shape: list[int]
+  dtype: str
+
+
+class Metadata(TypedDict):
+  """metadata.json without its own CRC-32; arrays and files by their names."""
+
+  version: int
+  step: int
+  digest: str
+  params: dict[str, Entry]
+  rest: dict[str, Entry]
+  files: dict[str, int]
+
+
 def _checkpointer():
   import logging
 
@@ -41,7 +59,7 @@ def _checkpointer():
   return ocp.StandardCheckpointer()
 
 
-def names(tree: PyTree) -> dict[str, Any]:
+def names(tree: PyTree) -> dict[str, Any]:  # arrays, shapes or shardings
   """Leaves by their slash-separated names, as T5X writes them."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {
@@ -51,7 +69,7 @@ def names(tree: PyTree) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def _summary(tree: PyTree) -> dict[str, Any]:
+def _summary(tree: PyTree) -> dict[str, Entry]:
   return {
     name: {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
     for name, leaf in names(tree).items()
@@ -75,7 +93,7 @@ def _crc_of_file(path: Place) -> int:
   return crc
 
 
-def _crc_of_json(value: Any) -> int:
+def _crc_of_json(value: object) -> int:
   return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
@@ -83,7 +101,7 @@ def save(
   root: pathlib.Path,
   step: int,
   params: PyTree,
-  rest: Mapping[str, Any],
+  rest: Mapping[str, PyTree],
   digest: str,
 ) -> pathlib.Path:
   """Writes `root/checkpoint_<step>`; older ones keep their parameters only.
@@ -109,7 +127,7 @@ def save(
       checkpointer.save(partial.resolve() / 'params', params)
       if rest:
         checkpointer.save(partial.resolve() / 'rest', dict(rest))
-    written = {
+    written: Metadata = {
       'version': VERSION,
       'step': step,
       'digest': digest,
@@ -117,8 +135,8 @@ def save(
       'rest': _summary(dict(rest)),
       'files': _crc_of_files(partial),
     }
-    written['crc32'] = _crc_of_json(written)
-    files.write_json(partial / 'metadata.json', written)
+    told = {**written, 'crc32': _crc_of_json(written)}
+    files.write_json(partial / 'metadata.json', told)
     _drop(final)
     files.publish_folder(partial, final)
     for older in steps(root):
@@ -159,7 +177,7 @@ def newest(root: pathlib.Path) -> int | None:
   return None
 
 
-def metadata(folder: Place) -> dict[str, Any]:
+def metadata(folder: Place) -> Metadata:
   """What a checkpoint says of itself.
 
   Raises:

@@ -10,12 +10,12 @@ import concurrent.futures
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 from flax import traverse_util
+from jaxtyping import PyTree
 
 from dap import progress
 from dap.errors import InputError
@@ -204,7 +204,7 @@ def place(
   return {name: placed[name] for name in parts}
 
 
-def nested(named: Mapping[str, Any]) -> dict[str, Any]:
+def nested(named: Mapping[str, object]) -> PyTree:
   """The tree whose leaves have these slash-separated names."""
   return traverse_util.unflatten_dict(
     {tuple(name.split('/')): leaf for name, leaf in named.items()}

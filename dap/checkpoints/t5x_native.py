@@ -7,12 +7,12 @@ of `models/t5.py`.
 """
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import serialization, traverse_util
+from jaxtyping import PyTree
 
 from dap.checkpoints import stored, tensors
 from dap.checkpoints.stored import Parts, Stored
@@ -52,7 +52,7 @@ def open_native(path: epath.Path) -> tuple[dict[str, Stored], int]:
   return {name: (arrays | inline)[name] for name in leaves}, step
 
 
-def _read_index(path: epath.Path) -> Any:
+def _read_index(path: epath.Path) -> PyTree:
   try:
     return serialization.msgpack_restore((path / INDEX).read_bytes())
   except FileNotFoundError:
@@ -65,8 +65,8 @@ def _read_index(path: epath.Path) -> Any:
 
 
 def _parsed(
-  content: Any, path: epath.Path
-) -> tuple[dict[str, Any], dict[str, str], int]:
+  content: PyTree, path: epath.Path
+) -> tuple[dict[str, PyTree], dict[str, str], int]:
   """Leaves by name, the folders of those that have one, and the step."""
   version = content.get('version', 0) if isinstance(content, dict) else 0
   if not isinstance(version, int) or version < OLDEST_VERSION:
@@ -83,18 +83,18 @@ def _parsed(
       ' wrote.'
     )
   flat = traverse_util.flatten_dict(target, is_leaf=lambda _, x: _is_spec(x))
-  leaves: dict[str, Any] = {
+  leaves: dict[str, PyTree] = {
     '/'.join(map(str, keys)): leaf for keys, leaf in flat.items()
   }
   folders = {name: _folder(x) for name, x in leaves.items() if _is_spec(x)}
   return leaves, folders, int(index.get('state', {}).get('step', 0))
 
 
-def _is_spec(x: Any) -> bool:
+def _is_spec(x: object) -> bool:
   return isinstance(x, dict) and {'driver', 'metadata'} <= x.keys()
 
 
-def _folder(spec: dict[str, Any]) -> str:
+def _folder(spec: PyTree) -> str:
   """The folder beside the index that holds an array.
 
   The stored driver and bucket say where the writer put it, and are not used.
@@ -104,7 +104,7 @@ def _folder(spec: dict[str, Any]) -> str:
   return str(path).rstrip('/').rpartition('/')[2]
 
 
-def _inline(name: str, leaf: Any, path: epath.Path) -> Stored:
+def _inline(name: str, leaf: PyTree, path: epath.Path) -> Stored:
   try:
     array = np.asarray(leaf)
   except ValueError as error:
@@ -129,7 +129,7 @@ def write(
 
   def write_array(name: str, array: np.ndarray) -> None:
     spec = _spec(name, array.shape, dtype)
-    place = {**base, 'path': base['path'] + spec['kvstore']['path']}
+    place = {**base, 'path': f'{base["path"]}{_place(name)}/'}
     opened = tensorstore.open({**spec, 'kvstore': place}, create=True).result()
     opened.write(array.astype(opened.dtype.numpy_dtype, copy=False)).result()
 
@@ -151,7 +151,7 @@ def _place(name: str) -> str:
   return f'target.{name.replace("/", ".")}'
 
 
-def _spec(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+def _spec(name: str, shape: tuple[int, ...], dtype: str) -> dict[str, object]:
   itemsize = jnp.dtype(dtype).itemsize
   return {
     'driver': 'zarr',

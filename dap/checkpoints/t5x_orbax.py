@@ -6,7 +6,6 @@ zarr folder each; their names are dotted paths of the tree.
 """
 
 import json
-from typing import Any
 
 import numpy as np
 from etils import epath
@@ -97,7 +96,7 @@ def _promised(folder: epath.Path) -> list[str]:
   """The arrays that the tree's own list names; none without a list."""
   try:
     text = (folder / _TREE).read_text()
-    tree: dict[str, Any] = json.loads(text)['tree_metadata']
+    tree = json.loads(text)['tree_metadata']
     return [
       '/'.join(str(key['key']) for key in entry['key_metadata'])
       for entry in tree.values()

@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from etils import epath
@@ -17,13 +17,18 @@ from etils import epath
 from dap.checkpoints.stored import Box, Stored
 from dap.errors import InputError
 
+if TYPE_CHECKING:
+  import tensorstore
+
+Store = Mapping[str, str | Mapping[str, str]]  # tensorstore's name of a place
+Json = Mapping[str, Any]  # as a library parsed it
 _METADATA = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
 _DEFLATE = 1100  # times: gzip cannot shrink data further
 _ANY = 20_000  # times: what we believe of other compressors
 _SMALL = 1 << 26  # bytes that are read without such doubts
 
 
-def folder(path: epath.Path) -> dict[str, Any]:
+def folder(path: epath.Path) -> dict[str, str]:
   """Tensorstore's name of a folder of plain files, or of objects."""
   text = os.fspath(path).rstrip('/') + '/'
   if '://' not in text:
@@ -39,7 +44,7 @@ def folder(path: epath.Path) -> dict[str, Any]:
   return {'driver': drivers[driver], 'bucket': bucket, 'path': key}
 
 
-def ocdbt(path: epath.Path) -> dict[str, Any]:
+def ocdbt(path: epath.Path) -> dict[str, str | dict[str, str]]:
   """Tensorstore's name of the database that Orbax keeps in a folder."""
   return {'driver': 'ocdbt', 'base': folder(path)}
 
@@ -57,7 +62,7 @@ def files_under(path: epath.Path) -> Iterator[epath.Path]:
     yield path / name
 
 
-def listing(store: dict[str, Any], path: epath.Path) -> set[str]:
+def listing(store: Store, path: epath.Path) -> set[str]:
   """All keys under a store.
 
   Raises:
@@ -83,7 +88,7 @@ def array_folders(keys: set[str]) -> dict[str, str]:
 
 
 def open_arrays(
-  store: dict[str, Any],
+  store: Store,
   folders: Mapping[str, str],
   keys: set[str],
   path: epath.Path,
@@ -124,7 +129,9 @@ def open_arrays(
   return {name: _stored(name, x, path) for name, x in opened.items()}
 
 
-def _stored(name: str, array: Any, path: epath.Path) -> Stored:
+def _stored(
+  name: str, array: 'tensorstore.TensorStore', path: epath.Path
+) -> Stored:
   def read(box: Box) -> np.ndarray:
     try:
       return array[box].read().result()
@@ -135,11 +142,16 @@ def _stored(name: str, array: Any, path: epath.Path) -> Stored:
 
 
 def _check_chunks(
-  name: str, array: Any, place: str, keys: set[str], path: epath.Path
+  name: str,
+  array: 'tensorstore.TensorStore',
+  place: str,
+  keys: set[str],
+  path: epath.Path,
 ) -> None:
   """An absent chunk would be read as zeros, a vast one into vast memory."""
   metadata = array.spec().to_json()['metadata']
-  chunk = array.chunk_layout.write_chunk.shape or ()  # None of a scalar
+  shape = array.chunk_layout.write_chunk.shape or ()  # None of a scalar
+  chunk = cast(tuple[int, ...], shape)
   size = math.prod(chunk) * array.dtype.numpy_dtype.itemsize
   if size > max(_SMALL, _bytes(array)):
     raise InputError(
@@ -165,11 +177,11 @@ def _check_chunks(
   )
 
 
-def _bytes(array: Any) -> int:
+def _bytes(array: 'tensorstore.TensorStore') -> int:
   return math.prod(array.shape) * array.dtype.numpy_dtype.itemsize
 
 
-def _chunk_key(box: tuple[int, ...], metadata: dict[str, Any]) -> str:
+def _chunk_key(box: tuple[int, ...], metadata: Json) -> str:
   if metadata.get('zarr_format') == 3:
     encoding = metadata.get('chunk_key_encoding', {})
     part = encoding.get('configuration', {}).get('separator', '/')
@@ -178,9 +190,9 @@ def _chunk_key(box: tuple[int, ...], metadata: dict[str, Any]) -> str:
 
 
 def _check_sizes(
-  store: dict[str, Any],
+  store: Store,
   folders: Mapping[str, str],
-  opened: Mapping[str, Any],
+  opened: Mapping[str, 'tensorstore.TensorStore'],
   path: epath.Path,
 ) -> None:
   """Refuses headers that declare what the bytes beside them cannot hold."""
@@ -202,7 +214,7 @@ def _check_sizes(
       )
 
 
-def _ratio(array: Any) -> int:
+def _ratio(array: 'tensorstore.TensorStore') -> int:
   """How many times smaller than its numbers an array's files can be."""
   compressor = array.spec().to_json()['metadata'].get('compressor') or {}
   return _DEFLATE if compressor.get('id') in ('gzip', 'zlib') else _ANY
@@ -214,7 +226,7 @@ def first_line(error: Exception) -> str:
   return lines[0][:400]
 
 
-def unreadable(path: Any, name: str, error: Exception) -> InputError:
+def unreadable(path: object, name: str, error: Exception) -> InputError:
   """The error of an array, a file or a list that cannot be read."""
   return InputError(
     f'{name} of the checkpoint {path} cannot be read: {first_line(error)}.'

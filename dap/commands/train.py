@@ -108,7 +108,7 @@ def dry_run(
   devices = partitioning.mesh(mesh)
   programs.check_mesh(run, devices)
   if not hasattr(data.vocabulary, 'train'):  # one that is trained is not known
-    vocabulary_lib.fits(data.vocabulary, run.model.config.vocab_size)
+    vocabulary_lib.fits(data.vocabulary, run.model.language_model.vocab_size)
   lengths = data.prompt_length, data.response_length
   print(cost_lines(run, devices, *lengths))
   print(f'would write to: {model_dir}')
@@ -141,7 +141,7 @@ def prepared(run: Run, data: PairData, cache: Path) -> tuple[Any, Any]:
     errors.InputError: the vocabulary does not fit the model.
   """
   vocabulary = data.trained_vocabulary(cache)
-  vocabulary_lib.fits(vocabulary, run.model.config.vocab_size)
+  vocabulary_lib.fits(vocabulary, run.model.language_model.vocab_size)
   if isinstance(run.model, Policy) and run.model.vocabulary_size is None:
     model = dataclasses.replace(run.model, vocabulary_size=vocabulary.size)
     run = dataclasses.replace(run, model=model)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dap.data.schema import Row
-from dap.data.vocabulary import EOS_ID, PAD_ID, UNKNOWN_ID, Vocabulary
+from dap.data.vocabulary import UNKNOWN_ID, Vocabulary
 from dap.errors import InputError
+from dap.records import END, PADDING
 
 # Takes a response with its end and the limit, gives what stays of it, at most
 # `limit` ids, or None to leave its example out; called only beyond the limit.
@@ -44,7 +45,7 @@ def encode(rows: Sequence[Row], vocabulary: Vocabulary) -> Iterator[Encoded]:
   """The rows with the ids of their texts, ends appended."""
   keys = ('response',) if rows and 'response' in rows[0] else _PAIR_KEYS
   for row in rows:
-    responses = {k: [*vocabulary.encode(row[k]), EOS_ID] for k in keys}
+    responses = {k: [*vocabulary.encode(row[k]), END] for k in keys}
     yield Encoded(row, vocabulary.encode(row['prompt']), responses)
 
 
@@ -181,7 +182,7 @@ class _Column:
     np.lib.format.write_array_header_1_0(self._file, header)
 
   def append(self, values: int | list[int]) -> None:
-    row = np.full(self._row_shape, PAD_ID, '<i4')
+    row = np.full(self._row_shape, PADDING, '<i4')
     row[() if isinstance(values, int) else slice(len(values))] = values
     self._file.write(row.tobytes())
     self.num_rows += 1

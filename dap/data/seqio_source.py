@@ -22,8 +22,6 @@ from dap.data.foreign import Dataset, SeqioVocabulary
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import SPLITS, Row
 from dap.data.vocabulary import (
-  EOS_ID,
-  PAD_ID,
   Bytes,
   SentencePiece,
   UnreadVocabulary,
@@ -31,6 +29,7 @@ from dap.data.vocabulary import (
   until_end,
 )
 from dap.errors import InputError
+from dap.records import END, PADDING
 
 
 @dataclass(frozen=True)
@@ -180,9 +179,9 @@ class SeqioTask:
         ' several. Register it with one.'
       )
     # Ours is read first: it explains what is wrong with its file.
-    if ours.size and (own.pad_id, own.eos_id) != (PAD_ID, EOS_ID):
+    if ours.size and (own.pad_id, own.eos_id) != (PADDING, END):
       raise InputError(
-        f'A vocabulary needs padding {PAD_ID} and end {EOS_ID}; that of'
+        f'A vocabulary needs padding {PADDING} and end {END}; that of'
         f' {self.name} has {own.pad_id} and {own.eos_id}.'
       )
     return ours
@@ -303,7 +302,7 @@ def _checked(
       f'{where}: {name} must be token ids in one row, got {ids.dtype} of shape'
       f' {ids.shape}. Tokenise it in the Task.'
     )
-  if not ids.size or ids.min() <= PAD_ID or ids.max() >= size:
+  if not ids.size or ids.min() <= PADDING or ids.max() >= size:
     span = f'{ids.min()} to {ids.max()}' if ids.size else 'none'
     raise InputError(
       f'{where}: {name} needs ids from 1 to {size - 1}, as 0 is padding; got'

@@ -22,7 +22,6 @@ from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import Row
 from dap.data.sources import Source
 from dap.data.vocabulary import (
-  EOS_ID,
   UNKNOWN_ID,
   Bytes,
   SentencePiece,
@@ -30,6 +29,7 @@ from dap.data.vocabulary import (
   Vocabulary,
 )
 from dap.errors import InputError
+from dap.records import END, PADDING
 
 COLUMNS = {'inputs': 'prompt', 'targets': 'chosen', 'rejected': 'rejected'}
 NAMES = ('source', 'id')  # of a pair, carried as texts
@@ -142,7 +142,7 @@ def _unpadded(
   for index, texts in enumerate(_named(arrays.rows(), name)):
     rows = {key: column[index] for key, column in columns.items()}
     yield {
-      **{key: row[row > 0] for key, row in rows.items()},
+      **{key: row[row > PADDING] for key, row in rows.items()},
       **{f'{key}_pretokenized': texts[own] for key, own in COLUMNS.items()},
       **{key: texts[key] for key in NAMES},
     }
@@ -217,7 +217,7 @@ def _wrap(vocabulary: Vocabulary) -> SeqioVocabulary:
   class Wrapped(seqio.Vocabulary):
     """One of our vocabularies, called through Python."""
 
-    eos_id = EOS_ID
+    eos_id = END
     unk_id = UNKNOWN_ID
     _base_vocab_size = vocabulary.size
     ours = vocabulary

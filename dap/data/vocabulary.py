@@ -1,6 +1,6 @@
 """Layer 3. Vocabularies: text to token ids and back.
 
-Ids: 0 is padding, 1 the end of a sequence, 2 an unknown word. `encode` adds no
+Ids: `PADDING`, `END` of a sequence, 2 an unknown word. `encode` adds no
 end; `decode` stops before it and skips padding. A vocabulary is a value, and
 its `fingerprint` names its content, not where it is kept.
 """
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol, SupportsInt, runtime_checkable
 from dap import files
 from dap.data import paths
 from dap.errors import InputError
+from dap.records import END, PADDING
 
-PAD_ID, EOS_ID, UNKNOWN_ID = 0, 1, 2
+UNKNOWN_ID = 2
 NUM_SPECIAL = 3
 
 
@@ -45,9 +46,9 @@ def until_end(ids: Iterable[SupportsInt]) -> list[int]:
   """The ids before the first end, without padding."""
   kept = []
   for token in map(int, ids):
-    if token == EOS_ID:
+    if token == END:
       break
-    if token != PAD_ID:
+    if token != PADDING:
       kept.append(token)
   return kept
 
@@ -173,11 +174,12 @@ def _load_processor(path: str) -> _Processor:
     raise InputError(
       f'{path} is no SentencePiece model: {error}. {_CURE}'
     ) from error
-  if (processor.pad_id(), processor.eos_id()) != (PAD_ID, EOS_ID):
+  if (processor.pad_id(), processor.eos_id()) != (PADDING, END):
     raise InputError(
-      f'A vocabulary needs padding 0 and end 1; {path} has padding'
+      f'A vocabulary needs padding {PADDING} and end {END}; {path} has padding'
       f' {processor.pad_id()} and end {processor.eos_id()}. Train one with'
-      ' pad_id=0, eos_id=1, unk_id=2, bos_id=-1, as TrainedSentencePiece does.'
+      f' pad_id={PADDING}, eos_id={END}, unk_id={UNKNOWN_ID}, bos_id=-1, as'
+      ' TrainedSentencePiece does.'
     )
   return processor
 
@@ -232,8 +234,8 @@ class TrainedSentencePiece:
         vocab_size=self.size,
         model_type=self.model_type,
         character_coverage=self.character_coverage,
-        pad_id=PAD_ID,
-        eos_id=EOS_ID,
+        pad_id=PADDING,
+        eos_id=END,
         unk_id=UNKNOWN_ID,
         bos_id=-1,
         byte_fallback=True,

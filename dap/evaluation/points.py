@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 
 from dap import errors, estimators, partitioning
 from dap.data.pairs import Pairs
+from dap.records import PADDING, ended
 from dap.sampling.choose import InverseCdf
 from dap.training import steps
 
@@ -263,8 +264,8 @@ def evaluate(
   proxy_wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*proxy))
   low, high = _interval(wins, len(ours), settings.seed)
   accuracy = estimators.classification_accuracy
-  lengths = np.sum(ours > 0, axis=1)
-  cut = np.all(ours != 1, axis=1)
+  lengths = np.sum(ours > PADDING, axis=1)
+  cut = ~ended(ours)
   nats = by_prompt(kl_asked.prompt_ids, kl)
   point = {
     'kl_nats': float(np.mean(nats)),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from dap.data.datasets import PairData
 from dap.evaluation import points
+from dap.records import ended
 
 
 class Shown(NamedTuple):
@@ -47,10 +48,10 @@ def text(policy: Any, params: Any, shown: Shown, mesh: Any) -> str:
 
 
 def _entry(number: int, vocabulary: Any, prompt: Any, response: Any) -> str:
-  ended = '' if 1 in response else '  [cut at the limit]'
+  cut = '' if ended(response) else '  [cut at the limit]'
   parts = (
     ('prompt', vocabulary.decode(prompt)),
-    ('response', vocabulary.decode(response) + ended),
+    ('response', vocabulary.decode(response) + cut),
   )
   lines = [f'--- {number} ---']
   for name, content in parts:

@@ -6,14 +6,15 @@ and proxy models are this code with other parameters.
 """
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.models import t5, trained
-from dap.records import Outputs, Prompts, Responses
+from dap.models import dense, protocols, trained
+from dap.models.protocols import Comparer, LanguageModel
+from dap.records import END, PADDING, Outputs, Prompts, Responses
 
 
 @runtime_checkable
@@ -113,7 +114,7 @@ class _Comparing(trained.Whole):
     return ('log_odds',)
 
   def outputs(
-    self: 'trained.Comparer',
+    self: Comparer,
     params: PyTree,
     prompts: Prompts,
     responses: Responses,
@@ -131,25 +132,25 @@ class PointwisePreferenceModel(_Comparing):
   Antisymmetric by construction, so that asking in both orders costs nothing.
   """
 
-  config: t5.T5Config
-  head: Any = LastTokenScore()
+  language_model: LanguageModel
+  head: ScoreHead = LastTokenScore()
 
   def init(self, key: Key[Array, '']) -> PyTree:
-    """{'transformer': T5's parameters, 'head': the head's}."""
+    """{'transformer': the language model's parameters, 'head': the head's}."""
     body, head = jax.random.split(key)
     return {
-      'transformer': t5.init_params(self.config, body),
-      'head': self.head.init(head, self.config.emb_dim),
+      'transformer': self.language_model.init(body),
+      'head': self.head.init(head, self.language_model.emb_dim),
     }
 
   def init_head(self, key: Key[Array, '']) -> PyTree:
     """{'head': initial parameters}, to be put beside a trained transformer."""
-    return {'head': self.head.init(key, self.config.emb_dim)}
+    return {'head': self.head.init(key, self.language_model.emb_dim)}
 
   def logical_axes(self) -> PyTree:
     """Logical axes of the parameters."""
     return {
-      'transformer': t5.logical_axes(self.config),
+      'transformer': self.language_model.logical_axes(),
       'head': self.head.logical_axes(),
     }
 
@@ -160,15 +161,12 @@ class PointwisePreferenceModel(_Comparing):
     responses: Int[Array, 'batch n length'],
   ) -> Float[Array, 'batch n']:
     """The score of each response; the prompt is encoded once for all."""
-    transformer = t5.Transformer(self.config)
-    variables = {'params': params['transformer']}
-    encoded = transformer.apply(variables, prompts, method='encode')
-    # The decoder reads the response itself, not its right shift: a scorer must
+    model, body = self.language_model, params['transformer']
+    memory = model.encode(body, prompts)
+    # The model reads the response itself, not what predicts it: a scorer must
     # have read the last token, which tells a finished response from a cut one.
-    hidden: Any = transformer.apply(
-      variables, encoded, prompts, responses, method='read'
-    )
-    mask = (responses > 0).astype(jnp.float32)
+    hidden = model.read(body, memory, prompts, responses)
+    mask = (responses > PADDING).astype(jnp.float32)
     return self.head(params['head'], hidden.astype(jnp.float32), mask)
 
   def log_odds(
@@ -183,22 +181,38 @@ class PointwisePreferenceModel(_Comparing):
     margin = scores[:, 0] - scores[:, 1]
     return margin, -margin
 
+  def pair_operations(self, prompt_length: int, response_length: int) -> float:
+    """Matmul operations of asking which of two responses is preferred.
+
+    The vocabulary's head is not asked, and the order changes nothing.
+    """
+    one = self.language_model.operations(prompt_length, response_length)
+    return float(one.encoder + one.cross + 2 * one.decoder)
+
+  def widest_bytes(
+    self, prompt_length: int, response_length: int, num_devices: int
+  ) -> float:
+    """The largest values of a layer meanwhile."""
+    return protocols.widest_of_pair(
+      self.language_model, prompt_length, response_length, num_devices
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class JointPreferenceModel(_Comparing):
   """Reads the prompt and both responses in one context, text to text.
 
-  The encoder sees `prefix prompt first_mark first second_mark second`, all as
-  token ids; the decoder's first step gives the odds of the answer `first_id`
-  against `second_id` (Tang et al. 2024, A.1, https://arxiv.org/abs/2405.08448,
+  The language model's prompt is `prefix prompt first_mark first second_mark
+  second`, all as token ids; the first token of its response gives the odds of
+  the answer `first_id` against `second_id` (Tang et al. 2024, A.1, https://arxiv.org/abs/2405.08448,
   where the head is not stated; RSO's ranker answers "A" or "B").
 
   A context that is too long loses the left of its prompt, the same tokens in
   both orders, and never a token of a response.
 
   Attributes:
-    config: of the T5 model.
-    context_length: of the encoder's input, tokens.
+    language_model: that reads the context and answers.
+    context_length: of its prompt, tokens.
     first_mark: ids that announce the first response.
     second_mark: ids that announce the second.
     first_id: the answer "the first is better".
@@ -206,7 +220,7 @@ class JointPreferenceModel(_Comparing):
     prefix: ids in front of the prompt.
   """
 
-  config: t5.T5Config
+  language_model: LanguageModel
   context_length: int
   first_mark: tuple[int, ...]
   second_mark: tuple[int, ...]
@@ -215,12 +229,12 @@ class JointPreferenceModel(_Comparing):
   prefix: tuple[int, ...] = ()
 
   def init(self, key: Key[Array, '']) -> PyTree:
-    """T5's parameters; the vocabulary head answers."""
-    return t5.init_params(self.config, key)
+    """The language model's parameters; its vocabulary head answers."""
+    return self.language_model.init(key)
 
   def logical_axes(self) -> PyTree:
     """Logical axes of the parameters."""
-    return t5.logical_axes(self.config)
+    return self.language_model.logical_axes()
 
   def context(
     self,
@@ -228,7 +242,7 @@ class JointPreferenceModel(_Comparing):
     first: Int[Array, 'batch length'],
     second: Int[Array, 'batch length'],
   ) -> Int[Array, 'batch context']:
-    """The encoder's input, right-padded to `context_length`."""
+    """What the model is to read, right-padded to `context_length`."""
     rows = prompts.shape[0]
     marks = [self.prefix, self.first_mark, self.second_mark]
     prefix, one, two = (
@@ -237,8 +251,8 @@ class JointPreferenceModel(_Comparing):
     )
     tail = sum(map(len, marks)) + first.shape[1] + second.shape[1]
     # End-of-sequence marks inside the context would be read as its end.
-    first, second = (jnp.where(y == 1, 0, y) for y in (first, second))
-    used = jnp.sum(first > 0, 1) + jnp.sum(second > 0, 1)
+    first, second = (jnp.where(y == END, PADDING, y) for y in (first, second))
+    used = jnp.sum(first > PADDING, 1) + jnp.sum(second > PADDING, 1)
     room = self.context_length - sum(map(len, marks)) - used
     if self.context_length < tail:
       raise ValueError(
@@ -246,9 +260,9 @@ class JointPreferenceModel(_Comparing):
         f' and two responses, got {self.context_length}: raise it or shorten'
         ' the responses.'
       )
-    length = jnp.sum(prompts > 0, axis=1)
+    length = jnp.sum(prompts > PADDING, axis=1)
     position = jnp.arange(prompts.shape[1])[None]
-    kept = jnp.where(position >= (length - room)[:, None], prompts, 0)
+    kept = jnp.where(position >= (length - room)[:, None], prompts, PADDING)
     parts = jnp.concatenate([prefix, kept, one, first, two, second], axis=1)
     return _pack_left(parts, self.context_length)
 
@@ -267,20 +281,38 @@ class JointPreferenceModel(_Comparing):
         self.context(prompts, second, first),
       ]
     )
-    start = jnp.zeros((2 * rows, 1), jnp.int32)
-    logits: Any = t5.Transformer(self.config).apply(
-      {'params': params}, both, start, jnp.ones_like(start)
+    model = self.language_model
+    memory = model.encode(params, both)
+    answer = jnp.full((2 * rows, 1, 1), self.first_id, jnp.int32)
+    # What predicts the first token of a response has read none of it.
+    hidden = model.decode_hidden(params, memory, both, answer)[:, 0]
+    (logits,) = dense.project(
+      hidden.astype(jnp.float32), model.output_kernel(params)
     )
     odds = logits[:, 0, self.first_id] - logits[:, 0, self.second_id]
     return odds[:rows], odds[rows:]
+
+  def pair_operations(self, prompt_length: int, response_length: int) -> float:
+    """Matmul operations of reading the context in both orders."""
+    del prompt_length, response_length
+    return 2 * sum(self.language_model.operations(self.context_length, 1))
+
+  def widest_bytes(
+    self, prompt_length: int, response_length: int, num_devices: int
+  ) -> float:
+    """The largest values of a layer while it reads both orders."""
+    del prompt_length, response_length
+    return 2 * self.language_model.layer_bytes(self.context_length).on(
+      num_devices
+    )
 
 
 def _pack_left(
   tokens: Int[Array, 'batch length'], length: int
 ) -> Int[Array, 'batch context']:
   """Moves real tokens together, keeping their order; pads on the right."""
-  real = tokens > 0
+  real = tokens > PADDING
   slot = jnp.where(real, jnp.cumsum(real, axis=1) - 1, length)
   rows = jnp.arange(tokens.shape[0])[:, None]
-  packed = jnp.zeros((tokens.shape[0], length), tokens.dtype)
+  packed = jnp.full((tokens.shape[0], length), PADDING, tokens.dtype)
   return packed.at[rows, slot].set(tokens, mode='drop')

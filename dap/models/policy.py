@@ -1,27 +1,26 @@
 """Layer 2. A language model as the losses see it: log-probs, KL and samples."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dap.losses import heads
-from dap.models import t5, trained
-from dap.records import Outputs, Pair, Prompts, Responses
+from dap.models import protocols, trained
+from dap.models.protocols import LanguageModel
+from dap.records import PADDING, Outputs, Pair, Prompts, Responses
 from dap.sampling import decode
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy(trained.Whole):
-  """A T5 that answers prompts; parameters are always an argument.
+  """A language model that answers prompts; it has no parameters beside it.
 
   Token ids from `vocabulary_size` on, and padding, have no probability: in
   samples, log-probs and KL alike. None allows every id, as T5X does.
   """
 
-  config: t5.T5Config
+  language_model: LanguageModel
   vocabulary_size: int | None = None
 
   @property
@@ -29,8 +28,8 @@ class Policy(trained.Whole):
     """Ids that can be generated; None for all."""
     if self.vocabulary_size is None:
       return None
-    ids = jnp.arange(self.config.vocab_size)
-    return (ids > 0) & (ids < self.vocabulary_size)
+    ids = jnp.arange(self.language_model.vocab_size)
+    return (ids > PADDING) & (ids < self.vocabulary_size)
 
   @property
   def gives(self) -> tuple[str, ...]:
@@ -43,19 +42,13 @@ class Policy(trained.Whole):
     """Log-probs of the responses."""
     return Outputs(self.log_probs(params, prompts.tokens, responses.tokens))
 
-  def init(self, key: Key[Array, '']) -> dict[str, Any]:
-    """Initial parameters under T5X's names."""
-    return t5.init_params(self.config, key)
+  def init(self, key: Key[Array, '']) -> PyTree[Array]:
+    """Initial parameters of the language model."""
+    return self.language_model.init(key)
 
-  def logical_axes(self) -> dict[str, Any]:
-    """T5X's logical axis names of each parameter."""
-    return t5.logical_axes(self.config)
-
-  def encode(
-    self, params: PyTree, prompts: Int[Array, 'batch prompt'], **arguments
-  ) -> Float[Array, 'batch prompt emb']:
-    """States of the prompts; to be shared by all that needs them."""
-    return t5.apply(self.config, params, 'encode', prompts, **arguments)
+  def logical_axes(self) -> PyTree:
+    """Logical axis names of each parameter."""
+    return self.language_model.logical_axes()
 
   def log_probs(
     self,
@@ -72,11 +65,11 @@ class Policy(trained.Whole):
     hidden = self._hidden(params, prompts, responses, dropout_key)
     scores = heads.head_log_probs(
       hidden.reshape(-1, hidden.shape[-1]),
-      self._kernel(params),
+      self.language_model.output_kernel(params),
       responses.reshape(-1),
       self.allowed,
     )
-    return jnp.where(responses > 0, scores.reshape(responses.shape), 0)
+    return jnp.where(responses > PADDING, scores.reshape(responses.shape), 0)
 
   def pair_log_probs(
     self,
@@ -106,12 +99,12 @@ class Policy(trained.Whole):
     reference = self._hidden(reference_params, prompts, responses)
     kl = heads.head_kl(
       hidden.reshape(-1, hidden.shape[-1]),
-      self._kernel(params),
+      self.language_model.output_kernel(params),
       reference.reshape(-1, hidden.shape[-1]),
-      self._kernel(reference_params),
+      self.language_model.output_kernel(reference_params),
       self.allowed,
     )
-    return jnp.where(responses > 0, kl.reshape(responses.shape), 0)
+    return jnp.where(responses > PADDING, kl.reshape(responses.shape), 0)
 
   def sample(
     self,
@@ -121,25 +114,18 @@ class Policy(trained.Whole):
     *,
     num_samples: int,
     length: int,
-    choose: Callable,
+    choose: decode.Choose,
   ) -> Responses:
     """Responses to each prompt, drawn as `choose` does, one key a prompt."""
-    encoded = self.encode(params, prompts)
-    cache = t5.apply(
-      self.config,
-      params,
-      'prefill',
-      encoded,
-      prompts,
-      num_samples=num_samples,
-      length=length,
+    model = self.language_model
+    memory = model.encode(params, prompts)
+    cache = model.prefill(
+      params, memory, prompts, num_samples=num_samples, length=length
     )
-    kernel = self._kernel(params)
+    kernel = model.output_kernel(params)
 
     def step(cache, tokens, index):
-      hidden, cache = t5.apply(
-        self.config, params, 'decode_step', cache, tokens, index
-      )
+      hidden, cache = model.decode_step(params, cache, tokens, index)
       rows = hidden.reshape(-1, hidden.shape[-1])
       logits = heads.head_logits(rows, kernel, self.allowed)
       return logits.reshape(*tokens.shape, -1), cache
@@ -153,19 +139,28 @@ class Policy(trained.Whole):
       choose=choose,
     )
 
-  def _hidden(self, params, prompts, responses, dropout_key=None):
-    keys = {} if dropout_key is None else {'dropout': dropout_key}
-    arguments = {'rngs': keys, 'deterministic': dropout_key is None}
-    encoded = self.encode(params, prompts, **arguments)
-    return t5.apply(
-      self.config,
-      params,
-      'decode_hidden',
-      encoded,
-      prompts,
-      responses,
-      **arguments,
+  def pair_operations(self, prompt_length: int, response_length: int) -> float:
+    """Matmul operations of scoring two responses to a prompt."""
+    one = self.language_model.operations(prompt_length, response_length)
+    return one.encoder + one.cross + 2 * (one.decoder + one.head)
+
+  def answer_operations(
+    self, prompt_length: int, response_length: int
+  ) -> float:
+    """Matmul operations of writing or scoring one response to a prompt."""
+    return sum(self.language_model.operations(prompt_length, response_length))
+
+  def widest_bytes(
+    self, prompt_length: int, response_length: int, num_devices: int
+  ) -> float:
+    """The largest values of a layer while a pair is scored."""
+    return protocols.widest_of_pair(
+      self.language_model, prompt_length, response_length, num_devices
     )
 
-  def _kernel(self, params):
-    return t5.apply(self.config, params, 'output_kernel')
+  def _hidden(self, params, prompts, responses, dropout_key=None):
+    model = self.language_model
+    memory = model.encode(params, prompts, dropout_key=dropout_key)
+    return model.decode_hidden(
+      params, memory, prompts, responses, dropout_key=dropout_key
+    )

@@ -1,24 +1,22 @@
-"""Layer 2. T5 1.1 encoder-decoder: teacher forcing, prefill and decoding.
+"""Layer 2. The T5 family: a `LanguageModel` of encoder and decoder."""
 
-The tree of parameters is T5X's (`encoder/layers_0/attention/query/kernel`, …),
-so its checkpoints load without renaming. A prompt is encoded once, and its
-cross-attention keys and values serve all `n` of its responses without copies.
-Decoding carries an explicit cache, a pytree of arrays.
-"""
-
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.models import t5_initial, t5_layers
+from dap.models import t5_counts, t5_initial
+from dap.models.counts import Decoding, LayerBytes, Operations
 from dap.models.t5_initial import own_query, query_from_key
-from dap.models.t5_stacks import Decoder, Encoder, T5Config
+from dap.models.t5_stacks import T5Config
+from dap.models.t5_transformer import DecodeCache, Transformer, shift_right
 
 __all__ = [
+  'T5',
   'DecodeCache',
   'T5Config',
   'Transformer',
@@ -27,223 +25,151 @@ __all__ = [
   'logical_axes',
   'own_query',
   'query_from_key',
+  'shift_right',
 ]
 
+Encoded = Float[Array, 'batch prompt emb']
 
-class DecodeCache(NamedTuple):
-  """What decoding remembers: prompts once, `n` growing responses each.
 
-  Tuples have one entry a decoder layer. `bias` is the relative-position bias
-  of every (query, memory) position. The keys of the prompts lie transposed.
+@dataclasses.dataclass(frozen=True)
+class T5:
+  """T5 1.0 or 1.1, and what is built like them: mT5, ByT5, Flan.
+
+  The memory of a prompt is the encoder's states; see `LanguageModel`.
   """
-
-  cross_key: tuple[Float[Array, 'batch heads head_dim prompt'], ...]
-  cross_value: tuple[Float[Array, 'batch heads prompt head_dim'], ...]
-  cross_mask: Bool[Array, 'batch 1 1 prompt']
-  bias: Float[Array, '1 heads length length']
-  self_key: tuple[Float[Array, 'sequences heads length head_dim'], ...]
-  self_value: tuple[Float[Array, 'sequences heads length head_dim'], ...]
-
-
-def attention_mask(
-  query: Int[Array, 'batch length'], memory: Int[Array, 'batch memory']
-) -> Bool[Array, 'batch 1 length memory']:
-  """True where neither position is padding (0)."""
-  return ((query > 0)[:, :, None] & (memory > 0)[:, None, :])[:, None]
-
-
-def same_segment(
-  query: Int[Array, 'batch length'], memory: Int[Array, 'batch memory']
-) -> Bool[Array, 'batch 1 length memory']:
-  """True within one packed example."""
-  return (query[:, :, None] == memory[:, None, :])[:, None]
-
-
-def causal_mask(length: int) -> Bool[Array, '1 1 length length']:
-  """True where memory is not in the future of the query."""
-  return jnp.tri(length, dtype=bool)[None, None]
-
-
-def shift_right(
-  tokens: Int[Array, '*rows length'],
-) -> Int[Array, '*rows length']:
-  """Decoder inputs of target `tokens`: 0 first, the last token dropped."""
-  zero = jnp.zeros_like(tokens[..., :1])
-  return jnp.concatenate([zero, tokens[..., :-1]], axis=-1)
-
-
-class Transformer(nn.Module):
-  """T5 1.1; each public method is pure in (params, arrays)."""
 
   config: T5Config
 
-  def setup(self):
-    config = self.config
-    self.token_embedder = t5_layers.Weight(
-      (config.vocab_size, config.emb_dim), 'embedding'
-    )
-    self.encoder = Encoder(config)
-    self.decoder = Decoder(config)
+  @property
+  def vocab_size(self) -> int:
+    """Rows of the embedding and of logits."""
+    return self.config.vocab_size
 
-  def _embed(self, tokens: Int[Array, 'batch length']):
-    return self.token_embedder()[tokens].astype(self.config.dtype)
+  @property
+  def emb_dim(self) -> int:
+    """Width of the states."""
+    return self.config.emb_dim
+
+  def init(self, key: Key[Array, '']) -> PyTree[Array]:
+    """Initial parameters under T5X's names."""
+    return init_params(self.config, key)
+
+  def logical_axes(self) -> PyTree:
+    """T5X's logical axis names of each parameter."""
+    return logical_axes(self.config)
 
   def encode(
     self,
-    tokens: Int[Array, 'batch prompt'],
-    segment_ids: Int[Array, 'batch prompt'] | None = None,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt'],
     *,
-    deterministic: bool = True,
-  ) -> Float[Array, 'batch prompt emb']:
-    """States of right-padded (or, with segment ids, packed) prompts."""
-    mask = attention_mask(tokens, tokens)
-    if segment_ids is not None:
-      mask &= same_segment(segment_ids, segment_ids)
-    return self.encoder(self._embed(tokens), mask, deterministic)
+    dropout_key: Key[Array, ''] | None = None,
+  ) -> Encoded:
+    """States of the prompts."""
+    return self._apply(params, 'encode', prompts, **_dropout(dropout_key))
 
   def decode_hidden(
     self,
-    encoded: Float[Array, 'batch prompt emb'],
-    prompt_tokens: Int[Array, 'batch prompt'],
+    params: PyTree,
+    memory: Encoded,
+    prompts: Int[Array, 'batch prompt'],
     responses: Int[Array, 'batch n length'],
     *,
-    deterministic: bool = True,
+    dropout_key: Key[Array, ''] | None = None,
   ) -> Float[Array, 'batch n length emb']:
-    """States that predict each token of `n` responses, by teacher forcing.
-
-    Position t has seen the prompt and the tokens before t. States on padding
-    are finite and mean nothing.
-    """
-    return self.read(
-      encoded,
-      prompt_tokens,
-      shift_right(responses),
-      deterministic=deterministic,
-    )
+    """States that predict each token, by teacher forcing."""
+    arrays = memory, prompts, responses
+    rest = _dropout(dropout_key)
+    return self._apply(params, 'decode_hidden', *arrays, **rest)
 
   def read(
     self,
-    encoded: Float[Array, 'batch prompt emb'],
-    prompt_tokens: Int[Array, 'batch prompt'],
+    params: PyTree,
+    memory: Encoded,
+    prompts: Int[Array, 'batch prompt'],
     inputs: Int[Array, 'batch n length'],
-    *,
-    deterministic: bool = True,
   ) -> Float[Array, 'batch n length emb']:
-    """States after each of the decoder `inputs` themselves, not shifted."""
-    states = self.decoder(
-      self._embed(inputs.reshape(-1, inputs.shape[-1])),
-      encoded,
-      causal_mask(inputs.shape[-1]),
-      (prompt_tokens > 0)[:, None, None, :],
-      deterministic,
-    )
-    return states.reshape(*inputs.shape, -1)
+    """States after each of the decoder's inputs, not shifted."""
+    return self._apply(params, 'read', memory, prompts, inputs)
 
   def prefill(
     self,
-    encoded: Float[Array, 'batch prompt emb'],
-    prompt_tokens: Int[Array, 'batch prompt'],
+    params: PyTree,
+    memory: Encoded,
+    prompts: Int[Array, 'batch prompt'],
     *,
     num_samples: int,
     length: int,
   ) -> DecodeCache:
-    """Cache for `num_samples` responses of up to `length` tokens a prompt."""
-    config = self.config
-    cross = [layer.cross_keys_values(encoded) for layer in self.decoder.layers]
-    keys, values = zip(*cross, strict=True)
-    shape = (encoded.shape[0] * num_samples, config.num_heads, length)
-    empty = jnp.zeros((*shape, config.head_dim), config.dtype)
-    return DecodeCache(
-      cross_key=tuple(jnp.swapaxes(key, 2, 3) for key in keys),
-      cross_value=values,
-      cross_mask=(prompt_tokens > 0)[:, None, None, :],
-      bias=self.decoder.relpos_bias(length),
-      self_key=(empty,) * len(cross),
-      self_value=(empty,) * len(cross),
-    )
+    """Cross-attention's keys and values, and room for the responses'."""
+    sizes = {'num_samples': num_samples, 'length': length}
+    return self._apply(params, 'prefill', memory, prompts, **sizes)
 
   def decode_step(
     self,
+    params: PyTree,
     cache: DecodeCache,
     tokens: Int[Array, 'batch n'],
     index: Int[Array, ''],
   ) -> tuple[Float[Array, 'batch n emb'], DecodeCache]:
-    """States that predict the token at `index` after `tokens` (0 at first)."""
-    length = cache.bias.shape[-1]
-    bias = jax.lax.dynamic_slice_in_dim(cache.bias, index, 1, axis=2)
-    mask = (jnp.arange(length) <= index)[None, None, None, :]
-    x = self._embed(tokens.reshape(-1, 1))
-    caches = []
-    for number, layer in enumerate(self.decoder.layers):
-      x, cache_of_layer = layer.step(
-        x,
-        (cache.cross_key[number], cache.cross_value[number]),
-        cache.cross_mask,
-        (cache.self_key[number], cache.self_value[number]),
-        bias,
-        mask,
-        index,
+    """States after `tokens`; padding is what a decoder of T5 starts from."""
+    return self._apply(params, 'decode_step', cache, tokens, index)
+
+  def output_kernel(self, params: PyTree) -> Float[Array, 'emb vocab']:
+    """Of the vocabulary's head, or the scaled embedding's."""
+    return self._apply(params, 'output_kernel')
+
+  def operations(self, prompt_length: int, response_length: int) -> Operations:
+    """Attention included; gated or not."""
+    return t5_counts.operations(self.config, prompt_length, response_length)
+
+  def decoding(self) -> Decoding:
+    """Bytes of the decoder's layers, the head, and a token's cache."""
+    return t5_counts.decoding(self.config)
+
+  def layer_bytes(self, length: int) -> LayerBytes:
+    """The larger of attention's and the feed-forward block's, and states."""
+    return t5_counts.layer_bytes(self.config, length)
+
+  def kernel_bytes(self) -> int:
+    """Embedding and head are read in float32 and have no copy."""
+    leaves = jax.tree.leaves(_shapes(self.config))
+    number = sum(int(np.prod(leaf.shape)) for leaf in leaves)
+    return t5_counts.kernel_bytes(self.config, number)
+
+  @property
+  def depth(self) -> tuple[int, ...]:
+    """Layers of encoder and decoder."""
+    return self.config.num_encoder_layers, self.config.num_decoder_layers
+
+  def with_depth(self, depth: tuple[int, ...]) -> 'T5':
+    """The same with so many layers in encoder and decoder."""
+    encoder, decoder = depth
+    return T5(
+      dataclasses.replace(
+        self.config, num_encoder_layers=encoder, num_decoder_layers=decoder
       )
-      caches.append(cache_of_layer)
-    keys, values = zip(*caches, strict=True)
-    states = self.decoder.decoder_norm(x).reshape(*tokens.shape, -1)
-    return states, cache._replace(self_key=keys, self_value=values)
-
-  def __call__(
-    self,
-    encoder_input_tokens: Int[Array, 'batch prompt'],
-    decoder_input_tokens: Int[Array, 'batch length'],
-    decoder_target_tokens: Int[Array, 'batch length'],
-    encoder_segment_ids: Int[Array, 'batch prompt'] | None = None,
-    decoder_segment_ids: Int[Array, 'batch length'] | None = None,
-    encoder_positions: Int[Array, 'batch prompt'] | None = None,
-    decoder_positions: Int[Array, 'batch length'] | None = None,
-    *,
-    deterministic: bool = True,
-  ) -> Float[Array, 'batch length vocab']:
-    """Logits of every position with all of T5X's masks, as T5X computes them.
-
-    Positions are taken for the sake of packed batches and not read: relative
-    distances within a segment do not depend on where it lies.
-    """
-    del encoder_positions, decoder_positions
-    encoded = self.encode(
-      encoder_input_tokens, encoder_segment_ids, deterministic=deterministic
     )
-    target, source = decoder_target_tokens, encoder_input_tokens
-    self_mask = attention_mask(target, target) & causal_mask(target.shape[1])
-    cross_mask = attention_mask(target, source)
-    if decoder_segment_ids is not None:
-      self_mask &= same_segment(decoder_segment_ids, decoder_segment_ids)
-      assert encoder_segment_ids is not None
-      cross_mask &= same_segment(decoder_segment_ids, encoder_segment_ids)
-    states = self.decoder(
-      self._embed(decoder_input_tokens),
-      encoded,
-      self_mask,
-      cross_mask,
-      deterministic,
-    )
-    states = states.astype(jnp.float32)
-    (logits,) = t5_layers.project(states, self.output_kernel())
-    return logits
 
-  def output_kernel(self) -> Float[Array, 'emb vocab']:
-    """Float32 kernel from states to logits; the embedding's when tied."""
-    if not self.config.logits_via_embedding:
-      return self.decoder.logits_dense()
-    return self.token_embedder().T / jnp.sqrt(self.config.emb_dim)
+  def _apply(self, params, method, *arrays, **rest):
+    return apply(self.config, params, method, *arrays, **rest)
+
+
+def _dropout(key: Key[Array, ''] | None) -> dict[str, object]:
+  """Flax's arguments for dropout with this key, or for none."""
+  keys = {} if key is None else {'dropout': key}
+  return {'rngs': keys, 'deterministic': key is None}
 
 
 def apply(
   config: T5Config, params: PyTree, method: str, *args, **kwargs
-) -> Any:
+) -> Any:  # what the method returns
   """Calls a method of `Transformer(config)` by name with these parameters."""
   model = Transformer(config)
   return model.apply({'params': params}, *args, method=method, **kwargs)
 
 
-def init_params(config: T5Config, key: Key[Array, '']) -> dict[str, Any]:
+def init_params(config: T5Config, key: Key[Array, '']) -> PyTree[Array]:
   """Initial parameters, float32, under T5X's names and distributions."""
   params = t5_initial.draw(_shapes(config), key, config.head_dim)
   for number in range(config.num_decoder_layers):
@@ -254,13 +180,13 @@ def init_params(config: T5Config, key: Key[Array, '']) -> dict[str, Any]:
   return params
 
 
-def logical_axes(config: T5Config) -> dict[str, Any]:
+def logical_axes(config: T5Config) -> PyTree:
   """The tree of parameters with T5X's logical axis names for leaves."""
   return t5_initial.logical_axes(_shapes(config))
 
 
 @functools.cache
-def _shapes(config: T5Config) -> dict[str, Any]:
+def _shapes(config: T5Config) -> PyTree[jax.ShapeDtypeStruct]:
   tokens = jnp.zeros((1, 1), jnp.int32)
   init = lambda key: Transformer(config).init(key, tokens, tokens, tokens)
   return jax.eval_shape(init, jax.random.key(0))['params']

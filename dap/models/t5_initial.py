@@ -8,14 +8,15 @@ compiling a training step.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, PyTree
 
 Draw = Callable[[Key[Array, ''], tuple[int, ...]], Array]
+Flat = dict[tuple[str, ...], jax.ShapeDtypeStruct]
 
 
 class Parameter(NamedTuple):
@@ -94,19 +95,23 @@ def parameter(path: tuple[str, ...]) -> Parameter:
   return PARAMETERS[path[-2] if path[-1] == 'kernel' else path[-1]]
 
 
-def logical_axes(shapes: dict[str, Any]) -> dict[str, Any]:
+def _flat(shapes: PyTree) -> Flat:
+  return cast(Flat, traverse_util.flatten_dict(shapes))
+
+
+def logical_axes(shapes: PyTree) -> PyTree:
   """The tree of logical axis names for a tree of parameters or shapes."""
-  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(shapes)
+  flat = _flat(shapes)
   return traverse_util.unflatten_dict(
     {path: parameter(path).axes for path in flat}
   )
 
 
 def draw(
-  shapes: dict[str, Any], key: Key[Array, ''], head_dim: int
-) -> dict[str, Any]:
+  shapes: PyTree[jax.ShapeDtypeStruct], key: Key[Array, ''], head_dim: int
+) -> PyTree[Array]:
   """Float32 parameters of the given tree of shapes."""
-  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(shapes)
+  flat = _flat(shapes)
   values = {}
   for number, source in enumerate(_SOURCES):
     paths = [path for path in flat if parameter(path).draw is source]
@@ -124,7 +129,7 @@ def draw(
 
 
 def _groups(
-  paths: list[tuple[str, ...]], flat: dict[tuple[str, ...], Any]
+  paths: list[tuple[str, ...]], flat: Flat
 ) -> list[list[tuple[str, ...]]]:
   """The paths in order, cut so that no group has more than `_MOST` numbers."""
   groups: list[list[tuple[str, ...]]] = []

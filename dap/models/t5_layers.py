@@ -1,9 +1,10 @@
 """Layer 2. The parts of T5 1.1, with T5X's parameter names and dtype rules.
 
 Activations are `[sequences, length, width]`; every dense product is one 2-D
-matmul over all tokens (`project`), which is what makes its gradient fast on a
-CPU. Parameters are float32 and are cast to the compute dtype where they are
-used. Norms and softmax follow T5X, so published checkpoints keep their values.
+matmul over all tokens (`dense.project`), which is what makes its gradient fast
+on a CPU. Parameters are float32 and are cast to the compute dtype where they
+are used. Norms and softmax follow T5X, so published checkpoints keep their
+values.
 
 Source: google-research/t5x, t5x/examples/t5/{layers,network}.py.
 """
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
-from dap.models import attention
+from dap.models import attention, dense
 
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
@@ -28,44 +29,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'relu': jax.nn.relu,
   'linear': lambda x: x,
 }
-
-
-def project(
-  x: Float[Array, '*rows width'], *kernels: Float[Array, 'width _']
-) -> list[Float[Array, '*rows _']]:
-  """`x @ kernel` for each kernel, in the dtype of `x`.
-
-  All leading axes are rows of one matmul.
-  """
-  rows = x.reshape(-1, x.shape[-1])
-  products = _matmuls(rows, [kernel.astype(x.dtype) for kernel in kernels])
-  return [y.reshape(*x.shape[:-1], y.shape[-1]) for y in products]
-
-
-@jax.custom_vjp
-def _matmuls(rows, kernels):
-  return [rows @ kernel for kernel in kernels]
-
-
-def _matmuls_forward(rows, kernels):
-  return _matmuls(rows, kernels), (rows, kernels)
-
-
-def _matmuls_backward(residuals, products_bar):
-  rows, kernels = residuals
-  # XLA's CPU matmul is a third faster on rows that lie transposed in
-  # memory; the barrier keeps it from undoing that.
-  transposed = jax.lax.platform_dependent(
-    rows,
-    cpu=lambda x: jax.lax.optimization_barrier(x.T),
-    default=lambda x: x.T,
-  )
-  parts = [bar @ kernel.T for bar, kernel in zip(products_bar, kernels)]
-  kernels_bar = [transposed @ bar for bar in products_bar]
-  return functools.reduce(jnp.add, parts), kernels_bar
-
-
-_matmuls.defvjp(_matmuls_forward, _matmuls_backward)
 
 
 def relative_position_bucket(
@@ -184,12 +147,12 @@ class Attention(nn.Module):
 
   def keys_values(self, x: Float[Array, 'batch length emb']):
     """Keys and values of `x`, split by heads."""
-    key, value = project(x, self.key(), self.value())
+    key, value = dense.project(x, self.key(), self.value())
     return self.heads(key), self.heads(value)
 
   def queries_keys_values(self, x: Float[Array, 'batch length emb']):
     """The three projections of self-attention, split by heads."""
-    parts = project(x, self.query(), self.key(), self.value())
+    parts = dense.project(x, self.query(), self.key(), self.value())
     query, key, value = (self.heads(part) for part in parts)
     return query, key, value
 
@@ -247,14 +210,14 @@ class Attention(nn.Module):
     return jnp.float32 if self.float32_logits else query.dtype
 
   def _shared_queries(self, x, batch):
-    (query,) = project(x.reshape(batch, -1, self.emb_dim), self.query())
+    (query,) = dense.project(x.reshape(batch, -1, self.emb_dim), self.query())
     return self.heads(query)
 
   def _joined(self, mixed):
     """Heads put side by side again, and projected out."""
     batch, _, length, _ = mixed.shape
     joined = mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-    (out,) = project(joined, self.out())
+    (out,) = dense.project(joined, self.out())
     return out
 
 
@@ -288,10 +251,10 @@ class MLP(nn.Module):
       jnp.multiply,
       [
         ACTIVATIONS[name](part)
-        for name, part in zip(self.activations, project(x, *kernels))
+        for name, part in zip(self.activations, dense.project(x, *kernels))
       ],
     )
     if self.dropout_rate and not deterministic:
       product = drop(self, product, self.dropout_rate, -2)
-    (out,) = project(product, self.wo())
+    (out,) = dense.project(product, self.wo())
     return out

@@ -11,6 +11,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap.errors import InputError
+from dap.models.protocols import Parameters, Reader
 from dap.records import Outputs, Prompts, Responses
 from dap.sampling.decode import Choose
 
@@ -18,20 +19,7 @@ T = TypeVar('T')
 
 
 @runtime_checkable
-class Parameters(Protocol):
-  """Whatever has parameters; a frozen value, the parameters an argument."""
-
-  def init(self, key: Key[Array, '']) -> PyTree:
-    """Initial parameters."""
-    ...
-
-  def logical_axes(self) -> PyTree:
-    """Their tree with names of axes for leaves."""
-    ...
-
-
-@runtime_checkable
-class Trained(Parameters, Protocol):
+class Trained(Reader, Protocol):
   """A model that an update may change."""
 
   @property
@@ -56,35 +44,6 @@ class Trained(Parameters, Protocol):
 
   def join(self, shared: PyTree, rest: PyTree) -> PyTree:
     """The inverse of `split`."""
-    ...
-
-
-@runtime_checkable
-class Comparer(Parameters, Protocol):
-  """A preference model, see `dap/models/heads.py`."""
-
-  def log_odds(
-    self,
-    params: PyTree,
-    prompts: Int[Array, 'batch prompt_length'],
-    first: Int[Array, 'batch length'],
-    second: Int[Array, 'batch length'],
-  ) -> tuple[Float[Array, ' batch'], Float[Array, ' batch']]:
-    """Logits that the one shown first is preferred, in both orders."""
-    ...
-
-
-@runtime_checkable
-class Scorer(Parameters, Protocol):
-  """A reward model, see `dap/models/heads.py`."""
-
-  def scores(
-    self,
-    params: PyTree,
-    prompts: Int[Array, 'batch prompt_length'],
-    responses: Int[Array, 'batch n length'],
-  ) -> Float[Array, 'batch n']:
-    """The reward of each response."""
     ...
 
 

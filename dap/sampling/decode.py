@@ -1,17 +1,16 @@
 """Layer 1. Sampling of whole responses: one loop over a decoder's cache."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.records import Responses
+from dap.records import END, PADDING, Responses
 
 Step = Callable[
-  [PyTree[Any], Int[Array, 'batch n'], Int[Array, '']],
-  tuple[Float[Array, 'batch n vocab'], PyTree[Any]],
+  [PyTree[Array], Int[Array, 'batch n'], Int[Array, '']],
+  tuple[Float[Array, 'batch n vocab'], PyTree[Array]],
 ]
 Choose = Callable[
   [Float[Array, 'rows vocab'], Float[Array, ' rows']],
@@ -21,13 +20,13 @@ Choose = Callable[
 
 def sample(
   step: Step,
-  cache: PyTree[Any],
+  cache: PyTree[Array],
   keys: Key[Array, ' batch'],
   *,
   num_samples: int,
   length: int,
   choose: Choose,
-  eos_id: int = 1,
+  eos_id: int = END,
 ) -> Responses:
   """Sample `num_samples` responses of at most `length` tokens to each prompt.
 
@@ -35,7 +34,7 @@ def sample(
   first has no end-of-sequence token; the others count theirs in the mask once.
 
   Args:
-    step: from the cache, the tokens before this position (0 at the start) and
+    step: from the cache, the tokens before this position (padding at first) and
       the position to the logits of the next token and the new cache. It may
       close over parameters.
     cache: what `step` needs first, arrays of a fixed shape.
@@ -43,7 +42,7 @@ def sample(
       drawn does not depend on the other rows or on how rows lie on devices.
     num_samples: responses to each prompt.
     length: of the longest response, and of the arrays returned.
-    choose: `InverseCdf` or `Greedy`. It must not choose padding (0).
+    choose: `InverseCdf` or `Greedy`. It must not choose padding.
     eos_id: the token that ends a response.
   """
   batch = keys.shape[0]
@@ -60,7 +59,7 @@ def sample(
     chosen, chosen_log_probs = choose(
       logits.reshape(batch * num_samples, -1), uniforms[position].reshape(-1)
     )
-    chosen = jnp.where(done, 0, chosen.reshape(done.shape))
+    chosen = jnp.where(done, PADDING, chosen.reshape(done.shape))
     new = jnp.where(done, 0, chosen_log_probs.reshape(done.shape))
     return (
       position + 1,
@@ -72,13 +71,13 @@ def sample(
       log_probs.at[position].set(new),
     )
 
-  first = jnp.zeros((batch, num_samples), jnp.int32)
+  first = jnp.full((batch, num_samples), PADDING, jnp.int32)
   zeros = jnp.zeros((length, batch, num_samples), jnp.float32)
   state = (
     jnp.zeros((), jnp.int32),
     cache,
     first,
-    first != 0,
+    first != PADDING,
     zeros.astype(jnp.int32),
     zeros,
     zeros,

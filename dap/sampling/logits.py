@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dap import errors
+from dap.records import PADDING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,7 @@ class TopP:
 
 @dataclasses.dataclass(frozen=True)
 class AllowedTokens:
-  """Forbids padding (0) and ids that the vocabulary does not have.
+  """Forbids padding and ids that the vocabulary does not have.
 
   Attributes:
     vocabulary_size: the model's table may be larger than this.
@@ -118,5 +119,5 @@ class AllowedTokens:
   ) -> Float[Array, 'rows vocab']:
     """Logits with what is not allowed at -inf."""
     ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-    allowed = (ids > 0) & (ids < self.vocabulary_size)
+    allowed = (ids > PADDING) & (ids < self.vocabulary_size)
     return jnp.where(allowed, logits, -jnp.inf)

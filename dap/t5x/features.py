@@ -15,7 +15,7 @@ Batch = Mapping[str, Array]
 REFERENCE = records.Pair('reference_chosen', 'reference_rejected')
 _PREFIXES = records.Pair('', 'rejected_')
 _SPEC = seqio.FeatureConverter.FeatureSpec
-Specs = dict[str, Any]
+Specs = dict[str, seqio.FeatureConverter.FeatureSpec]
 
 
 class ChosenFeatureConverter(seqio.EncDecFeatureConverter):
@@ -59,7 +59,7 @@ class PairFeatureConverter(seqio.FeatureConverter):
   PACKING_FEATURE_DTYPES: Specs = {}
   EXTRA: tuple[str, ...] = ()
 
-  def __init__(self, pack: bool = False, **arguments: Any):
+  def __init__(self, pack: bool = False, **arguments: Any):  # seqio's own
     if pack:
       raise InputError(
         'Pairs are not packed: the two responses of a prompt share its'
@@ -76,7 +76,7 @@ class PairFeatureConverter(seqio.FeatureConverter):
       InputError: a feature or a length is missing, or the two responses have
         lengths that differ.
     """
-    found: Any = ds.element_spec
+    found: Any = ds.element_spec  # of any structure, as far as stubs know
     _check_features(found, self.TASK_FEATURES)
     _check_lengths(task_feature_lengths)
     of_extra = dict.fromkeys(self.EXTRA, task_feature_lengths['targets'])
@@ -126,7 +126,7 @@ class ReferencedPairFeatureConverter(PairFeatureConverter):
   )
 
 
-def _check_features(found: Mapping[str, Any], wanted: Mapping[str, Any]):
+def _check_features(found: Mapping[str, tf.TensorSpec], wanted: Specs):
   missing = [name for name in wanted if name not in found]
   if missing:
     raise InputError(

@@ -1,6 +1,6 @@
 """Layer 5. A policy, and a policy under one of our losses, as T5X's models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import clu.metrics
@@ -18,7 +18,7 @@ from dap.errors import InputError
 from dap.losses import heads
 from dap.models import t5
 from dap.models.policy import Policy
-from dap.sampling import Greedy
+from dap.sampling import Greedy, decode
 from dap.t5x import features
 from dap.training import steps
 
@@ -38,9 +38,9 @@ class PolicyModel(t5x_models.EncoderDecoderModel):
     policy: Policy,
     input_vocabulary: seqio.Vocabulary,
     output_vocabulary: seqio.Vocabulary,
-    optimizer_def: Any = None,
-    choose: Callable[..., Any] = Greedy(),  # noqa: B008 (a value)
-    **arguments: Any,
+    optimizer_def: object = None,
+    choose: decode.Choose = Greedy(),  # noqa: B008 (a value)
+    **arguments: Any,  # T5X's own
   ):
     """Wraps a policy; its parameters stay with T5X.
 
@@ -68,7 +68,7 @@ class PolicyModel(t5x_models.EncoderDecoderModel):
     self.policy = policy
     self._choose = choose
     super().__init__(
-      module=t5.Transformer(policy.config),
+      module=t5.Transformer(_t5(policy).config),
       input_vocabulary=input_vocabulary,
       output_vocabulary=output_vocabulary,
       optimizer_def=optimizer_def,
@@ -77,11 +77,14 @@ class PolicyModel(t5x_models.EncoderDecoderModel):
     )
 
   def get_initial_variables(
-    self, rng: Array, input_shapes: Any = None, input_types: Any = None
-  ) -> Any:
+    self,
+    rng: Array,
+    input_shapes: object = None,
+    input_types: object = None,
+  ) -> core.FrozenDict:
     """Initial parameters and the names of their axes, by which T5X shards."""
     del input_shapes, input_types
-    axes: Any = traverse_util.flatten_dict(self.policy.logical_axes())
+    axes = traverse_util.flatten_dict(self.policy.logical_axes())
     named = {
       (*path[:-1], f'{path[-1]}_axes'): partitioning.AxisMetadata(names)
       for path, names in axes.items()
@@ -126,7 +129,7 @@ class PolicyModel(t5x_models.EncoderDecoderModel):
     params: PyTree,
     batch: features.Batch,
     rng: Array | None = None,
-    decoder_params: Mapping[str, Any] | None = None,
+    decoder_params: Mapping[str, object] | None = None,
     return_all_decodes: bool | None = None,
     num_decodes: int | None = None,
     prompt_with_targets: bool = False,
@@ -159,7 +162,7 @@ class PolicyModel(t5x_models.EncoderDecoderModel):
     if return_all_decodes is None:
       return_all_decodes = default.return_all_decodes
     if rng is None:
-      rng = (decoder_params or {}).get('decode_rng')
+      rng = cast(Array | None, (decoder_params or {}).get('decode_rng'))
     prompts = batch['encoder_input_tokens']
     responses = self.policy.sample(
       params,
@@ -191,7 +194,7 @@ class DirectAlignmentModel(PolicyModel):
     policy: Policy,
     loss: objectives.Loss,
     loss_normalizing_factor: float | None = None,
-    **arguments: Any,
+    **arguments: Any,  # as there
   ):
     """Wraps a policy and a loss.
 
@@ -224,7 +227,7 @@ class DirectAlignmentModel(PolicyModel):
     params: PyTree,
     batch: features.Batch,
     dropout_rng: Array | None = None,
-  ) -> tuple[Float[Array, ''], dict[str, Any]]:
+  ) -> tuple[Float[Array, ''], dict[str, clu.metrics.Metric]]:
     """Weighted loss of a batch of pairs, and its metrics for T5X's trainer.
 
     Metrics are weighted means over all pairs since they were last written,
@@ -236,7 +239,7 @@ class DirectAlignmentModel(PolicyModel):
       params, features.preference_batch(batch), dict(self._loss.scalars)
     )
     count = jnp.sum(found.weight)
-    metrics: dict[str, Any] = {
+    metrics: dict[str, clu.metrics.Metric] = {
       name: _Average(total=jnp.sum(found.weight * each), count=count)
       for name, each in {'loss': found.each, **found.metrics}.items()
     }
@@ -246,7 +249,7 @@ class DirectAlignmentModel(PolicyModel):
       'timing/seqs_per_second': t5x_metrics.TimeRate.from_model_output(pairs),
       'timing/steps_per_second': t5x_metrics.StepsPerTime.from_model_output(),
     }
-    divisor: Any = self._loss_normalizing_factor
+    divisor: Any = self._loss_normalizing_factor  # T5X has names for some
     if divisor is None:
       divisor = jnp.maximum(count, 1e-9)
     return jnp.sum(found.weight * found.each) / divisor, metrics
@@ -261,8 +264,18 @@ def _typed(key: Array | None) -> Key[Array, '']:
   return jax.random.wrap_key_data(key)
 
 
+def _t5(policy: Policy) -> t5.T5:
+  family = policy.language_model
+  if not isinstance(family, t5.T5):
+    raise InputError(
+      f"T5X's programs need a policy of the T5 family, got {family}. Bind"
+      ' Policy.language_model = @t5.T5(), or train with `dap train`.'
+    )
+  return family
+
+
 def _check_vocabulary(vocabulary: seqio.Vocabulary, policy: Policy) -> None:
-  limit = policy.vocabulary_size or policy.config.vocab_size
+  limit = policy.vocabulary_size or policy.language_model.vocab_size
   if vocabulary.vocab_size > limit:
     raise InputError(
       f'The policy must know every id of the Task; it has {limit}, the'

@@ -79,10 +79,12 @@ def task_with_reference(
   return name
 
 
-def _add_task(name: str, task: Any, columns: Callable[[str], Any]) -> None:
+def _add_task(
+  name: str, task: seqio.Task, columns: Callable[[str], PyTree[np.ndarray]]
+) -> None:
   """The Task `name` of the splits and vocabularies of `task`."""
 
-  def dataset(split: str, shuffle_files: bool = False, seed: Any = None):
+  def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):
     del shuffle_files, seed
     return tf.data.Dataset.from_tensor_slices(columns(split))
 
@@ -94,13 +96,15 @@ def _add_task(name: str, task: Any, columns: Callable[[str], Any]) -> None:
     name,
     source=source,
     preprocessors=[],
-    output_features=task.output_features
-    | dict.fromkeys(features.REFERENCE, scores),
+    output_features={
+      **task.output_features,
+      **dict.fromkeys(features.REFERENCE, scores),
+    },
   )
 
 
 def _scored(
-  task: Any,
+  task: seqio.Task,
   policy: Policy,
   checkpoint_path: str,
   lengths: Mapping[str, int],
@@ -114,7 +118,7 @@ def _scored(
   return tokens | _log_probs(policy, params, tokens, mesh, batch_size)
 
 
-def _content(value: Any) -> Any:
+def _content(value: object) -> object:
   """A configuration by its fields, a function by its name."""
   return getattr(value, '__qualname__', None) or vars(value)
 
@@ -132,7 +136,9 @@ def task_vocabulary(
   return task.output_features['targets'].vocabulary
 
 
-def _task_or_mixture(name: str, module: str | None) -> Any:
+def _task_or_mixture(
+  name: str, module: str | None
+) -> seqio.Task | seqio.Mixture:
   if module:
     t5x_utils.import_module(module)
   known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
@@ -147,7 +153,7 @@ def _task_or_mixture(name: str, module: str | None) -> Any:
 
 
 def _tokens(
-  task: Any, split: str, lengths: Mapping[str, int]
+  task: seqio.Task, split: str, lengths: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
   """All pairs of a split in order, padded with 0, by name of the Task."""
   dataset = task.get_dataset(dict(lengths), split, shuffle=False)

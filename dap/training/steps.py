@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap import optimizers, partitioning
 from dap.algorithms.objectives import Objective
-from dap.models.trained import Parameters, Policy, Trained
+from dap.models.protocols import Parameters
+from dap.models.trained import Policy, Trained
 from dap.records import Batch, Learner, Losses, Scalars
 
 Metrics = dict[str, Float[Array, '*members']]

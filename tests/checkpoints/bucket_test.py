@@ -40,7 +40,7 @@ def test_t5x_checkpoints_are_loaded_from_a_bucket(bucket, name):
   shutil.copytree(parity.FOLDER / name, root / 'models' / name)
   mesh = partitioning.mesh((2, 2))
   params = load.load_params(
-    Policy(parity.CONFIG), f'gs://bucket/models/{name}', mesh
+    Policy(parity.T5), f'gs://bucket/models/{name}', mesh
   )
   jax.tree.map(np.testing.assert_array_equal, params, parity.params())
   chunks = [r for r in requests if 'token_embedder.embedding%2F0.0?alt' in r]

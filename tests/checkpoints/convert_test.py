@@ -54,7 +54,7 @@ def test_every_layout_becomes_every_other_to_the_bit(
 
 
 def test_a_preference_model_keeps_its_head_where_there_is_room(tmp_path):
-  model = heads.PointwisePreferenceModel(tiny.POLICY.config)
+  model = heads.PointwisePreferenceModel(tiny.T5)
   params = model.init(jax.random.key(0))
   state.save(tmp_path / 'run', 2, params, {}, 'digest')
   for to in ('t5x', 't5x_orbax', 'dap'):

@@ -44,7 +44,7 @@ def logits(config, params, prompts, responses):
 @pytest.mark.parametrize('family', FAMILIES)
 def test_logits_are_those_that_transformers_computed(family):
   config = layouts.open_checkpoint(FOLDER / family).t5_config()
-  params = load.load_params(Policy(config), FOLDER / family, ONE_DEVICE)
+  params = load.load_params(Policy(t5.T5(config)), FOLDER / family, ONE_DEVICE)
   with np.load(FOLDER / family / 'outputs.npz') as known:
     ours = logits(config, params, known['prompts'], known['responses'])
     assert np.abs(known['logits']).max() > 0.5

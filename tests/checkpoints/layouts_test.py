@@ -35,7 +35,7 @@ def checkpoint(name):
 
 
 def loaded(path, mesh=ONE_DEVICE):
-  return load.load_params(Policy(parity.CONFIG), path, mesh)
+  return load.load_params(Policy(parity.T5), path, mesh)
 
 
 @pytest.mark.parametrize(('name', 'layout'), T5X.items())

@@ -62,12 +62,12 @@ def test_a_path_that_is_not_given_is_asked_for():
     load.require('', 'a judge', 'PATH')
 
 
-def scored(config):
-  return heads.PointwisePreferenceModel(config)
+def scored(language_model):
+  return heads.PointwisePreferenceModel(language_model)
 
 
 def test_a_preference_model_takes_its_body_from_a_bare_t5(run):
-  model = scored(tiny.POLICY.config)
+  model = scored(tiny.T5)
   found = load.load_params(model, run, ONE_DEVICE, seed=3)
   jax.tree.map(np.testing.assert_array_equal, found['transformer'], PARAMS)
   drawn = model.init_head(jax.random.key(3))
@@ -81,7 +81,7 @@ def test_a_preference_model_takes_its_body_from_a_bare_t5(run):
 
 
 def test_a_preference_model_of_its_own_checkpoint_keeps_its_head(tmp_path):
-  model = scored(tiny.POLICY.config)
+  model = scored(tiny.T5)
   params = model.init(jax.random.key(1))
   state.save(tmp_path, 1, params, {}, 'digest')
   found = load.load_params(model, tmp_path, ONE_DEVICE, seed=9)
@@ -94,14 +94,14 @@ def test_a_preference_model_of_its_own_checkpoint_keeps_its_head(tmp_path):
 
 def test_a_text_to_text_preference_model_is_the_whole_t5():
   model = heads.JointPreferenceModel(
-    parity.CONFIG, 32, (120,), (121,), first_id=122, second_id=123
+    parity.T5, 32, (120,), (121,), first_id=122, second_id=123
   )
   found = load.load_params(model, NATIVE / 'checkpoint_3', ONE_DEVICE)
   jax.tree.map(np.testing.assert_array_equal, found, parity.params())
   prompts, _, responses = parity.batch()
   ab, ba = model.log_odds(found, prompts, responses[:, :8], responses[::-1, :8])
   context = model.context(prompts, responses[:, :8], responses[::-1, :8])
-  answers = Policy(parity.CONFIG).log_probs(
+  answers = Policy(parity.T5).log_probs(
     found, context, jnp.asarray([[[122], [123]]] * 4)
   )[..., 0]
   np.testing.assert_allclose(ab, answers[:, 0] - answers[:, 1], atol=1e-4)

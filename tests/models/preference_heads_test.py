@@ -14,7 +14,7 @@ from dap.records import Responses
 
 FIRST, SECOND, PREFIX = (20, 21), (22,), (19,)
 JOINT = heads.JointPreferenceModel(
-  tiny.CONFIG,
+  tiny.T5,
   context_length=18,
   first_mark=FIRST,
   second_mark=SECOND,
@@ -22,7 +22,7 @@ JOINT = heads.JointPreferenceModel(
   second_id=18,
   prefix=PREFIX,
 )
-LAST = heads.PointwisePreferenceModel(tiny.CONFIG)  # LastTokenScore
+LAST = heads.PointwisePreferenceModel(tiny.T5)  # LastTokenScore
 MODELS = {'pooled': tiny.JUDGE, 'last': LAST, 'joint': JOINT}
 PAIRS = tiny.pairs(8)
 PROMPTS, ONE, OTHER = map(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import t5x_parity as parity
 
-from dap.models import t5_layers
+from dap.models import dense, t5_layers
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_projections_and_their_gradients_are_plain_matmuls():
 
     return jax.value_and_grad(of, (0, 1, 2))(x, first, second)
 
-  ours = total(t5_layers.project)
+  ours = total(dense.project)
   theirs = total(lambda x, *kernels: [x @ kernel for kernel in kernels])
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), ours, theirs

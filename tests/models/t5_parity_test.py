@@ -15,7 +15,7 @@ from dap.records import Pair
 from dap.sampling import decode
 from dap.sampling.choose import Greedy
 
-POLICY = Policy(parity.CONFIG)
+POLICY = Policy(parity.T5)
 REAL = parity.outputs()['batch/decoder_target_tokens'] > 0
 
 

@@ -19,7 +19,7 @@ from dap.study.making import trainings
 
 HERE = artefacts.runtime()
 SFT = algorithm.Algorithm(objectives.supervised())
-NATIVE = Policy(t5x_parity.CONFIG)
+NATIVE = Policy(t5x_parity.T5)
 
 
 def read_pairs(config, inputs, work):

@@ -63,8 +63,10 @@ class Study:
     }
     runs |= {name: arm.run for name, arm in self.arms.items()}
     runs |= {f'sft_{size.name}': size.sft for size in self.sizes}
-    if len({run.model.config.vocab_size for run in runs.values()}) > 1:
-      sizes = {name: run.model.config.vocab_size for name, run in runs.items()}
+    if len({run.model.language_model.vocab_size for run in runs.values()}) > 1:
+      sizes = {
+        name: run.model.language_model.vocab_size for name, run in runs.items()
+      }
       raise errors.InputError(
         'All models of a study read the same token ids and need one vocab_size,'
         f' got {sizes}. Bind VOCABULARY_SIZE for all.'

@@ -64,7 +64,7 @@ def step(run: Run) -> Hashable:
   slots = program.algorithm
   return (
     program.model,
-    slots.loss.objective,
+    slots.loss.view,
     (slots.sampler, slots.annotator, slots.pairing),
     program.optimizer,
     (program.batch_size, program.num_microbatches),
@@ -101,10 +101,10 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       return _answers(config.policy, config.evaluation, lengths)
     case trainings.Relabelling() as config:
       pairs = min(config.num_pairs or num_pairs, num_pairs)
-      return Work(pairs * costs.pair_operations(config.model, *lengths))
+      return Work(pairs * config.model.pair_operations(*lengths))
     case trainings.Sampling() as config:
-      one = costs.answer_operations(config.policy, *lengths)
-      judged = costs.pair_operations(config.golden, *lengths)
+      one = config.policy.answer_operations(*lengths)
+      judged = config.golden.pair_operations(*lengths)
       drawn = Drawn(config.policy, 2 * num_pairs, config.evaluation.batch_size)
       return Work(num_pairs * (2 * one + judged), (drawn,))
     case measures.Classifying() as config:
@@ -117,11 +117,10 @@ def _checkpoints(config: judging.RunPoints, lengths: Lengths) -> Work:
   """Win rate, KL and accuracy of each, and the reference's scores once."""
   judging, settings = config.judging, config.judging.evaluation
   number = max(1, len(config.save_steps))
-  one = costs.answer_operations(judging.policy, *lengths)
-  pair = costs.pair_operations(judging.policy, *lengths)
+  one = judging.policy.answer_operations(*lengths)
+  pair = judging.policy.pair_operations(*lengths)
   judged = sum(
-    costs.pair_operations(judge, *lengths)
-    for judge in (judging.golden, judging.proxy)
+    judge.pair_operations(*lengths) for judge in (judging.golden, judging.proxy)
   )
   each = (
     settings.num_prompts * (one + judged)
@@ -134,7 +133,7 @@ def _checkpoints(config: judging.RunPoints, lengths: Lengths) -> Work:
 
 
 def _answers(policy: Any, settings: Any, lengths: Lengths) -> Work:
-  one = costs.answer_operations(policy, *lengths)
+  one = policy.answer_operations(*lengths)
   drawn = Drawn(policy, settings.num_prompts, settings.batch_size)
   return Work(settings.num_prompts * one, (drawn,))
 
@@ -143,10 +142,9 @@ def _classified(config: measures.Classifying, lengths: Lengths) -> Work:
   """Each pair is judged and scored for each policy; own pairs are drawn."""
   judging = config.judging
   checkpoints = sum(len(steps) for _, steps in config.policies)
-  pair = costs.pair_operations(judging.policy, *lengths)
+  pair = judging.policy.pair_operations(*lengths)
   judged = sum(
-    costs.pair_operations(judge, *lengths)
-    for judge in (judging.golden, judging.proxy)
+    judge.pair_operations(*lengths) for judge in (judging.golden, judging.proxy)
   )
   pairs = config.num_windows * config.num_pairs
   return Work(

@@ -86,7 +86,7 @@ class Clock:
 
   def _drawing(self, drawn: effort.Drawn) -> float:
     assert self._device is not None
-    read = costs.decoding_bytes(drawn.model.config, *self._lengths)
+    read = costs.decoding_bytes(drawn.model.language_model, *self._lengths)
     batches = -(-drawn.prompts // drawn.batch)
     mesh = self._study.mesh
     return batches * self._device.drawing_seconds(read, drawn.batch, mesh)

@@ -118,7 +118,10 @@ def _clock() -> Callable[[], float]:
 def _pairs(config: Timing) -> Pairs:
   """A batch of texts of the greatest length, of random tokens."""
   rng = np.random.default_rng(0)
-  rows, vocab = config.run.batch_size, config.run.model.config.vocab_size
+  rows, vocab = (
+    config.run.batch_size,
+    config.run.model.language_model.vocab_size,
+  )
 
   def tokens(length):
     return rng.integers(3, vocab, (rows, length)).astype(np.int32)

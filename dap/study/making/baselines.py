@@ -6,6 +6,7 @@ import numpy as np
 
 from dap import estimators
 from dap.data.pairs import Pairs
+from dap.records import PADDING
 
 _BUCKETS = 1 << 16
 _PENALTY = 1.0  # of the squared weights, chosen once, not tuned
@@ -25,7 +26,7 @@ def proportion(wins: np.ndarray) -> dict[str, float]:
 def longer(pairs: Pairs) -> np.ndarray:
   """Wins of the chosen response by the rule "the longer one"; ties half."""
   chosen, rejected = (
-    np.sum(side > 0, axis=1) for side in (pairs.chosen, pairs.rejected)
+    np.sum(side > PADDING, axis=1) for side in (pairs.chosen, pairs.rejected)
   )
   return 0.5 * (1 + np.sign(chosen - rejected))
 
@@ -69,8 +70,9 @@ def _difference(pairs: Pairs) -> Any:
       tokens[:, :-1] * 0x85EBCA6B + tokens[:, 1:] * 0xC2B2AE35
     ) % _BUCKETS
     rows = np.broadcast_to(np.arange(len(tokens))[:, None], tokens.shape)
-    both = np.concatenate([words[tokens > 0], bigrams[tokens[:, 1:] > 0]])
-    where = np.concatenate([rows[tokens > 0], rows[:, 1:][tokens[:, 1:] > 0]])
+    real = tokens > PADDING
+    both = np.concatenate([words[real], bigrams[real[:, 1:]]])
+    where = np.concatenate([rows[real], rows[:, 1:][real[:, 1:]]])
     parts.append((np.full(len(both), sign), where, both))
   value, row, column = (np.concatenate(column) for column in zip(*parts))
   shape = (len(pairs), _BUCKETS)
@@ -79,10 +81,10 @@ def _difference(pairs: Pairs) -> Any:
 
 def unigram_loss(train: Pairs, test: Pairs) -> float:
   """Nats per token of held-out responses under add-one unigram counts."""
-  seen = np.concatenate([train.chosen[train.chosen > 0],
-                         train.rejected[train.rejected > 0]])  # fmt: skip
-  held = np.concatenate([test.chosen[test.chosen > 0],
-                         test.rejected[test.rejected > 0]])  # fmt: skip
+  seen, held = (
+    np.concatenate([side[side > PADDING] for side in (x.chosen, x.rejected)])
+    for x in (train, test)
+  )
   size = int(max(seen.max(), held.max())) + 1
   counts = np.bincount(seen, minlength=size) + 1.0
   return float(-np.mean(np.log(counts / counts.sum())[held]))

@@ -219,7 +219,7 @@ class Tree:
     """Stages A to E: data, golden and proxy models, SFT and golden policy."""
     study, made = self.study, self.stages
     policy, proxy = study.sft.model, study.proxy.model
-    vocab_size = policy.config.vocab_size
+    vocab_size = policy.language_model.vocab_size
     made['data'] = data = stage(
       'data', trainings.prepare, trainings.Preparing(self.source, vocab_size)
     )

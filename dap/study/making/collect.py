@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dap import files
+from dap.records import ended
 from dap.stages import values
 from dap.study.analyses import to_json
 from dap.study.design import Study
@@ -209,7 +210,7 @@ def _answers(path: Path, vocabulary: Any) -> Mapping[str, Any]:
 
 
 def _text(vocabulary: Any, tokens: np.ndarray) -> str:
-  cut = '' if np.any(tokens == 1) else ' [cut]'
+  cut = '' if ended(tokens) else ' [cut]'
   return vocabulary.decode(tokens) + cut
 
 

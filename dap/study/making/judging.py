@@ -11,6 +11,7 @@ from dap.algorithms.run import Run
 from dap.data import datasets
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.records import ended
 from dap.study.making.trainings import (
   TEST_PROMPTS,
   Folders,
@@ -180,5 +181,5 @@ def _utility(
   vocabulary = vocabulary_of(config.data, inputs['data'])
   tokens = arrays['tokens']
   texts = [vocabulary.decode(row) for row in tokens]
-  each = score(prompts, texts, np.any(tokens == 1, axis=1).tolist())
+  each = score(prompts, texts, ended(tokens).tolist())
   return np.asarray(each, np.float64)

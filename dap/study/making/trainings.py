@@ -19,6 +19,7 @@ from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.records import PADDING
 from dap.stages import values
 from dap.study.making import baselines
 from dap.training import collectors, loop, stream
@@ -242,7 +243,7 @@ def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
     config.model, pairs, params, mesh, config.batch_size
   )
   total = -sum(np.sum(side) for side in scored.reference)
-  tokens = np.sum(pairs.chosen > 0) + np.sum(pairs.rejected > 0)
+  tokens = np.sum(pairs.chosen > PADDING) + np.sum(pairs.rejected > PADDING)
   summary = {'loss': float(total / tokens), 'tokens': int(tokens)}
   files.write_json(work / 'summary.json', summary)
 

@@ -7,7 +7,7 @@ from dap import errors
 from dap.algorithms import algorithm, objectives, samplers
 from dap.annotators import models
 from dap.data import corpus, datasets
-from dap.models import heads
+from dap.models import heads, t5
 from dap.study import design
 from dap.study.analyses.gap import Gap
 from dap.study.design import grid
@@ -30,7 +30,7 @@ ONE = RunOf('online', (1e-3, 0.1))
 STREAMED = grid.Arm(
   'streamed', tiny.run(), ((1e-3, 0.1),), pairs=grid.StreamOf(ONE)
 )
-OTHER_JUDGE = heads.PointwisePreferenceModel(tiny.CONFIG)
+OTHER_JUDGE = heads.PointwisePreferenceModel(tiny.T5)
 ELSEWHERE = dataclasses.replace(
   tiny.ONLINE, annotator=models.PreferenceAnnotator(OTHER_JUDGE)
 )
@@ -39,7 +39,7 @@ ELSEWHERE = dataclasses.replace(
 def policy(**changes):
   """A policy of another configuration."""
   config = dataclasses.replace(tiny.CONFIG, **changes)
-  return dataclasses.replace(tiny.POLICY, config=config)
+  return dataclasses.replace(tiny.POLICY, language_model=t5.T5(config))
 
 
 def experiment(*more, measured=(), online=ONLINE):
@@ -163,7 +163,7 @@ LATE = dataclasses.replace(ONE, step=77)
     ),
     (
       lambda: study(
-        golden_policy=tiny.run(tiny.ONLINE, tiny.POLICY.__class__(tiny.CONFIG))
+        golden_policy=tiny.run(tiny.ONLINE, tiny.POLICY.__class__(tiny.T5))
       ),
       'golden_policy starts from the SFT policy',
     ),

@@ -1,0 +1,44 @@
+"""Layer 2. What running a model costs, as the model itself counts it."""
+
+from typing import NamedTuple
+
+
+class Operations(NamedTuple):
+  """Matmul operations (2 a multiply-add) of one forward pass, padded lengths.
+
+  `encoder` reads a prompt and `cross` prepares what its responses read of it,
+  both once for all of them; `decoder` and `head` are of one response.
+  """
+
+  encoder: float
+  cross: float
+  decoder: float
+  head: float
+
+
+class Decoding(NamedTuple):
+  """Bytes that decoding reads for each token.
+
+  Attributes:
+    weights: of the decoder and its head, whatever the batch.
+    token: keys and values of one token of the prompt or the response.
+  """
+
+  weights: int
+  token: int
+
+
+class LayerBytes(NamedTuple):
+  """The largest values of one layer's forward pass, of one text.
+
+  Attributes:
+    split: with an axis that the mesh's model axis splits.
+    whole: as wide as the model: whole on every model device.
+  """
+
+  split: int
+  whole: int
+
+  def on(self, num_devices: int) -> float:
+    """Of both on each of the devices along the model axis."""
+    return self.split / num_devices + self.whole
