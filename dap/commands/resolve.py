@@ -8,12 +8,13 @@ content, so stages can be named and compiled programs cached by it.
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from dap.commands import reads
 from dap.commands.bindings import (
   Binding,
+  Bindings,
   Macro,
   Reference,
   map_value,
@@ -36,7 +37,7 @@ class Bound:
     return self.function(*args, **{**dict(self.arguments), **kwargs})
 
 
-def resolve(bindings: Sequence[Binding], function: Any) -> dict[str, Any]:
+def resolve(bindings: Bindings, function: Any) -> dict[str, Any]:
   """The keyword arguments that the bindings give to `function`.
 
   A reference with a scope is resolved in that scope, and so is all below it
@@ -50,7 +51,7 @@ def resolve(bindings: Sequence[Binding], function: Any) -> dict[str, Any]:
 
 
 def _arguments(
-  bindings: Sequence[Binding],
+  bindings: Bindings,
   target: Any,
   scope: reads.Scope,
   active: tuple[Any, ...],
@@ -67,7 +68,7 @@ def _arguments(
 
 
 def _value(
-  bindings: Sequence[Binding],
+  bindings: Bindings,
   value: Any,
   binding: Binding,
   scope: reads.Scope,
