@@ -10,6 +10,7 @@ more where it cannot reuse a buffer: `tests/memory_test.py` holds both together.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -62,8 +63,17 @@ class Saved(NamedTuple):
   wide: float
 
 
+def traced(run: Any, prompt_length: int, length: int) -> Saved:
+  """What the gradient of a microbatch keeps, as jax says."""
+  return saved(_alike(run), prompt_length, length)
+
+
 def estimate(
-  run: Any, mesh_shape: tuple[int, int], prompt_length: int, length: int
+  run: Any,
+  mesh_shape: tuple[int, int],
+  prompt_length: int,
+  length: int,
+  keeps: Callable[[Any, int, int], Saved] = traced,
 ) -> Memory:
   """Memory of a `train.Run` on each device of a (data, model) mesh.
 
@@ -72,19 +82,15 @@ def estimate(
     mesh_shape: devices along (data, model).
     prompt_length: tokens of a prompt.
     length: tokens of a response.
+    keeps: what a gradient keeps; `traced` takes a second for each program,
+      `kept.counted` none.
   """
   mesh = partitioning.abstract_mesh(mesh_shape)
   model, data = run.model, mesh_shape[0]
   params = params_bytes(model, mesh)
-  state = _sharded_bytes(
-    jax.eval_shape(
-      lambda key: steps.new_state(model.init(key), run.optimizer),
-      jax.random.key(0),
-    ),
-    steps.state_sharding(model, run.optimizer, mesh),
-  )
+  state = _state_bytes(model, run.optimizer, mesh)
   rows = run.batch_size / run.num_microbatches / data
-  kept = saved(_alike(run), prompt_length, length)
+  kept = keeps(run, prompt_length, length)
   gradients = params * (1 if run.num_microbatches == 1 else 2)
   update = (
     gradients
@@ -106,9 +112,21 @@ def estimate(
   return Memory(state, held, update, rollout)
 
 
+@functools.cache
+def _state_bytes(
+  model: Any, optimizer: Any, mesh: partitioning.AnyMesh
+) -> float:
+  """Of parameters and optimizer on each device."""
+  state = jax.eval_shape(
+    lambda params: steps.new_state(params, optimizer), costs.shapes(model)
+  )
+  return _sharded_bytes(state, steps.state_sharding(model, optimizer, mesh))
+
+
+@functools.cache
 def params_bytes(model: Any, mesh: partitioning.AnyMesh) -> float:
   """Of the parameters on each device."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  shapes = costs.shapes(model)
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
   partitioning.check_divisible(shapes, placed)
   return _sharded_bytes(shapes, placed)
