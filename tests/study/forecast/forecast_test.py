@@ -132,7 +132,7 @@ def test_a_dry_run_counts_and_neither_traces_gradients_nor_makes_steps(
   line = next(each for each in out.splitlines() if 'online_ipo (' in each)
   assert '6 steps of 8;' in line and '576 tokens sampled at most' in line
   assert re.search(
-    r'about [\d.]+ KiB a device \(state .*; about 0:\d\d each', line
+    r'about [\d.]+ [KM]iB a device \(state .*; about 0:\d\d each', line
   )
   assert 'Times by matmul operations.\nCounted, not measured: ' in out
   assert out.endswith('To measure real steps here, which takes minutes:'
