@@ -6,12 +6,14 @@ that a `Device` is said to have.
 """
 
 import dataclasses
+import functools
+import os
 import time
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import PyTree
 
 from dap import errors, optimizers, partitioning
 from dap.algorithms.refresh import Current, Never
@@ -23,8 +25,8 @@ from dap.training import rollouts, steps
 
 # Share of the matmul rate that whole steps reach, measured by
 # benchmarks/step.py on its small workload; large models reach more.
-_UTILISATION = 0.5
-_OVERHEAD = 0.002  # seconds a step beside its operations: dispatch, batches
+UTILISATION = 0.5
+OVERHEAD = 0.002  # seconds a step beside its operations: dispatch, batches
 
 
 def group_operations(
@@ -98,8 +100,13 @@ def program(run: Run) -> Run:
 
 def num_parameters(model: Parameters) -> int:
   """Numbers in the model's parameters."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes(model)))
+
+
+@functools.cache
+def shapes(model: Parameters) -> PyTree:
+  """The model's parameters as shapes."""
+  return jax.eval_shape(model.init, jax.random.key(0))
 
 
 def abstract_batch(
@@ -184,16 +191,27 @@ def memory(compiled: Analysed) -> int | None:
 
 
 def matmul_rate(size: int = 512) -> float:
-  """Matmul operations a second of the default device in float32, measured."""
+  """Matmul operations a second of the default device in float32, measured.
+
+  On a CPU by its own time, which other processes change little: operations of
+  a core, times the cores that this process has.
+  """
+  on_cpu = jax.default_backend() == 'cpu'
+  clock = time.process_time if on_cpu else time.perf_counter
   x = jnp.ones((size, size), jnp.float32)
   product = jax.jit(jnp.matmul)
   product(x, x).block_until_ready()
   best = float('inf')
   for _ in range(5):
-    start = time.perf_counter()
+    start = clock()
     product(x, x).block_until_ready()
-    best = min(best, time.perf_counter() - start)
-  return 2 * size**3 / best
+    best = min(best, clock() - start)
+  return (num_cores() if on_cpu else 1) * 2 * size**3 / best
+
+
+def num_cores() -> int:
+  """Cores that jax's programs use in this process, on a CPU."""
+  return int(os.environ.get('NPROC') or len(os.sched_getaffinity(0)))
 
 
 def seconds(
@@ -201,7 +219,7 @@ def seconds(
 ) -> float:
   """Expected time of a run on a device of that matmul rate, an estimate."""
   work = step_operations(run, prompt_length, response_length)
-  return run.num_steps * (work / (_UTILISATION * rate) + _OVERHEAD)
+  return run.num_steps * (work / (UTILISATION * rate) + OVERHEAD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +269,7 @@ class Device:
       read = decoding_bytes(model, prompt_length, response_length)
       samples = run.algorithm.sampler.num_samples
       seconds += self.drawing_seconds(read, run.batch_size, mesh_shape, samples)
-    return seconds + _OVERHEAD
+    return seconds + OVERHEAD
 
   def drawing_seconds(
     self,

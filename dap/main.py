@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from dap import __version__
 from dap.commands import COMMANDS, Command, Word, failures, nearest
 from dap.errors import InputError
 
@@ -90,7 +91,18 @@ def _run(
     options.dry_run,
     COMMANDS,
     options.show_config,
+    _measure(options),
   )
+
+
+def _measure(options: argparse.Namespace) -> bool:
+  measure = getattr(options, 'measure', False)
+  if measure and not options.dry_run:
+    raise InputError(
+      '--measure says how --dry_run tells what a run costs. Give both, or'
+      ' neither to run it.'
+    )
+  return measure
 
 
 def _run_words(
@@ -150,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     allow_abbrev=False,
     epilog='What a command reads and an example: dap COMMAND --help',
   )
+  parser.add_argument(
+    '--version', action='version', version=f'dap {__version__}'
+  )
   commands = parser.add_subparsers(
     dest='command', metavar='COMMAND', title='commands', required=True
   )
@@ -184,6 +199,12 @@ def _add_command(commands, name: str, command: Command):
     help='print the resolved configuration, equal values once, and what it'
     ' costs; run nothing',
   )
+  if command.measures:
+    parser.add_argument(
+      '--measure',
+      action='store_true',
+      help=f'with --dry_run: {command.measures}',
+    )
   parser.add_argument(
     '--show_config',
     action='store_true',

@@ -10,13 +10,14 @@ more where it cannot reuse a buffer: `tests/memory_test.py` holds both together.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import costs, partitioning
+from dap import costs, optimizers, partitioning
 from dap.algorithms.run import Run
 from dap.losses import heads
 from dap.models.protocols import LanguageModel, Parameters, Reader
@@ -60,8 +61,17 @@ class Saved(NamedTuple):
   wide: float
 
 
+def traced(run: Run, prompt_length: int, length: int) -> Saved:
+  """What the gradient of a microbatch keeps, as jax says."""
+  return saved(_alike(run), prompt_length, length)
+
+
 def estimate(
-  run: Run, mesh_shape: tuple[int, int], prompt_length: int, length: int
+  run: Run,
+  mesh_shape: tuple[int, int],
+  prompt_length: int,
+  length: int,
+  keeps: Callable[[Run, int, int], Saved] = traced,
 ) -> Memory:
   """Memory of a `train.Run` on each device of a (data, model) mesh.
 
@@ -70,19 +80,15 @@ def estimate(
     mesh_shape: devices along (data, model).
     prompt_length: tokens of a prompt.
     length: tokens of a response.
+    keeps: what a gradient keeps; `traced` takes a second for each program,
+      `kept.counted` none.
   """
   mesh = partitioning.abstract_mesh(mesh_shape)
   model, data = run.model, mesh_shape[0]
   params = params_bytes(model, mesh)
-  state = _sharded_bytes(
-    jax.eval_shape(
-      lambda key: steps.new_learner(model.init(key), run.optimizer),
-      jax.random.key(0),
-    ),
-    steps.learner_sharding(model, run.optimizer, mesh),
-  )
+  state = _state_bytes(model, run.optimizer, mesh)
   rows = run.batch_size / run.num_microbatches / data
-  kept = saved(_alike(run), prompt_length, length)
+  kept = keeps(run, prompt_length, length)
   gradients = params * (1 if run.num_microbatches == 1 else 2)
   update = (
     gradients
@@ -109,9 +115,21 @@ def estimate(
   return Memory(state, held, update, rollout)
 
 
+@functools.cache
+def _state_bytes(
+  model: Parameters, optimizer: optimizers.Optimizer, mesh: partitioning.AnyMesh
+) -> float:
+  """Of parameters and optimizer on each device."""
+  state = jax.eval_shape(
+    lambda params: steps.new_learner(params, optimizer), costs.shapes(model)
+  )
+  return _sharded_bytes(state, steps.learner_sharding(model, optimizer, mesh))
+
+
+@functools.cache
 def params_bytes(model: Parameters, mesh: partitioning.AnyMesh) -> float:
   """Of the parameters on each device."""
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  shapes = costs.shapes(model)
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
   partitioning.check_divisible(shapes, placed)
   return _sharded_bytes(shapes, placed)
@@ -178,9 +196,7 @@ def _saved_at(
 ) -> tuple[float, float, float]:
   """`Saved` of the model with so many layers in each stack."""
   model = run.model.language_model.with_depth(depth)
-  small = dataclasses.replace(
-    run, model=dataclasses.replace(run.model, language_model=model)
-  )
+  small = dataclasses.replace(run, model=run.model.with_language_model(model))
   one, two = (
     _residuals(small, rows, prompt_length, length)
     for rows in (_ROWS, 2 * _ROWS)

@@ -21,7 +21,8 @@
 # under WORK_DIR where that is set; another folder: --gin.STUDY_DIR='"DIRECTORY"'.
 # A study that was stopped goes on where it was.
 #
-#   bash launch/study.sh gap --dry_run           what it would cost
+#   bash launch/study.sh gap --dry_run           what it would cost, counted
+#   bash launch/study.sh gap --dry_run --measure real steps here: minutes
 #   bash launch/study.sh h1 --gin.SEEDS='(1, 2, 3, 4)'
 #   MESH='(1, 8)' bash launch/study.sh all --paper --dry_run \
 #     --gin_file=gin/devices/h100.gin            for devices that are not here

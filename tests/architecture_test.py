@@ -36,6 +36,7 @@ LAYERS = {
   'data': 3,
   'algorithms': 4,
   'costs': 5,
+  'kept': 5,
   'memory': 5,
   'stream': 5,
   't5x': 5,

@@ -173,7 +173,7 @@ def step_seconds(run, mesh=(1, 1), device=DEVICE):
 
 def test_a_step_on_a_device_takes_its_operations_at_the_expected_rate():
   work = costs.step_operations(OFFLINE, tiny.PROMPT, tiny.LENGTH)
-  overhead = costs._OVERHEAD
+  overhead = costs.OVERHEAD
   assert step_seconds(OFFLINE) - overhead == pytest.approx(work / 0.4e12)
   four = step_seconds(OFFLINE, (2, 2)) - overhead
   assert four == pytest.approx(work / 0.4e12 / 4)
@@ -190,7 +190,7 @@ def test_drawing_tokens_is_bounded_by_memory():
   run = tiny.run(tiny.ONLINE)
   work = costs.step_operations(run, tiny.PROMPT, tiny.LENGTH) / 0.4e12
   drawn = read.weights + 8 * (read.prompt + 2 * read.response)
-  expected = work + drawn / 0.5e9 + costs._OVERHEAD
+  expected = work + drawn / 0.5e9 + costs.OVERHEAD
   assert step_seconds(run) == pytest.approx(expected)
   # More data groups do not read fewer weights, a model axis does.
   assert DEVICE.drawing_seconds(read, 8, (8, 1)) > read.weights / 0.5e9

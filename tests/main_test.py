@@ -2,6 +2,7 @@ import dataclasses
 import os
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,9 @@ import time
 
 import pytest
 
+import dap
 from dap import commands, main
+from dap.algorithms import algorithm
 from dap.commands import Command, bindings, places, resolve
 
 PART = """\
@@ -371,6 +374,68 @@ def test_help_is_quick_and_imports_no_jax():
   assert done.stdout.endswith('[]\n')
   assert all(name in done.stdout for name in commands.COMMANDS)
   assert time.perf_counter() - start < 5  # 0.1 s on an idle machine
+
+
+SLOW = ('jax', 'flax', 'optax', 'orbax', 'tensorflow', 'matplotlib', 'numpy')
+MISTAKES = {
+  'version': ['--version'],
+  'command': ['trian'],
+  'nothing': [],
+  'option': ['train', '--gin_fiel=a.gin'],
+  'file': ['train', '--gin_file=missing.gin'],
+  'second file': ['study', '--gin_file=good.gin', '--gin_file=missing.gin'],
+  'include': ['train', '--gin_file=includes.gin'],
+  'syntax': ['train', '--gin_file=syntax.gin'],
+  'syntax below': ['train', '--gin_file=includes_syntax.gin'],
+  'override': ['train', '--gin_file=good.gin', '--gin.BETA=1)'],
+  'moved': ['study', '--gin_file=moved.gin'],
+  'measure': ['study', '--gin_file=good.gin', '--measure'],
+  'words': ['convert', 'a', 'b', '--to=c'],
+  **{name: [name, '--help'] for name in commands.COMMANDS},
+}
+GOOD = 'from __gin__ import dynamic_registration\nfrom dap import train\n'
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_help_and_what_needs_no_look_inside_import_no_jax(name, tmp_path):
+  for file, text in {
+    'good': GOOD,
+    'includes': GOOD + "include 'nowhere.gin'\n",
+    'syntax': GOOD + 'BETA = 0.1 0.2\n',
+    'includes_syntax': GOOD + "include 'syntax.gin'\n",
+    'moved': GOOD + 'from dap.study import grid\n',
+  }.items():
+    (tmp_path / f'{file}.gin').write_text(text)
+  program = (
+    'import sys\n'
+    'from dap import main\n'
+    f'try: main.main({MISTAKES[name]!r})\n'
+    f'finally: print(sorted({set(SLOW)!r} & set(sys.modules)))\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    capture_output=True, text=True, cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': str(places.PACKAGE.parent)},
+  )  # fmt: skip
+  told = name == 'version' or '--help' in MISTAKES[name]
+  assert done.returncode == (0 if told else 2), done.stderr
+  assert done.stdout.endswith('[]\n') and 'Traceback' not in done.stderr
+
+
+def test_the_version_is_told(capsys):
+  with pytest.raises(SystemExit, match='0'):
+    main.main(['--version'])
+  assert capsys.readouterr().out == f'dap {dap.__version__}\n'
+
+
+def test_the_slots_that_the_help_names_are_an_algorithms():
+  text = commands.COMMANDS['train'].description
+  found = re.search(r'slots of an Algorithm: (.*?)\. ', text, re.DOTALL)
+  assert found
+  words = set(re.findall(r'\w+', found[1]))
+  named = words - {'or', 'and', 'the', 'schedules'}
+  fields = {field.name for field in dataclasses.fields(algorithm.Algorithm)}
+  assert len(named) > 8 and named <= fields, named - fields
 
 
 def test_env_prints_versions_and_devices(capsys):

@@ -25,7 +25,8 @@ class Command(NamedTuple):
 
   `dry_run_needs_all` is False where a dry run can do without what is marked
   `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'. A command
-  with `words` takes these and `--dry_run`, and no gin files.
+  whose dry run also takes `--measure` says in `measures` what that does. A
+  command with `words` takes these and `--dry_run`, and no gin files.
   """
 
   module: str
@@ -35,6 +36,7 @@ class Command(NamedTuple):
   example: str
   dry_run_needs_all: bool = True
   words: tuple[Word, ...] = ()
+  measures: str = ''
 
 
 _ONLINE = '--gin_file=configs/embedded/online_ipo.gin'
@@ -56,12 +58,14 @@ by content; training and studies make them too where they are missing.""",
     function='train',
     summary='train a policy or a preference model, offline or online',
     description="""\
-The gin file chooses the algorithm: sampler, annotator, pairing, passes, loss,
-refresh. A run that was stopped continues from its last checkpoint.""",
+The gin file chooses the slots of an Algorithm: source, sampler, annotator or
+host_annotator, pairing, signals, passes, loss, and the schedules behaviour,
+reference, refit. A run that was stopped continues from its last checkpoint.""",
     example=f"""dap train {_ONLINE} \\
     --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1 \\
     --gin.INITIAL_CHECKPOINT_PATH='"out/sft"' \\
     --gin.ANNOTATOR_CHECKPOINT_PATH='"out/preference_model"'""",
+    measures="compile the update and say XLA's memory; time matmuls here",
   ),
   'evaluate': Command(
     module='dap.commands.evaluate',
@@ -95,6 +99,8 @@ a second start, or a start with other bindings, redoes only what changed.""",
     example=f"""dap study {_STUDY} \\
     --gin.STUDY_DIR='"out/gap"'""",
     dry_run_needs_all=False,
+    measures='make some steps of each training here, in place of counting'
+    ' operations: a minute or more',
   ),
   'report': Command(
     module='dap.study.report.report',

@@ -8,19 +8,19 @@ found (`dap.commands.reads`).
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
-import pathlib
 import pkgutil
-import tokenize
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gin import config_parser
 
 import dap
-from dap.commands import nearest, places
+from dap.commands import moved, nearest, places, syntax
+from dap.commands.syntax import Macro, Selector
 from dap.errors import InputError
 
 
@@ -30,12 +30,6 @@ class Reference(NamedTuple):
   target: Any
   scope: tuple[str, ...]
   call: bool
-
-
-class Macro(NamedTuple):
-  """`%NAME`. `%gin.REQUIRED` is a macro too, which is never bound."""
-
-  name: str
 
 
 REQUIRED = Macro('gin.REQUIRED')
@@ -70,13 +64,32 @@ class Binding:
     return isinstance(self.target, str)
 
 
+class Bindings(tuple[Binding, ...]):
+  """Bindings in the order read; those of one target are found at once."""
+
+  @functools.cached_property
+  def _by_target(self) -> dict[Any, list[Binding]]:
+    found: dict[Any, list[Binding]] = {}
+    for binding in self:
+      found.setdefault(binding.target, []).append(binding)
+    return found
+
+  def of(self, target: Any) -> Sequence[Binding]:
+    """Those of a function, a class or a macro's name, in order."""
+    return self._by_target.get(target, ())
+
+
 def name_of(target: Any) -> str:
   """How to speak of a function, class or macro: `losses.pairwise.ipo_loss`."""
   if isinstance(target, str):
     return target
+  return _full_name(target).removeprefix('dap.')
+
+
+def _full_name(target: Any) -> str:
   module = getattr(target, '__module__', None) or ''
   name = getattr(target, '__qualname__', repr(target))
-  return f'{module}.{name}'.removeprefix('dap.')
+  return f'{module}.{name}'
 
 
 def parameters(target: Any) -> dict[str, inspect.Parameter]:
@@ -91,112 +104,51 @@ class _Symbols(dict[str, Any]):
   """The names that the import statements of one file provide."""
 
 
-class _Selector(NamedTuple):
-  """A reference as written, before its name is looked up."""
-
-  text: str
-  call: bool
-
-
-class _Delegate(config_parser.ParserDelegate):
-  """Records references and macros; looks nothing up."""
-
-  def configurable_reference(self, scoped_configurable_name, evaluate):
-    return _Selector(scoped_configurable_name, evaluate)
-
-  def macro(self, macro_name):
-    return Macro(macro_name)
-
-
 def read(
   files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()
-) -> tuple[Binding, ...]:
+) -> Bindings:
   """Read gin files in order, then overrides; later bindings win.
 
-  Args:
-    files: paths as typed: looked up from the current directory, then among the
-      project's own `gin/` and `configs/`.
-    overrides: (NAME, VALUE) of each `--gin.NAME=VALUE`.
+  Raises:
+    InputError: as `syntax.parse` and `look_up`.
+  """
+  return look_up(syntax.parse(files, overrides))
+
+
+def look_up(parsed: syntax.Parsed) -> Bindings:
+  """Import the modules that files name, and find what they bind there.
 
   Raises:
-    InputError: a file is missing or malformed, or a name in it is unknown.
+    InputError: a name is unknown, or stands for nothing that can be bound.
   """
-  bindings: list[Binding] = []
+  found: list[Binding] = []
   symbols: list[_Symbols] = []
-  for file in files:
-    path = places.find(file)
-    bindings.extend(_read_file(path, (), symbols))
+  for file in parsed.files:
+    found.extend(_of_file(file, symbols))
   known = [*symbols, _loaded()]
-  for name, value in overrides:
-    bindings.append(_read_override(name, value, known))
-  return tuple(bindings)
+  for statement, origin in parsed.overrides:
+    binding = _binding(statement, known, origin)
+    found.append(dataclasses.replace(binding, is_override=True))
+  return Bindings(found)
 
 
-def _read_file(
-  path: pathlib.Path, including: tuple[pathlib.Path, ...], seen: list[_Symbols]
-) -> list[Binding]:
-  if path in including:
-    chain = ' includes '.join(places.shorten(p) for p in (*including, path))
-    raise InputError(
-      f'A gin file includes itself: {chain}. Remove one include.'
-    )
-  try:
-    text = path.read_text(encoding='utf-8')
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f'{path}: a gin file is UTF-8 text; byte {error.start} is not. Save it as'
-      ' UTF-8.'
-    ) from None
+def _of_file(file: syntax.File, seen: list[_Symbols]) -> list[Binding]:
   symbols = _Symbols()
   seen.append(symbols)
+  is_part = places.is_part(file.path)
   bindings = []
-  for statement in _statements(text, places.shorten(path)):
-    origin = f'{places.shorten(path)}:{statement.location.line_num}'
-    match statement:
-      case config_parser.ImportStatement():
-        _import(statement, symbols, origin)
-      case config_parser.IncludeStatement():
-        part = places.find_include(statement.filename, path, origin)
-        bindings.extend(_read_file(part, (*including, path), seen))
-      case config_parser.BlockDeclaration():
-        _look_up(statement.selector, [symbols], origin)
-      case config_parser.BindingStatement():
-        bound = _binding(statement, [symbols], origin)
-        part = places.is_part(path)
-        bindings.append(dataclasses.replace(bound, is_part=part))
+  for each in file.statements:
+    match each:
+      case syntax.File():
+        bindings.extend(_of_file(each, seen))
+      case syntax.Statement(config_parser.ImportStatement() as what, origin):
+        _import(what, symbols, origin)
+      case syntax.Statement(config_parser.BlockDeclaration() as what, origin):
+        _look_up(what.selector, [symbols], origin)
+      case syntax.Statement(config_parser.BindingStatement() as what, origin):
+        bound = _binding(what, [symbols], origin)
+        bindings.append(dataclasses.replace(bound, is_part=is_part))
   return bindings
-
-
-def _read_override(name: str, value: str, symbols: list[_Symbols]) -> Binding:
-  origin = f'--gin.{name}={value}'
-  hint = (
-    f'{origin}: a value is a number, True, None, @name, %NAME, a list or a'
-    f""" string in its own quotes, such as --gin.{name}='"{value}"'."""
-  )
-  try:
-    statements = list(_statements(f'{name} = {value}', origin))
-  except InputError:
-    raise InputError(hint) from None
-  if len(statements) != 1 or not isinstance(
-    statements[0], config_parser.BindingStatement
-  ):
-    raise InputError(hint)
-  binding = _binding(statements[0], symbols, origin)
-  return dataclasses.replace(binding, is_override=True)
-
-
-def _statements(text: str, origin: str) -> Iterator[Any]:
-  try:
-    yield from config_parser.ConfigParser(text, _Delegate())
-  except SyntaxError as error:  # IndentationError is one
-    where = f'{origin}:{error.lineno}' if error.lineno else origin
-    line = f' Line: {error.text.strip()}' if error.text else ''
-    raise InputError(f'{where}: not gin syntax: {error.msg}{line}') from None
-  except tokenize.TokenError as error:
-    raise InputError(
-      f'{origin}: not gin syntax: {error.args[0]}. Close every bracket and'
-      ' quote.'
-    ) from None
 
 
 def _binding(
@@ -213,15 +165,16 @@ def _binding(
   known = parameters(target)
   takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
   if known and not takes_any and statement.arg_name not in known:
+    instead = moved.words(f'{_full_name(target)}.{statement.arg_name}')
     raise InputError(
       f'{origin}: {name_of(target)} has no argument `{statement.arg_name}`.'
-      f'{nearest.hint(statement.arg_name, known)}'
+      f'{instead or nearest.hint(statement.arg_name, known)}'
     )
   return Binding(scope, target, statement.arg_name, value, origin)
 
 
 def _looked_up(value: Any, symbols: list[_Symbols], origin: str) -> Any:
-  if isinstance(value, _Selector):
+  if isinstance(value, Selector):
     *scope, selector = value.text.split('/')
     target = _look_up(selector, symbols, origin)
     return Reference(target, tuple(scope), value.call)
@@ -241,18 +194,14 @@ def _import(
   statement: config_parser.ImportStatement, symbols: _Symbols, origin: str
 ):
   if statement.module.startswith('__gin__.'):
-    if statement.module != '__gin__.dynamic_registration':
-      raise InputError(
-        f'{origin}: gin has no feature `{statement.module}`. Write `from'
-        ' __gin__ import dynamic_registration`.'
-      )
     return
   try:
     module = importlib.import_module(statement.module)
   except ModuleNotFoundError as error:
+    instead = moved.words(error.name or '')
     raise InputError(
       f'{origin}: `{statement.format()}`: there is no module `{error.name}`.'
-      f'{_near_module(statement.module, error.name)}'
+      f'{instead or _near_module(statement.module, error.name)}'
     ) from error
   if not (statement.is_from or statement.alias):
     module = importlib.import_module(statement.module.split('.')[0])
@@ -293,9 +242,11 @@ def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> Any:
       found.append(value)
   if not found:
     wanted = '.'.join(attributes)
+    told = (moved.words(f'{module.__name__}.{wanted}') for module in modules)
+    instead = next(filter(None, told), '')
     raise InputError(
       f'{origin}: {modules[0].__name__} has no `{wanted}`.'
-      f'{nearest.hint(wanted, dir(modules[0]))}'
+      f'{instead or nearest.hint(wanted, dir(modules[0]))}'
     )
   # `study.run` is a function to a file that imports `dap.study.run as study`,
   # and a module to one that imports `dap.study`.

@@ -5,13 +5,14 @@ refers to functions, classes and macros reads theirs in turn.
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from dap.commands import nearest
 from dap.commands.bindings import (
   REQUIRED,
   Binding,
+  Bindings,
   Macro,
   Reference,
   name_of,
@@ -21,29 +22,25 @@ from dap.errors import InputError
 
 Scope = tuple[str, ...]
 # What of the bindings counts for a target (or a macro's name) in a scope.
-Choice = Callable[[Sequence[Binding], Any, Scope], list[Binding]]
+Choice = Callable[[Bindings, Any, Scope], list[Binding]]
 
 
-def live(
-  bindings: Sequence[Binding], target: Any, scope: Scope
-) -> list[Binding]:
+def live(bindings: Bindings, target: Any, scope: Scope) -> list[Binding]:
   """One binding for each argument: the innermost scope, then the last, wins."""
   winners: dict[str, Binding] = {}
   for depth in range(len(scope) + 1):
-    for binding in bindings:
-      if binding.target == target and binding.scope == scope[:depth]:
+    for binding in bindings.of(target):
+      if binding.scope == scope[:depth]:
         winners[binding.argument] = binding
   return list(winners.values())
 
 
-def ever(
-  bindings: Sequence[Binding], target: Any, scope: Scope
-) -> list[Binding]:
+def ever(bindings: Bindings, target: Any, scope: Scope) -> list[Binding]:
   """Every binding that could count, those that a later one replaced too."""
   return [
     binding
-    for binding in bindings
-    if binding.target == target and binding.scope == scope[: len(binding.scope)]
+    for binding in bindings.of(target)
+    if binding.scope == scope[: len(binding.scope)]
   ]
 
 
@@ -61,7 +58,7 @@ def references(value: Any) -> Iterator[Reference | Macro]:
 
 
 def walk(
-  bindings: Sequence[Binding], roots: Collection[Any], choose: Choice
+  bindings: Bindings, roots: Collection[Any], choose: Choice
 ) -> Iterator[tuple[Binding, Scope]]:
   """Each binding that the roots read, directly or through others.
 
@@ -85,7 +82,7 @@ def walk(
 
 
 def refuse_unread(
-  bindings: Sequence[Binding], function: Any, run_functions: Collection[Any]
+  bindings: Bindings, function: Any, run_functions: Collection[Any]
 ):
   """Refuse what nobody reads: a misspelt name runs the wrong experiment.
 
@@ -124,7 +121,7 @@ def _unread(binding: Binding, read: Collection[Binding]) -> str:
   )
 
 
-def required(bindings: Sequence[Binding], function: Any) -> list[str]:
+def required(bindings: Bindings, function: Any) -> list[str]:
   """Names that `function` reads and that are still `%gin.REQUIRED`."""
   found = [
     binding.name
@@ -134,7 +131,7 @@ def required(bindings: Sequence[Binding], function: Any) -> list[str]:
   return list(dict.fromkeys(found))
 
 
-def refuse_missing(bindings: Sequence[Binding], function: Any):
+def refuse_missing(bindings: Bindings, function: Any):
   """Refuse to start while something that the run needs has no value.
 
   Raises:
@@ -161,9 +158,7 @@ def refuse_missing(bindings: Sequence[Binding], function: Any):
     raise InputError('\n'.join(complaints))
 
 
-def _undefined(
-  bindings: Sequence[Binding], name: str, reader: Binding
-) -> str | None:
+def _undefined(bindings: Bindings, name: str, reader: Binding) -> str | None:
   if live(bindings, name, ()):
     return None
   known = {binding.name for binding in bindings if binding.is_macro}
@@ -174,7 +169,7 @@ def _undefined(
 
 
 def _missing_arguments(
-  bindings: Sequence[Binding], target: Any, scope: Scope, origin: str
+  bindings: Bindings, target: Any, scope: Scope, origin: str
 ) -> str | None:
   bound = {binding.argument for binding in live(bindings, target, scope)}
   missing = [

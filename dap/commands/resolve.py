@@ -9,12 +9,13 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from dap.commands import reads
 from dap.commands.bindings import (
   Binding,
+  Bindings,
   Macro,
   Reference,
   map_value,
@@ -51,7 +52,7 @@ class Bound:
     return self.function(*args, **{**dict(self.arguments), **kwargs})
 
 
-def resolve(bindings: Sequence[Binding], function: Any) -> dict[str, Any]:
+def resolve(bindings: Bindings, function: Any) -> dict[str, Any]:
   """The keyword arguments that the bindings give to `function`.
 
   A reference with a scope is resolved in that scope, and so is all below it
@@ -65,7 +66,7 @@ def resolve(bindings: Sequence[Binding], function: Any) -> dict[str, Any]:
 
 
 def _arguments(
-  bindings: Sequence[Binding],
+  bindings: Bindings,
   target: Any,
   scope: reads.Scope,
   active: tuple[Any, ...],
@@ -82,7 +83,7 @@ def _arguments(
 
 
 def _value(
-  bindings: Sequence[Binding],
+  bindings: Bindings,
   value: Any,
   binding: Binding,
   scope: reads.Scope,

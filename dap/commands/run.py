@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dap.commands import Command, bindings, reads, resolve, show
+from dap.commands import Command, bindings, reads, resolve, show, syntax
 
 
 def configure(
@@ -28,14 +28,18 @@ def configure(
   Raises:
     InputError: whatever is wrong with the files and overrides.
   """
+  parsed = syntax.parse(files, overrides)  # before anything slow is imported
   function = getattr(importlib.import_module(command.module), command.function)
-  read = bindings.read(files, overrides)
+  read = bindings.look_up(parsed)
   reads.refuse_unread(read, function, _run_functions(commands))
   if stand_ins and (missing := reads.required(read, function)):
-    print(f'Needed to run it, and not given: {", ".join(missing)}\n')
-    read = bindings.read(
-      files, [*overrides, *((name, f"'<{name}>'") for name in missing)]
+    print(
+      f'Needed to run it, and not given: {", ".join(missing)}\n', flush=True
     )
+    given = [(name, f"'<{name}>'") for name in missing]
+    more = syntax.parse((), given).overrides
+    overriding = (*parsed.overrides, *more)
+    read = bindings.look_up(parsed._replace(overrides=overriding))
   reads.refuse_missing(read, function)
   return resolve.resolve(read, function)
 
@@ -56,10 +60,12 @@ def run(
   dry_run: bool,
   commands: Mapping[str, Command],
   show_config: bool = False,
+  measure: bool = False,
 ):
   """Run a command, or with `dry_run` print what it would do and cost.
 
   With `show_config` print every value that it would be given, and stop there.
+  A dry run may `measure`, where the command can: slower, nearer to the truth.
   """
   stand_ins = (dry_run or show_config) and not command.dry_run_needs_all
   arguments = configure(command, files, overrides, commands, stand_ins)
@@ -72,4 +78,4 @@ def run(
     return
   if arguments:
     print(show.compact(arguments), flush=True)
-  module.dry_run(**arguments)
+  module.dry_run(**arguments, **({'measure': True} if measure else {}))

@@ -6,7 +6,15 @@ from typing import Any
 
 import jax
 
-from dap import costs, errors, files, partitioning, progress
+from dap import (
+  costs,
+  errors,
+  files,
+  kept,
+  memory,
+  partitioning,
+  progress,
+)
 from dap.algorithms.run import Run
 from dap.checkpoints import load, state
 from dap.data import sources
@@ -101,36 +109,54 @@ def dry_run(
   run: Run,
   data: PairData,
   mesh: tuple[int, int] = (1, 1),
+  measure: bool = False,
   **others: Any,
 ) -> None:
-  """Prints parameters, memory and time; reads no data and trains nothing."""
+  """Prints parameters, time and memory; reads no data and trains nothing.
+
+  Memory is counted from sizes; with `measure` the compiler says it.
+  """
   del others
   devices = partitioning.mesh(mesh)
   programs.check_mesh(run, devices)
   if not hasattr(data.vocabulary, 'train'):  # one that is trained is not known
     vocabulary_lib.fits(data.vocabulary, run.model.language_model.vocab_size)
   lengths = data.prompt_length, data.response_length
-  print(cost_lines(run, devices, *lengths))
-  print(f'would write to: {model_dir}')
+  print(f'parameters: {costs.num_parameters(run.model):,}')
+  print(_time_line(run, *lengths))
+  print(f'would write to: {model_dir}', flush=True)
+  line = _measured_memory_line if measure else _counted_memory_line
+  print(line(run, devices, *lengths))
 
 
-def cost_lines(
-  run: Run, mesh: Any, prompt_length: int, response_length: int
-) -> str:
-  """Parameters, memory and expected time of a run, a line each."""
-  compiled = costs.compiled_update(run, mesh, prompt_length, response_length)
-  needed = costs.memory(compiled)
+def _time_line(run: Run, prompt_length: int, response_length: int) -> str:
   rate = costs.matmul_rate()
   expected = costs.seconds(run, prompt_length, response_length, rate)
-  memory = 'not told' if needed is None else files.readable_size(needed)
-  return '\n'.join(
-    [
-      f'parameters: {costs.num_parameters(run.model):,}',
-      f'memory of the update: {memory} on each of {mesh.size} devices'
-      " (XLA's analysis)",
-      f'time: about {progress.duration(expected)} for {run.num_steps} steps'
-      f' (at half of the {rate / 1e9:.0f} GFLOP/s measured here)',
-    ]
+  return (
+    f'time: about {progress.duration(expected)} for {run.num_steps} steps, or'
+    f' half or twice that (at half of the {rate / 1e9:.0f} GFLOP/s measured'
+    ' here)'
+  )
+
+
+def _measured_memory_line(run: Run, mesh: Any, prompt: int, length: int) -> str:
+  needed = costs.memory(costs.compiled_update(run, mesh, prompt, length))
+  size = 'not told' if needed is None else files.readable_size(needed)
+  return (
+    f"memory of the update: {size} on each of {mesh.size} devices (XLA's"
+    ' analysis)'
+  )
+
+
+def _counted_memory_line(run: Run, mesh: Any, prompt: int, length: int) -> str:
+  shape = tuple(mesh.devices.shape)
+  needed = memory.estimate(run, shape, prompt, length, kept.counted)
+  update = files.readable_size(needed.state + needed.update)
+  return (
+    f'memory of the update: about {update} on each of {mesh.size} devices,'
+    f' {files.readable_size(needed.total)} with all that is held beside it'
+    ' (counted, may be off by a third; --dry_run --measure compiles it and'
+    ' prints what XLA says)'
   )
 
 

@@ -42,3 +42,23 @@ class LayerBytes(NamedTuple):
   def on(self, num_devices: int) -> float:
     """Of both on each of the devices along the model axis."""
     return self.split / num_devices + self.whole
+
+
+class PairReading(NamedTuple):
+  """What a model reads for a prompt and two responses to it.
+
+  Attributes:
+    contexts: that are encoded.
+    context_length: tokens of each.
+    texts: that are decoded.
+    length: tokens of each.
+    scored: tokens whose log-probability is asked.
+    head: whether the vocabulary's head is multiplied at all.
+  """
+
+  contexts: int
+  context_length: int
+  texts: int
+  length: int
+  scored: int
+  head: bool

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap.models import dense, protocols, trained
+from dap.models.counts import PairReading
 from dap.models.protocols import Comparer, LanguageModel
 from dap.records import END, PADDING, Outputs, Prompts, Responses
 
@@ -181,6 +182,18 @@ class PointwisePreferenceModel(_Comparing):
     margin = scores[:, 0] - scores[:, 1]
     return margin, -margin
 
+  def with_language_model(
+    self, language_model: LanguageModel
+  ) -> 'PointwisePreferenceModel':
+    """The same model over another language model."""
+    return dataclasses.replace(self, language_model=language_model)
+
+  def pair_reading(
+    self, prompt_length: int, response_length: int
+  ) -> PairReading:
+    """The vocabulary is not asked."""
+    return PairReading(1, prompt_length, 2, response_length, 0, False)
+
   def pair_operations(self, prompt_length: int, response_length: int) -> float:
     """Matmul operations of asking which of two responses is preferred.
 
@@ -291,6 +304,18 @@ class JointPreferenceModel(_Comparing):
     )
     odds = logits[:, 0, self.first_id] - logits[:, 0, self.second_id]
     return odds[:rows], odds[rows:]
+
+  def with_language_model(
+    self, language_model: LanguageModel
+  ) -> 'JointPreferenceModel':
+    """The same model over another language model."""
+    return dataclasses.replace(self, language_model=language_model)
+
+  def pair_reading(
+    self, prompt_length: int, response_length: int
+  ) -> PairReading:
+    """A context in each order, and the first token after it."""
+    return PairReading(2, self.context_length, 2, 1, 0, True)
 
   def pair_operations(self, prompt_length: int, response_length: int) -> float:
     """Matmul operations of reading the context in both orders."""

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dap.losses import heads
 from dap.models import protocols, trained
+from dap.models.counts import PairReading
 from dap.models.protocols import LanguageModel
 from dap.records import PADDING, Outputs, Pair, Prompts, Responses
 from dap.sampling import decode
@@ -137,6 +138,18 @@ class Policy(trained.Whole):
       num_samples=num_samples,
       length=length,
       choose=choose,
+    )
+
+  def with_language_model(self, language_model: LanguageModel) -> 'Policy':
+    """The same model over another language model."""
+    return dataclasses.replace(self, language_model=language_model)
+
+  def pair_reading(
+    self, prompt_length: int, response_length: int
+  ) -> PairReading:
+    """Both responses are scored."""
+    return PairReading(
+      1, prompt_length, 2, response_length, 2 * response_length, True
     )
 
   def pair_operations(self, prompt_length: int, response_length: int) -> float:

@@ -5,11 +5,18 @@ A family of language models (T5, decoders alone) is one frozen value that meets
 and know no family. Parameters are always an argument.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.models.counts import Decoding, LayerBytes, Operations
+from dap.models.counts import (
+  Decoding,
+  LayerBytes,
+  Operations,
+  PairReading,
+)
+
+T = TypeVar('T')
 
 
 @runtime_checkable
@@ -149,8 +156,18 @@ class Reader(Parameters, Protocol):
     """Whose parameters are all, or a part, of the model's."""
     ...
 
+  def with_language_model(self: T, language_model: LanguageModel) -> T:
+    """The same model over another language model."""
+    ...
+
+  def pair_reading(
+    self, prompt_length: int, response_length: int
+  ) -> PairReading:
+    """What is read for a prompt and two responses to it."""
+    ...
+
   def pair_operations(self, prompt_length: int, response_length: int) -> float:
-    """Matmul operations of reading a prompt and two responses to it."""
+    """Matmul operations of the same."""
     ...
 
   def widest_bytes(

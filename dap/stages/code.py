@@ -70,6 +70,11 @@ def is_library(value: object) -> bool:
   file = getattr(module, '__file__', None)
   if file is None:  # built in
     return True
+  return _in_library(file)
+
+
+@functools.cache
+def _in_library(file: str) -> bool:
   return str(Path(file).resolve()).startswith(_library_folders())
 
 

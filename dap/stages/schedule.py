@@ -18,10 +18,21 @@ class Schedule:
   def __init__(self, jobs: Sequence[Job], num_workers: int):
     self._jobs = {job.key: job for job in jobs}
     self._num_workers = num_workers
-    self._remaining = _longest_ways(self._jobs)
+    self._readers = _readers(self._jobs)
+    self._remaining = _longest_ways(self._jobs, self._readers)
     self._waiting = dict.fromkeys(self._jobs)
+    # How many of its inputs each job still waits for.
+    self._needs = {
+      key: len(self._jobs.keys() & set(job.needs))
+      for key, job in self._jobs.items()
+    }
     self._running: dict[str, int] = {}
-    self._groups: dict[Hashable, set[int]] = {}
+    groups: dict[Hashable, set[int]] = {}
+    # Workers that have run a job of the same group, by job.
+    self._had = {
+      key: groups.setdefault(job.stage.group, set())
+      for key, job in self._jobs.items()
+    }
     self.num_done = 0
     self.weight_done = 0.0
 
@@ -42,7 +53,7 @@ class Schedule:
 
   def take(self, worker: int) -> Job | None:
     """The job that a free worker starts now; None while all must wait."""
-    ready = [self._jobs[key] for key in self._waiting if self._ready(key)]
+    ready = [self._jobs[key] for key in self._waiting if not self._needs[key]]
     if not ready:
       return None
     longest = max(ready, key=lambda job: self._remaining[job.key])
@@ -52,12 +63,14 @@ class Schedule:
     del self._waiting[longest.key]
     self._running[longest.key] = worker
     if longest.stage.group is not None:
-      self._groups.setdefault(longest.stage.group, set()).add(worker)
+      self._had[longest.key].add(worker)
     return longest
 
   def done(self, key: str) -> None:
     """Counts a running job as done."""
     del self._running[key]
+    for reader in self._readers[key]:
+      self._needs[reader] -= 1
     self.num_done += 1
     self.weight_done += self._jobs[key].stage.weight
 
@@ -65,23 +78,25 @@ class Schedule:
     """Starts nothing more."""
     self._waiting.clear()
 
-  def _ready(self, key: str) -> bool:
-    pending = self._waiting.keys() | self._running.keys()
-    return pending.isdisjoint(self._jobs[key].needs)
-
   def _preference(self, job: Job, worker: int) -> tuple[int, float]:
-    workers = self._groups.get(job.stage.group, set())
+    workers = self._had[job.key]
     rank = 0 if worker in workers else 2 if workers else 1
     return rank, -self._remaining[job.key]
 
 
-def _longest_ways(jobs: dict[str, Job]) -> dict[str, float]:
-  """Weight of the heaviest chain of jobs that begins with each."""
+def _readers(jobs: dict[str, Job]) -> dict[str, list[str]]:
+  """The jobs that read each."""
   readers: dict[str, list[str]] = {key: [] for key in jobs}
   for key, job in jobs.items():
-    for need in job.needs:
-      if need in readers:
-        readers[need].append(key)
+    for need in set(job.needs) & jobs.keys():
+      readers[need].append(key)
+  return readers
+
+
+def _longest_ways(
+  jobs: dict[str, Job], readers: dict[str, list[str]]
+) -> dict[str, float]:
+  """Weight of the heaviest chain of jobs that begins with each."""
   ways: dict[str, float] = {}
   for key in reversed(_inputs_first(jobs)):
     after = max((ways[reader] for reader in readers[key]), default=0.0)

@@ -11,7 +11,7 @@ from typing import Any
 from dap import costs, errors
 from dap.stages import artefacts, machine, pool
 from dap.study.design import Study, check_seeds
-from dap.study.forecast import forecast
+from dap.study.forecast import forecast, means
 from dap.study.making import build, collect
 from dap.study.report import report
 
@@ -68,10 +68,22 @@ def dry_run(
   seeds: tuple[int, ...] = (0,),
   num_workers: int | None = None,
   device: costs.Device | None = None,
+  measure: bool = False,
   **others: Any,
 ) -> None:
-  """Prints the stages, which are done, and what models and time they cost."""
+  """Prints the stages, which are done, and what models and time they cost.
+
+  Counted from sizes, at once; with `measure` by real steps on this machine.
+
+  Raises:
+    errors.InputError: there is nothing to measure: another device is asked for.
+  """
   del others
+  if measure and device is not None:
+    raise errors.InputError(
+      '--measure makes steps on this machine, and the times of'
+      f' {device.name} are asked for. Leave out --measure, or the device.'
+    )
   workers = _workers(num_workers, study)
   forecast.show(
     study,
@@ -80,6 +92,7 @@ def dry_run(
     artefacts.runtime(threads=1 if workers else None),
     workers,
     device,
+    means.MEASURED if measure else means.COUNTED,
   )
 
 

@@ -53,13 +53,16 @@ def test_a_training_leaves_what_a_reader_and_a_restart_need(runs):
   assert list((folder / 'tensorboard').glob('events.*'))
 
 
-def test_a_dry_run_prints_the_costs_and_writes_nothing(tmp_path, capsys):
-  tiny.dap('train', 'sft', tmp_path / 'run', '--dry_run')
+@pytest.mark.parametrize('how', ['counted', "XLA's analysis"])
+def test_a_dry_run_prints_the_costs_and_writes_nothing(tmp_path, capsys, how):
+  more = [] if how == 'counted' else ['--measure']
+  tiny.dap('train', 'sft', tmp_path / 'run', '--dry_run', *more)
   printed = capsys.readouterr().out
   # Embedding and head 2 * 140 * 16; attention 12 * 256; MLPs 2 * 3 * 16 * 32;
   # norms 7 * 16; biases 2 * 2 * 32.
   assert 'parameters: 10,864' in printed
   assert 'memory of the update: ' in printed and ' KiB on each of 1' in printed
+  assert f'({how}' in printed
   assert 'for 10 steps' in printed
   assert 'learning_rate: 0.003' in printed  # the resolved configuration
   assert f'would write to: {tmp_path / "run"}' in printed

@@ -213,7 +213,7 @@ def test_a_dry_run_lists_the_stages_and_their_costs(whole, capsys, tmp_path):
   printed = capsys.readouterr().out
   assert '15 of 15 stages to run on 1 processes' in printed
   assert re.search(
-    r'golden: [\d,]+ parameters; update \d.* KiB; 12 steps', printed
+    r'golden: [\d,]+ parameters; about \d.* KiB\); 12 steps', printed
   )
   assert not (tmp_path / 'new').exists()
 

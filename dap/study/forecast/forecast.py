@@ -3,14 +3,7 @@
 import heapq
 import re
 import statistics
-from collections.abc import (
-  Callable,
-  Hashable,
-  Iterable,
-  Iterator,
-  Mapping,
-  Sequence,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +12,14 @@ from dap.stages import artefacts
 from dap.stages.artefacts import Job, Stage
 from dap.stages.schedule import Schedule
 from dap.study.design import Study
-from dap.study.forecast import effort, timing
+from dap.study.forecast import effort
+from dap.study.forecast.means import Means, Steps
 
 # Seconds of a stage, and of each checkpoint that it evaluates, beside their
 # operations, measured on one core: reading data, compilation.
 _STAGE, _CHECKPOINT = 2.0, 0.1
-_SMALL = 2e11  # matmul operations of a step that is timed and not computed
 _SETTING = re.compile(r'_lr[0-9.e+-]+(_beta[0-9.e+-]+)?$')
 
-# By what the time of a step depends on: a run of that kind, and its time.
-Steps = Mapping[Hashable, tuple[Any, timing.Timed]]
 Trees = Mapping[int, Mapping[str, Stage]]  # by seed, by name
 
 
@@ -55,9 +46,10 @@ class Clock:
     measured: Mapping[Any, float],
     timed: Steps,
     device: costs.Device | None,
+    share: float = 1.0,
   ):
     self._study, self._measured, self._timed = study, measured, timed
-    self._device = device
+    self._device, self._share = device, share
     self._lengths = study.data.prompt_length, study.data.response_length
     self._rate = self._operations_a_second()
     golden = study.golden
@@ -82,7 +74,8 @@ class Clock:
       return self._device.step_seconds(run, self._study.mesh, *self._lengths)
     if (alike := effort.step(run)) in self._timed:
       return self._timed[alike][1].seconds
-    return costs.step_operations(run, *self._lengths) / self._rate
+    work = costs.step_operations(run, *self._lengths)
+    return work / self._rate + costs.OVERHEAD
 
   def _drawing(self, drawn: effort.Drawn) -> float:
     assert self._device is not None
@@ -99,7 +92,9 @@ class Clock:
       costs.step_operations(run, *self._lengths) / each.seconds
       for run, each in self._timed.values()
     ]
-    return statistics.median(rates) if rates else 0.5 * costs.matmul_rate()
+    if rates:
+      return statistics.median(rates)
+    return self._share * costs.UTILISATION * costs.matmul_rate()
 
 
 def show(
@@ -108,7 +103,8 @@ def show(
   root: Path,
   where: artefacts.Runtime,
   workers: int,
-  device: costs.Device | None = None,
+  device: costs.Device | None,
+  means: Means,
 ) -> None:
   """Prints trainings, stages and the time that is left.
 
@@ -119,17 +115,19 @@ def show(
     where: stages are named by it.
     workers: processes.
     device: to compute times for; this machine when None, by finished stages
-      of the folder, by a few real steps, or by its rate of matmuls.
+      of the folder, then by what `means` tells, then by its rate of matmuls.
+    means: COUNTED or MEASURED.
   """
   plan = _plan(trees, root, where)
   found = _measured(plan, root)
   named = {
     label: list(group) for label, group in _trainings(study, plan.jobs).items()
   }
-  timed = {} if device else _timed(study, named, plan, found, workers)
-  clock = Clock(study, found, timed, device)
+  timed = {} if device else means.steps(study, named, found, workers)
+  clock = Clock(study, found, timed, device, _share(where))
   for label, group in named.items():
-    print(_training_line(study, label, group, clock, timed, device))
+    room = _room(study, group[0], timed, device, means)
+    print(_training_line(study, label, group, clock, room))
   print()
   for line in _stage_lines(plan, clock):
     print(line)
@@ -140,9 +138,16 @@ def show(
     f'{len(left)} of {len(plan.jobs)} stages to run on {processes} processes,'
     f' about {progress.duration(seconds)}'
   )
-  print(_basis(study, found, timed, device))
+  print(_basis(study, found, timed, device, means))
   if plan.refusal:
     print(f'Which stages are done cannot be told: {plan.refusal}')
+
+
+def _share(where: artefacts.Runtime) -> float:
+  """Of the rate of this process's matmuls, what one of the study's reaches."""
+  if where.backend != 'cpu':
+    return 1.0
+  return where.threads / costs.num_cores()
 
 
 def makespan(
@@ -205,32 +210,6 @@ def _measured(plan: Plan, root: Path) -> dict[Any, float]:
   return {alike: statistics.mean(each) for alike, each in found.items()}
 
 
-def _timed(
-  study: Study,
-  named: Mapping[str, Sequence[Stage]],
-  plan: Plan,
-  found: Mapping[Any, float],
-  workers: int,
-) -> Steps:
-  """Real steps of the small programs that nothing finished tells of."""
-  lengths = study.data.prompt_length, study.data.response_length
-  wanted: dict[Hashable, tuple[str, Any]] = {}
-  for label, group in named.items():
-    run = _run(group[0])
-    small = costs.step_operations(run, *lengths) <= _SMALL
-    if small and effort.kind(group[0]).alike not in found:
-      name = re.sub(r'\W+', '_', label.split(',')[0])
-      wanted.setdefault(effort.step(run), (name, run))
-  if not wanted:
-    return {}
-  timings = {
-    name: timing.Timing(run, *lengths, study.mesh)
-    for name, run in wanted.values()
-  }
-  each = timing.measure(timings, workers)
-  return {alike: (run, each[name]) for alike, (name, run) in wanted.items()}
-
-
 def _trainings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Stage]]:
   """Stages that train by what they are called; equal programs together."""
   by_program: dict[Any, list[Stage]] = {}
@@ -250,18 +229,12 @@ def _training_line(
   label: str,
   group: Sequence[Stage],
   clock: Clock,
-  timed: Steps,
-  device: costs.Device | None,
+  room: str,
 ) -> str:
   run = _run(group[0])
   lengths = study.data.prompt_length, study.data.response_length
   operations = run.num_steps * costs.step_operations(run, *lengths)
   sampled = costs.sampled_tokens(run)
-  _, here = timed.get(effort.step(run), (run, None))
-  if here is not None and here.memory:
-    room = f'update {files.readable_size(here.memory)}'
-  else:
-    room = _room(memory.estimate(run, study.mesh, *lengths), device)
   parts = [
     f'{costs.num_parameters(run.model):,} parameters',
     room,
@@ -286,8 +259,20 @@ def _at_once(stage: Stage) -> str:
   return f', {count} runs at once' if count > 1 else ''
 
 
-def _room(needed: memory.Memory, device: costs.Device | None) -> str:
-  size = files.readable_size
+def _room(
+  study: Study,
+  stage: Stage,
+  timed: Steps,
+  device: costs.Device | None,
+  means: Means,
+) -> str:
+  """The memory of a training, as the compiler says or estimated."""
+  run, size = _run(stage), files.readable_size
+  _, here = timed.get(effort.step(run), (run, None))
+  if here is not None and here.memory:
+    return f'update {size(here.memory)}'
+  lengths = study.data.prompt_length, study.data.response_length
+  needed = memory.estimate(run, study.mesh, *lengths, means.keeps)
   rollout = f', or rollout {size(needed.rollout)}' if needed.rollout else ''
   return (
     f'about {size(needed.total)} a device (state {size(needed.state)}, start'
@@ -315,8 +300,9 @@ def _basis(
   found: Mapping[Any, float],
   timed: Steps,
   device: costs.Device | None,
+  means: Means,
 ) -> str:
-  """What the times are told by."""
+  """What the times are told by, and how sure they are."""
   if device is not None:
     data, split = study.mesh
     return (
@@ -330,5 +316,6 @@ def _basis(
     told.append(f'{len(found)} kinds of finished stages of this folder')
   if timed:
     told.append(f'real steps of {len(timed)} programs on this machine')
-  told.append('matmul operations for what is left')
-  return f'Times by {", ".join(told)}.'
+  left = ' for what is left' if told else ''
+  told.append(f'matmul operations{left}')
+  return f'Times by {", ".join(told)}.\n{means.advice}'

@@ -2,12 +2,13 @@ import pathlib
 import re
 
 import pytest
+import refusals
 import tiny_study
 
-from dap import costs, files, main
+from dap import costs, files, main, memory
 from dap.commands import COMMANDS, run
 from dap.stages import artefacts
-from dap.study.forecast import effort, forecast
+from dap.study.forecast import effort, forecast, timing
 from dap.study.making import build, trainings
 
 PLACES = ('TRAIN_FILE', 'TEST_FILE', 'STUDY_DIR')
@@ -118,9 +119,49 @@ def dry_run(capsys, *others, **changes):
   return capsys.readouterr().out
 
 
-def test_a_dry_run_times_real_steps_and_counts_operations(capsys):
-  out = dry_run(capsys, SETTINGS=((1e-2, 0.1), (1e-2, 0.3)), SEEDS=(3, 4))
+GRID = {'SETTINGS': ((1e-2, 0.1), (1e-2, 0.3)), 'SEEDS': (3, 4)}
+
+
+def test_a_dry_run_counts_and_neither_traces_gradients_nor_makes_steps(
+  capsys, monkeypatch
+):
+  monkeypatch.setattr(timing, 'measure', None)
+  monkeypatch.setattr(memory, 'saved', None)
+  monkeypatch.setattr(costs, 'lowered_update', None)
+  out = dry_run(capsys, **GRID)
+  line = next(each for each in out.splitlines() if 'online_ipo (' in each)
+  assert '6 steps of 8;' in line and '576 tokens sampled at most' in line
+  assert re.search(
+    r'about [\d.]+ [KM]iB a device \(state .*; about 0:\d\d each', line
+  )
+  assert 'Times by matmul operations.\nCounted, not measured: ' in out
+  assert out.endswith('To measure real steps here, which takes minutes:'
+                      ' --dry_run --measure.\n')  # fmt: skip
+
+
+def test_times_count_what_a_core_of_this_machine_reaches(study, monkeypatch):
+  monkeypatch.setattr(costs, 'matmul_rate', lambda: 8e9)
+  step = costs.step_operations(study.golden, 24, 6)
+  # A process of one core in four: half of its rate, and 2 ms beside.
+  clock = forecast.Clock(study, {}, {}, None, share=1 / 4)
+  assert clock.step(study.golden) == pytest.approx(step / 1e9 + 0.002)
+  monkeypatch.setenv('NPROC', '4')
+  one = artefacts.runtime(threads=1)
+  assert forecast._share(one) == 1 / 4
+  assert forecast._share(one._replace(backend='gpu')) == 1
+
+
+def test_to_measure_another_device_is_refused(capsys):
+  words = tiny_study.argv('none', '--dry_run', '--measure', GPU)
+  assert 'the times of NVIDIA H100' in refusals.refused(capsys, words)
+  words = tiny_study.argv('none', '--measure')
+  assert 'Give both' in refusals.refused(capsys, words)
+
+
+def test_a_dry_run_measures_real_steps_when_asked(capsys):
+  out = dry_run(capsys, '--measure', **GRID)
   assert 'real steps of 4 programs' in out
+  assert 'Measured: ' in out and out.endswith('--dry_run alone.\n')
   line = next(each for each in out.splitlines() if 'online_ipo (' in each)
   # Two settings and two seeds; 6 steps of 8 prompts, two responses of 6 tokens.
   assert line.startswith('online_ipo (4 runs): ')
@@ -138,7 +179,7 @@ GPU = '--gin_file=gin/devices/h100.gin'
 
 def test_a_dry_run_for_a_device_measures_nothing_here(capsys, monkeypatch):
   monkeypatch.setattr(costs, 'matmul_rate', None)
-  monkeypatch.setattr(forecast, '_timed', None)
+  monkeypatch.setattr(timing, 'measure', None)
   out = dry_run(capsys, GPU, '--gin_file=gin/study/grouped.gin')
   assert 'Times are computed, not measured: 1 x 1 of NVIDIA H100' in out
   assert 'a device (state ' in out and 'MORE THAN IT HAS' not in out

@@ -1,0 +1,170 @@
+"""Layer 8. Gin files and overrides as statements; nothing is imported.
+
+So a missing file, an unclosed bracket or a module that has moved is told at
+once, before what the files name is loaded (`dap.commands.bindings`).
+"""
+
+import pathlib
+import tokenize
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from gin import config_parser
+
+from dap.commands import moved, places
+from dap.errors import InputError
+
+
+class Macro(NamedTuple):
+  """`%NAME`. `%gin.REQUIRED` is a macro too, which is never bound."""
+
+  name: str
+
+
+class Selector(NamedTuple):
+  """A reference as written, before its name is looked up."""
+
+  text: str
+  call: bool
+
+
+class File(NamedTuple):
+  """What a gin file says, in order; a file that it includes stands inside."""
+
+  path: pathlib.Path
+  statements: tuple['Statement | File', ...]
+
+
+class Statement(NamedTuple):
+  """One of gin's statements; `origin` is `file:line` or the override."""
+
+  what: Any
+  origin: str
+
+
+class Parsed(NamedTuple):
+  """Gin files and overrides, read."""
+
+  files: tuple[File, ...]
+  overrides: tuple[Statement, ...]
+
+
+class _Delegate(config_parser.ParserDelegate):
+  """Records references and macros; looks nothing up."""
+
+  def configurable_reference(self, scoped_configurable_name, evaluate):
+    return Selector(scoped_configurable_name, evaluate)
+
+  def macro(self, macro_name):
+    return Macro(macro_name)
+
+
+def parse(
+  files: Sequence[str], overrides: Sequence[tuple[str, str]] = ()
+) -> Parsed:
+  """Read gin files, all that they include, and overrides.
+
+  Args:
+    files: paths as typed: looked up from the current directory, then among the
+      project's own `gin/` and `configs/`.
+    overrides: (NAME, VALUE) of each `--gin.NAME=VALUE`.
+
+  Raises:
+    InputError: a file is missing or malformed, or imports what has moved.
+  """
+  known: dict[pathlib.Path, File] = {}
+  return Parsed(
+    tuple(_file(places.find(file), (), known) for file in files),
+    tuple(_override(name, value) for name, value in overrides),
+  )
+
+
+def _file(
+  path: pathlib.Path,
+  including: tuple[pathlib.Path, ...],
+  known: dict[pathlib.Path, File],
+) -> File:
+  """The file, read once however often it is included."""
+  if path in including:
+    chain = ' includes '.join(places.shorten(p) for p in (*including, path))
+    raise InputError(
+      f'A gin file includes itself: {chain}. Remove one include.'
+    )
+  if path in known:
+    return known[path]
+  try:
+    text = path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f'{path}: a gin file is UTF-8 text; byte {error.start} is not. Save it as'
+      ' UTF-8.'
+    ) from None
+  found: list[Statement | File] = []
+  name = places.shorten(path)
+  for what in _statements(text, name):
+    origin = f'{name}:{what.location.line_num}'
+    match what:
+      case config_parser.IncludeStatement():
+        part = places.find_include(what.filename, path, origin)
+        found.append(_file(part, (*including, path), known))
+        continue
+      case config_parser.ImportStatement():
+        _check_import(what, origin)
+    found.append(Statement(what, origin))
+  known[path] = File(path, tuple(found))
+  return known[path]
+
+
+def _check_import(statement: config_parser.ImportStatement, origin: str):
+  if not statement.module.startswith('__gin__.'):
+    if now := moved.MODULES.get(statement.module):
+      raise InputError(
+        f'{origin}: {statement.module} moved to {now}. Write `'
+        f'{_import_of(now, statement)}`.'
+      )
+  elif statement.module != '__gin__.dynamic_registration':
+    raise InputError(
+      f'{origin}: gin has no feature `{statement.module}`. Write `from'
+      ' __gin__ import dynamic_registration`.'
+    )
+
+
+def _import_of(module: str, like: config_parser.ImportStatement) -> str:
+  """An import of `module` that provides the name which `like` provides."""
+  name = like.bound_name()
+  if not like.is_from:
+    return f'import {module}' + (f' as {name}' if like.alias else '')
+  parent, _, leaf = module.rpartition('.')
+  alias = '' if name == leaf else f' as {name}'
+  return f'from {parent} import {leaf}{alias}'
+
+
+def _override(name: str, value: str) -> Statement:
+  origin = f'--gin.{name}={value}'
+  hint = (
+    f'{origin}: a value is a number, True, None, @name, %NAME, a list or a'
+    f""" string in its own quotes, such as --gin.{name}='"{value}"'."""
+  )
+  try:
+    statements = list(_statements(f'{name} = {value}', origin))
+  except InputError:
+    raise InputError(hint) from None
+  if len(statements) != 1 or not isinstance(
+    statements[0], config_parser.BindingStatement
+  ):
+    raise InputError(hint)
+  return Statement(statements[0], origin)
+
+
+def _statements(text: str, origin: str) -> Iterator[Any]:
+  try:
+    yield from config_parser.ConfigParser(text, _Delegate())
+  except SyntaxError as error:  # IndentationError is one
+    where = f'{origin}:{error.lineno}' if error.lineno else origin
+    line = f' Line: {error.text.strip()}' if error.text else ''
+    raise InputError(f'{where}: not gin syntax: {error.msg}{line}') from None
+  except tokenize.TokenError as error:
+    raise InputError(
+      f'{origin}: not gin syntax: {error.args[0]}. Close every bracket and'
+      ' quote.'
+    ) from None

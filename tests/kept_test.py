@@ -1,0 +1,76 @@
+import dataclasses
+
+import pytest
+import tiny
+
+from dap import kept, memory
+from dap.algorithms import algorithm, objectives
+from dap.losses import heads as losses
+from dap.models import heads, t5
+from dap.models.policy import Policy
+
+PROMPT, LENGTH = 44, 20
+# No two sizes alike, so that an axis is known by its width.
+CONFIG = t5.T5Config(1000, 28, 3, 10, 70, 2, 3)
+JOINT = heads.JointPreferenceModel(CONFIG, 52, (1001,), (1002,), 1003, 1004)
+JUDGE = algorithm.Algorithm(objectives.preference_model())
+SUPERVISED = algorithm.Algorithm(objectives.supervised())
+TRAININGS = {
+  'pairs': (tiny.OFFLINE, Policy(CONFIG)),
+  'supervised': (SUPERVISED, Policy(CONFIG)),
+  'joint': (JUDGE, JOINT),
+  'pointwise': (JUDGE, heads.PointwisePreferenceModel(CONFIG)),
+  'pooled': (
+    JUDGE,
+    heads.PointwisePreferenceModel(CONFIG, heads.PooledScore()),
+  ),
+}
+
+
+def total(saved, rows=8):
+  return saved.fixed + rows * (saved.row + saved.wide)
+
+
+def of_config(run, **changes):
+  config = dataclasses.replace(run.model.config, **changes)
+  return dataclasses.replace(
+    run, model=dataclasses.replace(run.model, config=config)
+  )
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [{}, {'dtype': 'bfloat16'}, {'mlp_activations': ('relu',)}],
+  ids=str,
+)
+@pytest.mark.parametrize('name', TRAININGS)
+def test_a_gradient_keeps_about_what_jax_says(name, changes):
+  run = of_config(tiny.run(*TRAININGS[name]), **changes)
+  told = memory.traced(run, PROMPT, LENGTH)
+  counted = kept.counted(run, PROMPT, LENGTH)
+  assert total(counted) == pytest.approx(total(told), rel=0.06)
+  assert counted.fixed == pytest.approx(told.fixed, rel=0.1)
+  assert counted.wide == pytest.approx(told.wide, rel=0.02)
+
+
+def test_an_encoder_layer_is_counted_by_hand():
+  run = tiny.run(*TRAININGS['pairs'])
+  one, two = (
+    kept.counted(of_config(run, num_encoder_layers=n), PROMPT, LENGTH)
+    for n in (1, 2)
+  )
+  # Of 44 tokens: 8 arrays of 70, 5 of 30, and 3 heads of 44 scores; 10 of 28.
+  assert two.row - one.row == 4 * 44 * (8 * 70 + 5 * 30 + 3 * 44)
+  assert two.wide - one.wide == 4 * 44 * 10 * 28
+  # Kernels: attention 4 x 28 x 30, MLP 3 x 28 x 70.
+  assert two.fixed - one.fixed == 4 * (4 * 28 * 30 + 3 * 28 * 70)
+
+
+def test_logits_that_are_computed_again_are_not_kept():
+  run = tiny.run(*TRAININGS['pairs'])
+  few, many = (
+    dataclasses.replace(run, batch_size=rows)
+    for rows in (1, 1 + losses.MAX_LOGITS // (2 * LENGTH * 1000))
+  )
+  rows = [kept.counted(each, PROMPT, LENGTH).row for each in (few, many)]
+  assert rows[0] - rows[1] == 4 * 2 * LENGTH * 1000
