@@ -38,7 +38,7 @@ setup(
     'etils[epath]>=1.9',
     'flax>=0.12,<0.13',
     'gin-config>=0.5,<0.6',
-    'jax>=0.10,<0.12',
+    'jax>=0.10,<0.13',
     'jaxtyping>=0.3',
     'matplotlib>=3.9',
     'numpy>=2.1',

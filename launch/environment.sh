@@ -3,8 +3,11 @@
 # which makes .venv when it is missing, installs dap with these extras of
 # setup.py at the versions of requirements.lock, and puts it on PATH. A second
 # call with the same files and extras installs nothing.
+#   prepare_end NAME RESOLUTION PYTHON...
+# which makes .venv-NAME anew, with versions at one end of setup.py's ranges.
 #
-# DAP_VENV=DIRECTORY  puts the environment elsewhere.
+# DAP_VENV=DIRECTORY  puts the environment elsewhere, .venv-NAME at
+#                     DIRECTORY-NAME.
 # PYTHON=COMMAND      makes it with this Python instead of the first found.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -19,10 +22,10 @@ show_help() {
   sed -n '2,/^\(set\|source\) /{/^\(set\|source\) /d;s/^# \{0,1\}//;p;}' "$0"
 }
 
-# Prints the first Python that is new enough.
+# find_python COMMAND...: prints the first that is new enough.
 find_python() {
   local candidate version found=''
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
+  for candidate in ${PYTHON:-"$@"}; do
     version="$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
       2> /dev/null)" || continue
     found="$found $candidate ($version)"
@@ -36,14 +39,26 @@ find_python() {
     'macOS: brew install python@3.12), or name it: PYTHON=/path/to/python3.12'
 }
 
+# make_environment DIRECTORY PYTHON...: an empty one, of the first new enough.
+make_environment() {
+  local venv="$1" python
+  python="$(find_python "${@:2}")" || exit 2
+  echo "Making $venv with $python."
+  "$python" -m venv --clear "$venv" || fail \
+    "\`$python -m venv\` failed: its message is above." \
+    'On Debian and Ubuntu: apt install python3-venv, then start again.'
+}
+
+enter_environment() {
+  export PATH="$1/bin:$PATH" VIRTUAL_ENV="$1"
+  unset PYTHONHOME
+  use_huge_pages
+}
+
 prepare_environment() {
-  local venv="${DAP_VENV:-$ROOT/.venv}" python stamp wanted extras
+  local venv="${DAP_VENV:-$ROOT/.venv}" stamp wanted extras
   if ! "$venv/bin/python" -c '' 2> /dev/null; then
-    python="$(find_python)" || exit 2
-    echo "Making $venv with $python."
-    "$python" -m venv --clear "$venv" || fail \
-      "\`$python -m venv\` failed: its message is above." \
-      'On Debian and Ubuntu: apt install python3-venv, then start again.'
+    make_environment "$venv" python3 python3.13 python3.12 python3.11 python
   fi
   stamp="$venv/dap-installed"
   # What was installed for another script stays, so extras only add up.
@@ -68,9 +83,23 @@ extras: $extras"
       'PIP_FIND_LINKS); with a full disk, free 4 GB. Then start again.'
     echo "$wanted" > "$stamp"
   fi
-  export PATH="$venv/bin:$PATH" VIRTUAL_ENV="$venv"
-  unset PYTHONHOME
-  use_huge_pages
+  enter_environment "$venv"
+}
+
+# RESOLUTION is uv's: highest, or lowest-direct, which is the lowest of what
+# setup.py names and the newest that goes with it of all else.
+prepare_end() {
+  local venv="${DAP_VENV:-$ROOT/.venv}-$1"
+  make_environment "$venv" "${@:3}"
+  echo "Installing dap and the $1 versions that setup.py allows into $venv."
+  (cd "$ROOT" && "$venv/bin/python" -m pip install --quiet --quiet \
+    --disable-pip-version-check uv && "$venv/bin/python" -m uv pip install \
+    --quiet --python "$venv/bin/python" --resolution "$2" \
+    --editable '.[test]') || fail \
+    'The installation failed: the reason is above.' \
+    'Without a network, point both pip and uv at a mirror (PIP_INDEX_URL and' \
+    'UV_DEFAULT_INDEX); with a full disk, free 4 GB. Then start again.'
+  enter_environment "$venv"
 }
 
 # Fewer page faults in large arrays on a CPU (glibc only; read at start).

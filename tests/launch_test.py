@@ -1,6 +1,7 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
@@ -131,3 +132,66 @@ def test_help_starts_nothing(name):
 def test_a_misspelt_option_is_no_directory():
   done = bash('launch/quickstart.sh', '--dry_run')
   assert done.returncode == 2 and "not '--dry_run'" in done.stderr
+
+
+@pytest.fixture
+def installs(tmp_path):
+  """launch/test.sh with a Python that only notes what it is asked to do."""
+  programs = {
+    'python': f"""
+      echo "$@" >> {tmp_path}/asked
+      case "$*" in
+        *version_info*%*) echo 3.11 ;;
+        *'-m venv'*) mkdir -p "$4/bin" && cp {tmp_path}/bin/* "$4/bin" ;;
+      esac""",
+    'ruff': 'echo ruff "$@"',
+    'pyright': 'echo pyright "$@"',
+    'pytest': f"""
+      case "$*" in
+        *--newst*) exec {sys.executable} -m pytest "$@" ;;
+        *) echo pytest "$@" ;;
+      esac""",
+  }
+  (tmp_path / 'bin').mkdir()
+  for name, body in programs.items():
+    (tmp_path / 'bin' / name).write_text(f'#!/bin/sh\n{body}\n')
+    (tmp_path / 'bin' / name).chmod(0o755)
+
+  def run(*words):
+    done = bash(
+      'launch/test.sh',
+      *words,
+      PYTHON=str(tmp_path / 'bin' / 'python'),
+      DAP_VENV=str(tmp_path / 'venv'),
+    )
+    return done, (tmp_path / 'asked').read_text()
+
+  return run
+
+
+@pytest.mark.parametrize(
+  ('end', 'resolution'), [('newest', 'highest'), ('oldest', 'lowest-direct')]
+)
+def test_an_end_of_the_ranges_has_an_environment_of_its_own(
+  installs, tmp_path, end, resolution
+):
+  assert f'  --{end}  ' in bash('launch/test.sh', '--help').stdout
+  done, asked = installs(f'--{end}', '-k', 'ipo')
+  assert done.returncode == 0
+  assert f'-m venv --clear {tmp_path}/venv-{end}' in asked
+  assert f'--resolution {resolution} --editable .[test]' in asked
+  assert 'requirements.lock' not in asked
+  assert not (tmp_path / 'venv').exists()
+  *_, tests = done.stdout.splitlines()
+  assert tests.endswith(' -k ipo') and 'ruff' not in done.stdout
+  paths = [word for word in tests.split() if word.startswith('tests/')]
+  assert 'tests/losses' in paths and len(paths) >= 5
+  assert all((ROOT / path).exists() for path in paths)
+
+
+def test_a_misspelt_option_is_refused_by_pytest(installs, tmp_path):
+  done, asked = installs('--newst')
+  assert done.returncode == 1 and 'failed: tests' in done.stderr
+  assert 'unrecognized arguments: --newst' in done.stderr
+  assert '--constraint requirements.lock' in asked and ' uv ' not in asked
+  assert not (tmp_path / 'venv-newest').exists()

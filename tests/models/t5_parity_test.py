@@ -130,7 +130,10 @@ def test_gradients_are_t5x_s():
       ours[name], theirs, rtol=1e-4, atol=1e-4, err_msg=name
     )
   squares = sum(np.sum(np.square(x)) for x in ours.values())
-  close('grad_global_norm', np.sqrt(squares))
+  # Near 269, where float32 itself rounds to 3e-5: relative, 84 such roundings.
+  np.testing.assert_allclose(
+    np.sqrt(squares), parity.outputs()['grad_global_norm'], rtol=1e-5
+  )
 
 
 @jax.jit
