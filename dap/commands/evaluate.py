@@ -10,6 +10,7 @@ from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.study.design import grid
 from dap.study.making.trainings import TEST_PROMPTS
 from dap.study.reading import runs as runs
 from dap.training import collectors
@@ -95,7 +96,7 @@ def evaluate(
           seed=run.seed,
           step=step,
           lr=run.learning_rate,
-          beta=dict(run.algorithm.loss.scalars).get('beta'),
+          scalars=grid.scalars(run),
           per_prompt=arrays_name,
           **point,
         )

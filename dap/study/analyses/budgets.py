@@ -117,13 +117,13 @@ def _fits(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
       found = _coefficients(points, sft, form)
       if found is None:
         continue
-      alpha, beta = found
-      curve = estimators.overoptimisation(form, grid, alpha.mean, beta.mean)
+      rise, fall = found
+      curve = estimators.overoptimisation(form, grid, rise.mean, fall.mean)
       label = f'{arm.label}, {formula}'
       series.append(
         Series(label, arm.role, grid.tolist(), curve.tolist(), kind='line')
       )
-      words.append(f'{label}: α {claims.level(alpha)}, β {claims.level(beta)}.')
+      words.append(f'{label}: α {claims.level(rise)}, β {claims.level(fall)}.')
   return Figure(
     'fig1_fits',
     f'{title}: fits of over-optimisation',
@@ -141,7 +141,7 @@ def _fits(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
 def _coefficients(
   points: Sequence[Point], sft: dict[int, float], form: estimators.Form
 ) -> tuple[Effect, Effect] | None:
-  """(alpha, beta) over the seeds with enough checkpoints; None without any.
+  """(α, β) over the seeds with enough checkpoints; None without any.
 
   Whole runs are drawn within seeds.
   """
@@ -162,8 +162,8 @@ def _coefficients(
       )
   if not fits:
     return None
-  alphas, betas = zip(*((fit.alpha, fit.beta) for fit in fits))
+  rises, falls = zip(*(fit[:2] for fit in fits))
   return (
-    estimators.combine(alphas, comparisons.rng()),
-    estimators.combine(betas, comparisons.rng()),
+    estimators.combine(rises, comparisons.rng()),
+    estimators.combine(falls, comparisons.rng()),
   )

@@ -69,7 +69,7 @@ def shared(
   ]
   for (arm, setting), of_seeds in zip(sides, found):
     if not of_seeds:
-      run = '' if setting is None else f' at (learning rate, beta) = {setting}'
+      run = '' if setting is None else f' at {setting}'
       raise Unreached(f'There are no evaluated checkpoints of {arm}{run}.')
   names = [arm for arm, _ in sides]
   seeds = sorted(set.intersection(*(set(each) for each in found)))

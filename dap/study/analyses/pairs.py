@@ -58,7 +58,7 @@ def ends(
   if not seeds:
     raise Unreached(
       f'No seed has evaluated checkpoints of {", ".join(arms)} at (learning'
-      f' rate, beta) = {setting}.'
+      f' rate, *numbers) = {setting}.'
     )
   return seeds, [
     [of_golden(evidence, last[seed, arm]) for arm in arms] for seed in seeds

@@ -103,15 +103,23 @@ class Study:
         )
     return tuple(found[name] for name in sorted(found))
 
+  def run_name(self, read: RunOf) -> str:
+    """Of a run of an arm, in runs.jsonl and of its stage."""
+    if read.setting is None:
+      return read.arm
+    return self.arms[read.arm].run_name(read.setting)
+
   def check_run(self, read: RunOf, reader: str) -> None:
     """Refuses the name of a run or a checkpoint that will not be there."""
     if read.setting is None:
       return
     arm = self.arms.get(read.arm)
-    if arm is None or read.setting not in arm.settings:
+    if arm is None or self.run_name(read) not in map(
+      arm.run_name, arm.settings
+    ):
       there = f'with settings {arm.settings}' if arm else 'not in the study'
       raise errors.InputError(
-        f'{reader} reads the run of {read.arm} with (learning rate, beta)'
+        f'{reader} reads the run of {read.arm} with (learning rate, *numbers)'
         f' {read.setting}; that arm is {there}. Name a run that is there, or'
         ' add the setting to the arm.'
       )

@@ -88,9 +88,10 @@ class Tree:
     """The training of a run, and before it all that it reads."""
     if run.setting is None:
       return self.stages['sft']
-    name = f'run/{run.name}'
+    own = self.study.run_name(run)
+    name = f'run/{own}'
     if name not in self.stages:
-      arm, each = self._grid[run.name]
+      arm, each = self._grid[own]
       several = len(arm.settings) > 1
       add = self._member if arm.grouped and several else self._single
       self.stages[name] = add(arm, each)
@@ -161,7 +162,10 @@ class Tree:
         return {'pairs': self.stages['relabel']}
 
   def _sampled(self, first: RunOf, second: RunOf) -> Stage:
-    parts = (f'{run.name}_{run.step or "last"}' for run in (first, second))
+    parts = (
+      f'{self.study.run_name(run)}_{run.step or "last"}'
+      for run in (first, second)
+    )
     name = '_'.join(('pairs', *parts))
     if name not in self.stages:
       study = self.study

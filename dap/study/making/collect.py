@@ -15,7 +15,7 @@ import numpy as np
 from dap import files
 from dap.stages import values
 from dap.study.analyses import to_json
-from dap.study.design import Study
+from dap.study.design import Study, grid
 from dap.study.making import measures, trainings
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
@@ -104,14 +104,15 @@ def _points(
   for name, run in {**sft, 'golden_policy': study.golden_policy}.items():
     found += _lines(
       root, places[f'evaluate/{name}'], run=name, algorithm=name, seed=seed,
-      lr=run.learning_rate, beta=dict(run.algorithm.loss.scalars).get('beta'),
+      lr=run.learning_rate, scalars=grid.scalars(run),
       newest=0 if name in sft else run.num_steps,
     )  # fmt: skip
   for arm in study.arms.values():
-    for name, (rate, beta), run in arm.runs(seed):
+    for each in arm.runs(seed):
       found += _lines(
-        root, places[f'evaluate/{name}'], run=name, algorithm=arm.name,
-        seed=seed, lr=rate, beta=beta, newest=run.num_steps,
+        root, places[f'evaluate/{each.name}'], run=each.name,
+        algorithm=arm.name, seed=seed, lr=each.run.learning_rate,
+        scalars=each.scalars, newest=each.run.num_steps,
       )  # fmt: skip
   return found
 
