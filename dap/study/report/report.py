@@ -216,8 +216,8 @@ def plain(evidence: Evidence) -> Figure:
   return Figure(
     'frontier',
     'KL against win rate',
-    'Each dot is a checkpoint: colour by arm, fuller for a greater β, shape by'
-    ' seed; thin lines join a run.',
+    'Each dot is a checkpoint: colour by arm, fuller for a greater number'
+    ' of the loss, shape by seed; thin lines join a run.',
     Axis('KL(policy ‖ SFT), nats per response', log=True),
     Axis('win rate against the golden policy'),
     [_dots(arm, evidence.of(arm)) for arm in arms],

@@ -1,7 +1,7 @@
-"""Layer 7. The legend of a drawing: series, then betas, then seeds."""
+"""Layer 7. The legend of a drawing: series, then numbers, then seeds."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dap.study.reading.evidence import Figure, Series
@@ -21,7 +21,7 @@ def add(
   drawing: Any,
   figure: Figure,
   style: Style,
-  shares: Mapping[float, float],
+  shares: looks.Shares,
   variants: Sequence[int],
 ) -> None:
   """Puts the legend beside the axes."""
@@ -31,8 +31,9 @@ def add(
     if each.label
   ]
   handles += [
-    _dots(f'β = {beta:g}', 'o', looks.mixed(INK.light, share), INK.light)
-    for beta, share in sorted(shares.items(), reverse=True)
+    _dots(f'{name} = {x:g}', 'o', looks.mixed(INK.light, share), INK.light)
+    for name, of_value in shares.items()
+    for x, share in sorted(of_value.items(), reverse=True)
   ]
   seeds = sorted({p.seed for s in figure.series for p in s.points})
   if len(seeds) > 1:

@@ -33,7 +33,8 @@ def draw(figure: Figure, style: Style) -> Any:
   """The figure: a matplotlib Figure on a canvas of its own.
 
   Marks that are checkpoints have the shape of their seed and the shade of
-  their beta, and thin lines join those of a run in the order of its steps.
+  the number of the loss that differs, and thin lines join those of a run in
+  the order of its steps.
   """
   from matplotlib.backends import backend_agg
   from matplotlib.figure import Figure as Drawing
@@ -82,7 +83,7 @@ def _points(
   figure: Figure,
   series: Series,
   style: Style,
-  shares: dict[float, float],
+  shares: looks.Shares,
   filled: bool,
 ) -> None:
   colour = style.colours[series.role].light

@@ -11,7 +11,8 @@ from dap.study.report.drawing.looks import Style
 from dap.study.report.drawing.marks import Span
 
 _DIGITS = 5  # significant, of the numbers of plots and tables
-_LEFT_OUT = ('per_prompt',)
+_LEFT_OUT = ('per_prompt', 'scalars')
+SCALAR = 'scalars.{}'  # the column of a number of the loss
 
 Places = Mapping[tuple[str, int, int], int]  # (run, seed, step) to a row
 
@@ -35,14 +36,20 @@ def of_report(
     arms: names of arms; the first of a side stands in the samples' columns.
   """
   columns = [name for name in Point._fields if name not in _LEFT_OUT]
+  scalars = list(dict.fromkeys(name for p in points for name in p.scalars))
   places = {
     (point.run, point.seed, point.step): row for row, point in enumerate(points)
   }
   seeds = sorted({point.seed for point in points})
   return {
     'points': {
-      'columns': columns,
-      'rows': [[_value(getattr(p, name)) for name in columns] for p in points],
+      'columns': [*columns, *map(SCALAR.format, scalars)],
+      'rows': [
+        [_value(getattr(p, name)) for name in columns]
+        + [_number(p.scalars.get(name)) for name in scalars]
+        for p in points
+      ],
+      'scalars': scalars,
     },
     'seeds': seeds,
     'shapes': {str(s): looks.shape(style, s).screen for s in style.seeds},
@@ -111,7 +118,10 @@ def _figure(figure: Figure, style: Style, places: Places) -> dict[str, Any]:
       | {'variant': variants[place]}
       for place, series in enumerate(figure.series)
     ],
-    'betas': [[beta, share] for beta, share in shares.items()],
+    'shades': [
+      [name, [[x, share] for x, share in of_value.items()]]
+      for name, of_value in shares.items()
+    ],
   }
 
 
@@ -132,7 +142,7 @@ def _series(
   series: Series,
   style: Style,
   places: Places,
-  shares: Mapping[float, float],
+  shares: looks.Shares,
 ) -> dict[str, Any]:
   """A series; those of points hold no marks but what is drawn."""
   made = {
