@@ -114,6 +114,16 @@ class Policy(Parameters, Protocol):
     """Responses to each prompt, one key a prompt."""
     ...
 
+  def kl(
+    self,
+    params: PyTree,
+    reference: PyTree,
+    prompts: Int[Array, 'batch prompt'],
+    responses: Int[Array, 'batch n length'],
+  ) -> Float[Array, 'batch n length']:
+    """Nats from policy to reference at each token; 0 on padding."""
+    ...
+
 
 class Whole:
   """A model all of whose parameters others read."""
@@ -159,3 +169,17 @@ def policy_of(model: Trained) -> Policy:
       ' samples, or reads a reference, needs a policy. Bind MODEL.'
     )
   return cast(Policy, model.shared)
+
+
+def comparer_of(model: Trained) -> Comparer:
+  """The preference model that others ask of a trained model.
+
+  Raises:
+    InputError: it is no preference model.
+  """
+  if 'log_odds' not in model.gives:
+    raise InputError(
+      f'A {type(model).__name__} compares no responses: golden and proxy models'
+      ' need to be preference models, such as of gin/preference_models.'
+    )
+  return cast(Comparer, model.shared)

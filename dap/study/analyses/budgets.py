@@ -40,7 +40,7 @@ def figures(
 def _tokens(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
   online, offline = arms
   series = [
-    *_spent(evidence, online, lambda point: point.sampled_tokens),
+    *_over_cost(evidence, online, lambda point: point.sampled_tokens),
     _best_of_all(evidence, offline),
   ]
   return Figure(
@@ -63,7 +63,7 @@ def _operations(
   series = [
     each
     for arm in arms
-    for each in _spent(evidence, arm, lambda point: point.train_flops)
+    for each in _over_cost(evidence, arm, lambda point: point.train_flops)
   ]
   return Figure(
     'fig1_flops',
@@ -80,7 +80,7 @@ def _operations(
   )
 
 
-def _spent(evidence: Evidence, arm: Drawn, cost) -> list[Series]:
+def _over_cost(evidence: Evidence, arm: Drawn, cost) -> list[Series]:
   return [
     drawings.dots(evidence, arm, x=cost),
     drawings.band(evidence, arm, cost, frontiers.up_to),

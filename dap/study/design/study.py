@@ -1,7 +1,6 @@
 """Layer 7. The design of a study: choices that all its seeds share, checked."""
 
 import dataclasses
-from typing import Any
 
 from dap import errors, partitioning
 from dap.algorithms.run import Run
@@ -9,7 +8,7 @@ from dap.checkpoints.load import Checkpoint
 from dap.data.datasets import PairData
 from dap.evaluation.points import DEFAULT, Evaluation
 from dap.study.design import experiments, grid
-from dap.study.design.experiments import Experiment
+from dap.study.design.experiments import Experiment, Measure
 from dap.study.design.grid import Arm, PolicySize, RunOf
 from dap.training import programs
 
@@ -86,7 +85,7 @@ class Study:
     return experiments.arms(self.experiments)
 
   @property
-  def measures(self) -> dict[str, Any]:
+  def measures(self) -> dict[str, Measure]:
     """Of all experiments, by name."""
     return experiments.measures(self.experiments)
 
@@ -165,7 +164,7 @@ def _check_annotator(
     )
 
 
-def check_seeds(seeds: Any) -> tuple[int, ...]:
+def check_seeds(seeds: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
   """Seeds as a tuple without repetition."""
   given = tuple(seeds) if isinstance(seeds, tuple | list) else (seeds,)
   if not given or len(set(given)) != len(given):

@@ -6,9 +6,9 @@ order and its numbers one spelling: equal studies have equal bytes.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -88,6 +88,11 @@ class Point(NamedTuple):
   per_prompt: str | None = None
 
 
+def make_point(fields: Mapping[str, object]) -> Point:
+  """Of fields by name, which `write` and `read` check."""
+  return cast(Callable[..., Point], Point)(**fields)
+
+
 def write(path: str | Path, points: Iterable[Point]) -> None:
   """Writes the file anew, atomically, in the order of (run, seed, step).
 
@@ -153,7 +158,7 @@ def _place(point: Point) -> tuple[str, int, int]:
   return point.run, point.seed, point.step
 
 
-def _point(record: dict[str, Any], where: str) -> Point:
+def _point(record: dict[str, object], where: str) -> Point:
   record = dict(record)
   schema = record.pop('schema', None)
   if schema == _OF_0_3_0:
@@ -167,16 +172,16 @@ def _point(record: dict[str, Any], where: str) -> Point:
   if unknown:
     raise InputError(f'{where}: unknown field {unknown[0]!r}.')
   _check(record, where)
-  return Point(**record)
+  return make_point(record)
 
 
-def _of_0_3_0(record: dict[str, Any]) -> dict[str, Any]:
+def _of_0_3_0(record: dict[str, object]) -> dict[str, object]:
   """A record as this schema has it."""
   weight = record.pop('beta', None)
   return {**record, 'scalars': {} if weight is None else {'beta': weight}}
 
 
-def _check(fields: dict[str, Any], where: str) -> None:
+def _check(fields: dict[str, object], where: str) -> None:
   for name in _NEEDED:
     if fields.get(name) is None:
       raise InputError(f'{where}: {name!r} is missing.')

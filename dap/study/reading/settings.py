@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dap import errors
 
 Named = tuple[tuple[str, float], ...]
-# (learning rate, *numbers), or (learning rate, numbers by name).
-Setting = tuple[float | Named | None, ...]
+# (learning rate, *numbers), or (learning rate, numbers by name), which are
+# pairs once the setting is frozen.
+Setting = tuple[float | Named | Mapping[str, float] | None, ...]
 
 
 def frozen(value: object, whose: str) -> Setting:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -229,7 +228,7 @@ def _dots(arm: str, points: Sequence[Point]) -> Series:
   return Series(arm, arm, kl, [p.win_rate for p in points], points=points)
 
 
-def _object(path: Path) -> Mapping[str, Any]:
+def _object(path: Path) -> blocks.Json:
   """A JSON object; empty where there is no file."""
   if not path.exists():
     return {}

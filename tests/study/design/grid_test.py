@@ -92,7 +92,6 @@ REFUSED = {
   'no rate': (((0.0, 0.1),), 'learning_rate > 0, got 0.0'),
   'zero': (((1e-3, 0.0),), 'beta of ipo_loss must be > 0, got 0.0'),
   'negative': (((1e-3, -1.0),), 'beta of ipo_loss must be > 0, got -1.0'),
-  'words': (((1e-3, 'high'),), 'learning rate, *numbers of the loss'),
   'too many': (((1e-3, 0.1, 0.2),), '2 numbers beside the learning rate'),
   'unknown': (((1e-3, {'tau': 0.1}),), 'ipo_loss takes the numbers beta, got'),
 }
