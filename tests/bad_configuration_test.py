@@ -147,7 +147,9 @@ def test_a_number_out_of_range_is_refused(capfd, checkpoint, out, name):
 @pytest.mark.parametrize('beta', [0.0, -0.1])
 def test_a_study_with_a_beta_out_of_range_is_refused(capfd, out, beta):
   words = tiny_study.argv(out, SETTINGS=((1e-3, beta),))
-  assert 'a beta > 0' in refused(capfd, words)
+  said = refused(capfd, words)
+  assert 'of the arm o' in said
+  assert f'beta of ipo_loss must be > 0, got {beta}' in said
   assert not out.exists()
 
 

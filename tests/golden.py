@@ -155,6 +155,8 @@ def study(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
     main.main(tiny_study.argv(folder))
   lines = tiny_study.lines(folder)
+  for line in lines:  # 0.3.0 knew one number of a loss
+    line['beta'] = line.pop('scalars').get('beta')
   found = {
     f'points/{name}': np.array(
       [np.nan if line[name] is None else line[name] for line in lines]

@@ -30,15 +30,15 @@ STUDY = {
 }
 
 
-def points(seeds=(0, 1), betas=(0.1, 0.03), steps=(10, 20, 40)):
-  """The SFT policy, the golden policy, and two arms of one run for a beta."""
+def points(seeds=(0, 1), numbers=(0.1, 0.03), steps=(10, 20, 40)):
+  """The SFT policy, the golden policy, and two arms of one run for a number."""
   found = [Point('sft', 'sft', seed, 0, win_rate=0.08) for seed in seeds]
   found += [
     Point('golden_policy', 'golden_policy', seed, 9, kl_nats=3.0, win_rate=0.5)
     for seed in seeds
   ]
   for arm, rate in (('online', 0.012), ('offline', 0.008)):
-    for letter, beta in zip('abcdefgh', betas):
+    for letter, number in zip('abcdefgh', numbers):
       found += [
         Point(
           f'{arm}_{letter}',
@@ -46,8 +46,8 @@ def points(seeds=(0, 1), betas=(0.1, 0.03), steps=(10, 20, 40)):
           seed,
           step,
           lr=1e-3,
-          beta=beta,
-          kl_nats=step * (0.1 + 0.01 * seed) / (beta * 10) ** 0.5,
+          scalars={'beta': number},
+          kl_nats=step * (0.1 + 0.01 * seed) / (number * 10) ** 0.5,
           win_rate=rate * step,
           win_rate_low=rate * step - 0.02,
           win_rate_high=rate * step + 0.02,

@@ -1,7 +1,9 @@
 """Layer 8. `dap evaluate`: the points of a training run's checkpoints."""
 
 from pathlib import Path
-from typing import Any
+
+from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from dap import files, partitioning, progress
 from dap.algorithms.run import Run
@@ -10,6 +12,9 @@ from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.models.protocols import Comparer
+from dap.models.trained import Policy, policy_of
+from dap.study.design import grid
 from dap.study.making.trainings import TEST_PROMPTS
 from dap.study.reading import runs as runs
 from dap.training import collectors
@@ -20,8 +25,8 @@ def evaluate(
   model_dir: str,
   run: Run,
   data: PairData,
-  golden: Any,
-  proxy: Any,
+  golden: Comparer,
+  proxy: Comparer,
   reference_checkpoint_path: str,
   golden_checkpoint_path: str,
   proxy_checkpoint_path: str,
@@ -52,7 +57,7 @@ def evaluate(
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
   run, vocabulary = prepared(run, data, folder / 'cache')
-  policy = run.model
+  policy = policy_of(run.model)
   load.require(golden_checkpoint_path, 'a judge', 'GOLDEN_CHECKPOINT_PATH')
   golden_judge, proxy_judge = (
     points.Judge(model, load.load_params(model, path, devices))
@@ -89,15 +94,17 @@ def evaluate(
       arrays_name = f'points/step_{step}.npz'
       files.write_arrays(folder / arrays_name, arrays)
       lines.append(
-        runs.Point(
-          run=folder.name,
-          algorithm=name,
-          seed=run.seed,
-          step=step,
-          lr=run.learning_rate,
-          beta=dict(run.algorithm.loss.scalars).get('beta'),
-          per_prompt=arrays_name,
-          **point,
+        runs.make_point(
+          {
+            'run': folder.name,
+            'algorithm': name,
+            'seed': run.seed,
+            'step': step,
+            'lr': run.learning_rate,
+            'scalars': grid.scalars(run),
+            'per_prompt': arrays_name,
+            **point,
+          }
         )
       )
       tick(done, f'win rate {point["win_rate"]:.3f}')
@@ -106,16 +113,16 @@ def evaluate(
 
 
 def _fixed(
-  policy: Any,
+  policy: Policy,
   train_pairs: Pairs,
   held_out: Pairs,
-  reference: Any,
-  opponent: Any,
+  reference: PyTree,
+  opponent: PyTree,
   golden: points.Judge,
   proxy: points.Judge,
   length: int,
   evaluation: points.Evaluation,
-  mesh: Any,
+  mesh: Mesh,
 ) -> points.Fixed:
   """What all checkpoints are judged against."""
   asked = points.questions(held_out, evaluation.num_prompts, evaluation.seed)
@@ -139,7 +146,7 @@ def _fixed(
 
 
 def _golden_labels(
-  pairs: Pairs, golden: points.Judge, batch_size: int, mesh: Any
+  pairs: Pairs, golden: points.Judge, batch_size: int, mesh: Mesh
 ) -> Pairs:
   """The pairs under the golden model's labels, without ties."""
   first, second = points.preferences(
@@ -148,7 +155,7 @@ def _golden_labels(
   return pairs.relabelled(first > second, first != second)
 
 
-def dry_run(*, model_dir: str, **others: Any) -> None:
+def dry_run(*, model_dir: str, **others: object) -> None:
   """Prints which checkpoints would be evaluated."""
   del others
   steps = state.steps(Path(model_dir) / 'checkpoints')

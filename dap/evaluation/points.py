@@ -8,15 +8,18 @@ so two checkpoints differ on the same prompts by their parameters alone.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from dap import errors, estimators, partitioning
 from dap.data.pairs import Pairs
+from dap.models.protocols import Comparer
+from dap.models.trained import Policy
 from dap.records import PADDING, ended
 from dap.sampling.choose import InverseCdf
 from dap.training import steps
@@ -66,7 +69,7 @@ class Questions(NamedTuple):
 class Judge(NamedTuple):
   """A preference model with its parameters."""
 
-  model: Any
+  model: Comparer
   params: PyTree
 
 
@@ -109,7 +112,7 @@ def questions(pairs: Pairs, count: int, seed: int) -> Questions:
 
 @functools.cache
 def answer_program(
-  policy: Any, length: int, choose: Callable, mesh: Any
+  policy: Policy, length: int, choose: Callable, mesh: Mesh
 ) -> Callable:
   """One response a row: (params, prompts, ids, samples, root key) -> tokens."""
 
@@ -132,7 +135,7 @@ def answer_program(
 
 
 @functools.cache
-def judge_program(model: Any, mesh: Any) -> Callable:
+def judge_program(model: Comparer, mesh: Mesh) -> Callable:
   """Both orders: (params, prompts, ours, theirs) -> (p_ab, p_ba)."""
 
   def judge(params, prompts, ours, theirs):
@@ -147,7 +150,7 @@ def judge_program(model: Any, mesh: Any) -> Callable:
 
 
 @functools.cache
-def kl_program(policy: Any, mesh: Any) -> Callable:
+def kl_program(policy: Policy, mesh: Mesh) -> Callable:
   """Exact KL of each response: (params, reference, prompts, tokens) -> nats."""
 
   def kl(params, reference, prompts, tokens):
@@ -161,9 +164,7 @@ def kl_program(policy: Any, mesh: Any) -> Callable:
   )
 
 
-def in_batches(
-  program: Callable, fixed: tuple, rows: tuple, batch_size: int
-) -> Any:
+def in_batches(program: Callable, fixed: tuple, rows: tuple, batch_size: int):
   """Calls `program(*fixed, *rows)` in batches of one shape; joins the results.
 
   The last batch is filled with repeated rows, whose results are dropped.
@@ -178,12 +179,12 @@ def in_batches(
 
 
 def answers(
-  policy: Any,
+  policy: Policy,
   params: PyTree,
   asked: Questions,
   length: int,
   settings: Evaluation,
-  mesh: Any,
+  mesh: Mesh,
   slot: int = 0,
 ) -> np.ndarray:
   """One sampled response to each row; `slot` gives independent samples."""
@@ -203,7 +204,7 @@ def preferences(
   ours: np.ndarray,
   theirs: np.ndarray,
   batch_size: int,
-  mesh: Any,
+  mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray]:
   """(p_ab, p_ba) of our response against theirs, by row."""
   program = judge_program(judge.model, mesh)
@@ -213,7 +214,7 @@ def preferences(
 
 
 def log_ratios(
-  policy: Any, params: PyTree, pairs: Pairs, batch_size: int, mesh: Any
+  policy: Policy, params: PyTree, pairs: Pairs, batch_size: int, mesh: Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
   """Log-ratios (chosen, rejected) of pairs that carry reference log-probs."""
   program = steps.log_probs_program(policy, mesh)
@@ -231,12 +232,12 @@ def by_prompt(prompt_ids: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-  policy: Any,
+  policy: Policy,
   params: PyTree,
   fixed: Fixed,
   settings: Evaluation,
-  mesh: Any = None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  mesh: Mesh | None = None,
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
   """The numbers of one checkpoint and the arrays they are means of.
 
   Returns:

@@ -4,8 +4,13 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
 from dap.data.datasets import PairData
+from dap.data.vocabulary import Vocabulary
 from dap.evaluation import points
+from dap.models.trained import Trained, policy_of
 from dap.records import ended
 
 
@@ -13,13 +18,17 @@ class Shown(NamedTuple):
   """Prompts to answer, and what turns ids into text."""
 
   asked: points.Questions
-  vocabulary: Any
+  vocabulary: Vocabulary
   length: int
   settings: points.Evaluation
 
 
 def shown(
-  data: PairData, vocabulary: Any, cache_dir: Path, count: int, seed: int = 0
+  data: PairData,
+  vocabulary: Vocabulary,
+  cache_dir: Path,
+  count: int,
+  seed: int = 0,
 ) -> Shown:
   """`count` held-out prompts of a data set.
 
@@ -36,10 +45,10 @@ def shown(
   return Shown(asked, vocabulary, data.response_length, settings)
 
 
-def text(policy: Any, params: Any, shown: Shown, mesh: Any) -> str:
+def text(model: Trained, params: PyTree, shown: Shown, mesh: Mesh) -> str:
   """The prompts with one sampled response each, under headings."""
   tokens = points.answers(
-    policy, params, shown.asked, shown.length, shown.settings, mesh
+    policy_of(model), params, shown.asked, shown.length, shown.settings, mesh
   )
   return '\n'.join(
     _entry(number, shown.vocabulary, *row)

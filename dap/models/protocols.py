@@ -193,7 +193,7 @@ class Headed(Parameters, Protocol):
 
 
 @runtime_checkable
-class Comparer(Parameters, Protocol):
+class Comparer(Reader, Protocol):
   """A preference model: says which of two responses is better."""
 
   def log_odds(
@@ -208,7 +208,7 @@ class Comparer(Parameters, Protocol):
 
 
 @runtime_checkable
-class Scorer(Parameters, Protocol):
+class Scorer(Reader, Protocol):
   """A reward model: one number for each response."""
 
   def scores(

@@ -11,7 +11,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap.errors import InputError
-from dap.models.protocols import Parameters, Reader
+from dap.models.protocols import Comparer, Parameters, Reader
 from dap.records import Outputs, Prompts, Responses
 from dap.sampling.decode import Choose
 
@@ -48,7 +48,7 @@ class Trained(Reader, Protocol):
 
 
 @runtime_checkable
-class Policy(Parameters, Protocol):
+class Policy(Reader, Protocol):
   """What writes and scores responses; see `dap/models/policy.py`."""
 
   def log_probs(
@@ -71,6 +71,22 @@ class Policy(Parameters, Protocol):
     choose: Choose,
   ) -> Responses:
     """Responses to each prompt, one key a prompt."""
+    ...
+
+  def answer_operations(
+    self, prompt_length: int, response_length: int
+  ) -> float:
+    """Matmul operations of writing or scoring one response to a prompt."""
+    ...
+
+  def kl(
+    self,
+    params: PyTree,
+    reference: PyTree,
+    prompts: Int[Array, 'batch prompt'],
+    responses: Int[Array, 'batch n length'],
+  ) -> Float[Array, 'batch n length']:
+    """Nats from policy to reference at each token; 0 on padding."""
     ...
 
 
@@ -118,3 +134,17 @@ def policy_of(model: Trained) -> Policy:
       ' samples, or reads a reference, needs a policy. Bind MODEL.'
     )
   return cast(Policy, model.shared)
+
+
+def comparer_of(model: Trained) -> Comparer:
+  """The preference model that others ask of a trained model.
+
+  Raises:
+    InputError: it is no preference model.
+  """
+  if 'log_odds' not in model.gives:
+    raise InputError(
+      f'A {type(model).__name__} compares no responses: golden and proxy models'
+      ' need to be preference models, such as of gin/preference_models.'
+    )
+  return cast(Comparer, model.shared)

@@ -51,7 +51,7 @@ def test_every_checkpoint_is_a_point_with_its_arrays(evaluated):
   assert [point.step for point in found] == [3, 6]
   for point in found:
     assert (point.run, point.algorithm) == ('online', 'online_ipo')
-    assert (point.lr, point.beta, point.seed) == (5e-4, 0.05, 0)
+    assert (point.lr, point.scalars, point.seed) == (5e-4, {'beta': 0.05}, 0)
     assert 0 < point.kl_nats < 1
     assert point.win_rate == point.proxy_win_rate  # one model judges as both
     arrays = points.read_arrays(

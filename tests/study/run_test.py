@@ -62,7 +62,9 @@ def test_both_arms_are_in_the_results_with_all_their_checkpoints(whole):
     'online_ipo', 'offline_ipo', 'sft', 'golden_policy',
   }  # fmt: skip
   settings = {
-    (p.run, p.lr, p.beta) for p in found if p.algorithm == 'online_ipo'
+    (p.run, p.lr, p.scalars['beta'])
+    for p in found
+    if p.algorithm == 'online_ipo'
   }
   assert settings == {
     (f'online_ipo_{ONE}', 1e-2, 0.1), (f'online_ipo_{OTHER}', 1e-2, 0.03),
@@ -85,13 +87,16 @@ def test_training_is_counted_in_operations_and_sampled_tokens(whole):
 def test_every_line_has_the_schema(whole):
   for line in tiny_study.lines(whole):
     assert list(line) == ['schema', *runs.Point._fields]
-    assert line['schema'] == 2 and line['seed'] == 3
+    assert line['schema'] == 3 and line['seed'] == 3
     empty = {name for name, value in line.items() if value is None}
     spent = {'train_flops', 'sampled_tokens'}  # of single runs alone
     expected = {
-      'sft': {'beta', *spent}, 'golden_policy': spent,
+      'sft': spent, 'golden_policy': spent,
     }  # fmt: skip
     assert empty == expected.get(line['run'], set())
+    assert line['scalars'].keys() == (
+      {'beta'} if line['run'] != 'sft' else set()
+    )
     arrays = runs.read_arrays(
       whole / line['per_prompt'],
       ('prompt_ids', 'golden_p_ab', 'golden_p_ba', 'kl', 'tokens'),
@@ -202,7 +207,7 @@ def test_a_changed_binding_runs_only_that(whole):
     for what in ('evaluate_', '')
     for arm in ('offline', 'online')
   ]
-  betas = {line['beta'] for line in tiny_study.lines(whole)}
+  betas = {line['scalars'].get('beta') for line in tiny_study.lines(whole)}
   assert 0.3 in betas and 0.03 not in betas
   dap_study(whole)  # all of the first study is still there
   assert len(stages_run(whole)) == len(before) + 4

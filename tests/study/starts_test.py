@@ -8,8 +8,9 @@ import t5x_parity
 import tiny
 import tiny_study
 
-from dap import errors, main
-from dap.algorithms import algorithm, objectives
+from dap import errors, losses, main
+from dap.algorithms import algorithm, views
+from dap.algorithms.objectives import Loss
 from dap.checkpoints import layouts, state
 from dap.checkpoints.load import Checkpoint
 from dap.commands import COMMANDS, run
@@ -18,8 +19,8 @@ from dap.stages import artefacts
 from dap.study.making import trainings
 
 HERE = artefacts.runtime()
-SFT = algorithm.Algorithm(objectives.supervised())
 NATIVE = Policy(t5x_parity.T5)
+SFT = algorithm.Algorithm(Loss(losses.supervised_loss, view=views.Tokens()))
 
 
 def read_pairs(config, inputs, work):

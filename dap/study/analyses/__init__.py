@@ -5,8 +5,8 @@ kept beside the results and read again.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import cast
 
 from dap.errors import InputError
 from dap.study.analyses.classification import Classification
@@ -51,16 +51,16 @@ __all__ = [
 ]
 
 
-def to_json(analysis: Analysis) -> dict[str, Any]:
+def to_json(analysis: Analysis) -> dict[str, object]:
   """What json writes: the kind and the fields, tuples as lists."""
-  fields: Any = dataclasses.fields(analysis)  # pyright: ignore
+  fields = dataclasses.fields(analysis)  # pyright: ignore
   return {
     'kind': type(analysis).__name__,
     **{each.name: _listed(getattr(analysis, each.name)) for each in fields},
   }
 
 
-def from_json(value: Mapping[str, Any]) -> Analysis:
+def from_json(value: Mapping[str, object]) -> Analysis:
   """The analysis that `to_json` was given.
 
   Raises:
@@ -68,14 +68,14 @@ def from_json(value: Mapping[str, Any]) -> Analysis:
   """
   fields = dict(value)
   kind = fields.pop('kind', None)
-  if kind not in KINDS:
+  if not isinstance(kind, str) or kind not in KINDS:
     raise InputError(
       f'An analysis needs a kind, one of {", ".join(KINDS)}; got {kind!r}.'
       ' Write study.json anew with this version: start the study again.'
     )
   fields = {name: _tupled(each) for name, each in fields.items()}
   try:
-    return KINDS[kind](**fields)
+    return cast(Callable[..., Analysis], KINDS[kind])(**fields)
   except (TypeError, ValueError) as error:
     if isinstance(error, InputError):
       raise
@@ -85,11 +85,11 @@ def from_json(value: Mapping[str, Any]) -> Analysis:
     ) from error
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
   return [_listed(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _tupled(value: Any) -> Any:
+def _tupled(value: object) -> object:
   if isinstance(value, list | tuple):
     return tuple(_tupled(each) for each in value)
   return value

@@ -40,7 +40,7 @@ def figures(
 def _tokens(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
   online, offline = arms
   series = [
-    *_spent(evidence, online, lambda point: point.sampled_tokens),
+    *_over_cost(evidence, online, lambda point: point.sampled_tokens),
     _best_of_all(evidence, offline),
   ]
   return Figure(
@@ -63,7 +63,7 @@ def _operations(
   series = [
     each
     for arm in arms
-    for each in _spent(evidence, arm, lambda point: point.train_flops)
+    for each in _over_cost(evidence, arm, lambda point: point.train_flops)
   ]
   return Figure(
     'fig1_flops',
@@ -80,7 +80,7 @@ def _operations(
   )
 
 
-def _spent(evidence: Evidence, arm: Drawn, cost) -> list[Series]:
+def _over_cost(evidence: Evidence, arm: Drawn, cost) -> list[Series]:
   return [
     drawings.dots(evidence, arm, x=cost),
     drawings.band(evidence, arm, cost, frontiers.up_to),
@@ -117,13 +117,13 @@ def _fits(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
       found = _coefficients(points, sft, form)
       if found is None:
         continue
-      alpha, beta = found
-      curve = estimators.overoptimisation(form, grid, alpha.mean, beta.mean)
+      rise, fall = found
+      curve = estimators.overoptimisation(form, grid, rise.mean, fall.mean)
       label = f'{arm.label}, {formula}'
       series.append(
         Series(label, arm.role, grid.tolist(), curve.tolist(), kind='line')
       )
-      words.append(f'{label}: α {claims.level(alpha)}, β {claims.level(beta)}.')
+      words.append(f'{label}: α {claims.level(rise)}, β {claims.level(fall)}.')
   return Figure(
     'fig1_fits',
     f'{title}: fits of over-optimisation',
@@ -141,7 +141,7 @@ def _fits(evidence: Evidence, arms: Sequence[Drawn], title: str) -> Figure:
 def _coefficients(
   points: Sequence[Point], sft: dict[int, float], form: estimators.Form
 ) -> tuple[Effect, Effect] | None:
-  """(alpha, beta) over the seeds with enough checkpoints; None without any.
+  """(α, β) over the seeds with enough checkpoints; None without any.
 
   Whole runs are drawn within seeds.
   """
@@ -162,8 +162,8 @@ def _coefficients(
       )
   if not fits:
     return None
-  alphas, betas = zip(*((fit.alpha, fit.beta) for fit in fits))
+  rises, falls = zip(*(fit[:2] for fit in fits))
   return (
-    estimators.combine(alphas, comparisons.rng()),
-    estimators.combine(betas, comparisons.rng()),
+    estimators.combine(rises, comparisons.rng()),
+    estimators.combine(falls, comparisons.rng()),
   )

@@ -33,7 +33,7 @@ class Classification:
     online: arm.
     shuffled: arm, offline on the shuffled stream of the online run.
     offline: arm, on D_golden.
-    setting: (learning rate, beta) of the one run of each that is looked at.
+    setting: of the one run of each that is looked at.
     stream: measure of classifiers along the online stream.
     own: measure of policies on pairs of their own.
   """
@@ -146,7 +146,7 @@ class Classification:
     if not seeds:
       raise Unreached(
         'No seed has several checkpoints of all three runs at (learning rate,'
-        f' beta) = {self.setting}.'
+        f' *numbers) = {self.setting}.'
       )
     return seeds
 

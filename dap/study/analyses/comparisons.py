@@ -1,13 +1,14 @@
 """Layer 7. Arms compared on the seeds and prompts that they share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dap import estimators
 from dap.errors import InputError
 from dap.estimators import Curve, Effect, Estimate, Gap
+from dap.estimators.effects import OfMeans
 from dap.study.analyses.claims import Finding, Unreached
 from dap.study.reading import frontiers
 from dap.study.reading.evidence import Evidence, Setting
@@ -69,7 +70,7 @@ def shared(
   ]
   for (arm, setting), of_seeds in zip(sides, found):
     if not of_seeds:
-      run = '' if setting is None else f' at (learning rate, beta) = {setting}'
+      run = '' if setting is None else f' at {setting}'
       raise Unreached(f'There are no evaluated checkpoints of {arm}{run}.')
   names = [arm for arm, _ in sides]
   seeds = sorted(set.intersection(*(set(each) for each in found)))
@@ -107,7 +108,7 @@ def of_prompts(arms: Shared, values: Callable[..., np.ndarray]) -> Effect:
 
 def of_means(
   arms: Shared,
-  function: Callable[[np.ndarray], Any],
+  function: OfMeans,
   values: Callable[..., np.ndarray],
 ) -> Effect:
   """A function of several means over test prompts, of their means over seeds.
@@ -231,7 +232,7 @@ def kl_overlap(arms: Shared) -> tuple[float, float]:
   return low, high
 
 
-def held(windows: np.ndarray, total: int) -> str:
+def held_windows(windows: np.ndarray, total: int) -> str:
   """A sentence about the windows that hold checkpoints of both arms."""
   each = ', '.join(map(str, windows))
   return f'Windows with checkpoints of both, of {total}: {each} (by seed).'

@@ -34,7 +34,7 @@ class Coverage:
     shuffled: arm, on that stream uniformly shuffled; a sweep.
     orders: (label, arm) of other orders of the stream, the least shuffled
       first: none, then the smallest window, and uniform last; at least three.
-    setting: (learning rate, beta) at which orders are compared.
+    setting: at which orders are compared.
     replay: measure of the run and its unshuffled repetition.
   """
 
@@ -123,8 +123,8 @@ class Coverage:
       ],
       name='fig13',
       title='The stream in other orders',
-      caption='One stream, one learning rate and one β; examples are shuffled'
-      ' within windows of batches.',
+      caption='One stream and one setting; examples are shuffled within'
+      ' windows of batches.',
     )
     return drawings.with_marks([coverage, orders])
 

@@ -23,7 +23,7 @@ class DataQuality:
     sft: the SFT policy in runs.jsonl.
     golden: the golden policy there, for the figure.
     online: arm of the policy that wrote the late pairs.
-    setting: (learning rate, beta) of its run; None where it has one run.
+    setting: of its run; None where it has one run.
   """
 
   offline: str

@@ -1,7 +1,7 @@
 """Layer 7. Series and axes that the figures of several analyses share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def band(
   evidence: Evidence,
   drawn: Drawn,
   x: Value = kl,
-  windows: Callable[..., Any] = frontiers.around,
+  windows: frontiers.Windows = frontiers.around,
 ) -> Series:
   """The best win rate of an arm over x, with its interval."""
   found = frontiers.frontiers(evidence, drawn.arm, drawn.setting)

@@ -108,7 +108,7 @@ class Gap:
       )
       found = comparisons.gap(arms, windows)
       verdict = estimators.greater(found.effect)
-      held = comparisons.held(found.num_windows, self.num_windows)
+      held = comparisons.held_windows(found.num_windows, self.num_windows)
       anew = comparisons.gap_chosen_anew(arms, windows)
       detail = (
         f'{held} With checkpoints chosen anew in each draw of prompts, so that'

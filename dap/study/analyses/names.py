@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from dap import errors
-from dap.study.reading.evidence import Setting
+from dap.study.reading import settings
+from dap.study.reading.evidence import Analysis
+from dap.study.reading.settings import Setting
 
 
-def check(analysis: Any, arms: Sequence[str]) -> None:
+def check(analysis: Analysis, arms: Sequence[str]) -> None:
   """Refuses names that no arm can have, and arms compared with themselves."""
   kind = type(analysis).__name__
   for arm in arms:
@@ -24,19 +25,8 @@ def check(analysis: Any, arms: Sequence[str]) -> None:
     )
 
 
-def set_setting(analysis: Any, value: Any) -> None:
-  """Keeps `setting` as (learning rate, beta), a beta of None for none."""
+def set_setting(analysis: Analysis, value: Setting | None) -> None:
+  """Keeps `setting` as (learning rate, *numbers), see `settings.frozen`."""
   if value is not None:
-    object.__setattr__(analysis, 'setting', setting(analysis, value))
-
-
-def setting(analysis: Any, value: Any) -> Setting:
-  """(learning rate, beta) of a pair of numbers."""
-  kind = type(analysis).__name__
-  try:
-    rate, beta = value
-    return float(rate), None if beta is None else float(beta)
-  except (TypeError, ValueError) as error:
-    raise errors.InputError(
-      f'{kind} needs setting=(learning rate, beta) of a run, got {value!r}.'
-    ) from error
+    whose = f'setting of {type(analysis).__name__}'
+    object.__setattr__(analysis, 'setting', settings.frozen(value, whose))

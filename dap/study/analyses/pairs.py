@@ -1,12 +1,13 @@
 """Layer 7. Policies and preference models as classifiers, by pair."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from dap import estimators
 from dap.estimators import Effect, Estimate
+from dap.estimators.effects import OfMeans
 from dap.study.analyses import comparisons
 from dap.study.analyses.claims import Unreached
 from dap.study.reading import runs as points_lib
@@ -58,7 +59,7 @@ def ends(
   if not seeds:
     raise Unreached(
       f'No seed has evaluated checkpoints of {", ".join(arms)} at (learning'
-      f' rate, beta) = {setting}.'
+      f' rate, *numbers) = {setting}.'
     )
   return seeds, [
     [of_golden(evidence, last[seed, arm]) for arm in arms] for seed in seeds
@@ -92,7 +93,7 @@ def measured(
 
 
 def of_accuracies(
-  function: Callable[[np.ndarray], Any],
+  function: OfMeans,
   correct: Sequence[np.ndarray],
   counted: np.ndarray,
 ) -> Estimate:

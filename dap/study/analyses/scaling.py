@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dap import errors, estimators
 from dap.estimators import Effect, Estimate
+from dap.estimators.effects import OfMeans
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.analyses.comparisons import Shared
@@ -246,9 +247,7 @@ def _bests(arms: Shared) -> list[list[Estimate]]:
   ]
 
 
-def _of_bests(
-  bests: list[list[Estimate]], function: Callable[[np.ndarray], Any]
-) -> Effect:
+def _of_bests(bests: list[list[Estimate]], function: OfMeans) -> Effect:
   """A function of best win rates [*any, sizes, methods], over seeds."""
 
   def of_means(means):

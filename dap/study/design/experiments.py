@@ -1,12 +1,37 @@
 """Layer 7. An experiment: what is run and measured, and how it is read."""
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from dap import errors
+from dap.stages.artefacts import Stage
 from dap.study.design.grid import Arm
 from dap.study.reading.evidence import Analysis
+
+
+@runtime_checkable
+class _Named(Protocol):
+  @property
+  def name(self) -> str: ...
+
+
+N = TypeVar('N', bound=_Named)
+
+
+@runtime_checkable
+class Measure(Protocol):
+  """A measure beside the checkpoints, see `dap/study/making/measures.py`."""
+
+  @property
+  def name(self) -> str:
+    """Of its arrays."""
+    ...
+
+  @property
+  def stage(self) -> Callable[..., Stage]:
+    """Gives the stage that leaves its arrays, of a `build.Tree`."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +48,7 @@ class Experiment:
 
   analysis: Analysis
   arms: tuple[Arm, ...]
-  measures: tuple[Any, ...] = ()
+  measures: tuple[Measure, ...] = ()
 
   def __post_init__(self):
     lacking = sorted(set(self.analysis.arms) - {arm.name for arm in self.arms})
@@ -40,15 +65,15 @@ def arms(experiments: Iterable[Experiment]) -> dict[str, Arm]:
   return _by_name((arm for each in experiments for arm in each.arms), 'arms')
 
 
-def measures(experiments: Iterable[Experiment]) -> dict[str, Any]:
+def measures(experiments: Iterable[Experiment]) -> dict[str, Measure]:
   """All measures by name."""
   return _by_name(
     (measure for each in experiments for measure in each.measures), 'measures'
   )
 
 
-def _by_name(values: Iterable[Any], what: str) -> dict[str, Any]:
-  found: dict[str, Any] = {}
+def _by_name(values: Iterable[N], what: str) -> dict[str, N]:
+  found: dict[str, N] = {}
   for value in values:
     if found.setdefault(value.name, value) != value:
       raise errors.InputError(

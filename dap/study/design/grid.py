@@ -1,23 +1,27 @@
-"""Layer 7. Arms of a study: one algorithm over a grid of rates and betas."""
+"""Layer 7. Arms of a study: one algorithm over a grid of rates and numbers."""
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dap import errors
+from dap.algorithms import objectives
 from dap.algorithms.run import Run
 from dap.checkpoints.load import Checkpoint
-from dap.study.reading.evidence import Setting
+from dap.models.trained import Trained
+from dap.study.reading import settings
+from dap.study.reading.settings import Setting
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOf:
-  """One run of an arm, by name; `step` is one of its checkpoints.
+  """One run of an arm; `step` is one of its checkpoints.
 
   Attributes:
     arm: its name, or 'sft' for the SFT policy itself.
-    setting: (learning rate, beta) of the run; None for 'sft'.
+    setting: of the run, as in `Arm.settings`; None for 'sft'.
     step: of the checkpoint; the last when None.
   """
 
@@ -27,19 +31,13 @@ class RunOf:
 
   def __post_init__(self):
     if self.setting is not None:
-      object.__setattr__(self, 'setting', tuple(self.setting))
+      frozen = settings.frozen(self.setting, f'A run of {self.arm}')
+      object.__setattr__(self, 'setting', frozen)
     if (self.arm == 'sft') != (self.setting is None):
       raise errors.InputError(
-        'A run is named by its arm and its (learning rate, beta); the SFT'
+        'A run is named by its arm and its (learning rate, *numbers); the SFT'
         f' policy, "sft", has none. Got {self.arm!r} with {self.setting}.'
       )
-
-  @property
-  def name(self) -> str:
-    """Of the run in runs.jsonl and of its stage."""
-    return (
-      self.arm if self.setting is None else run_name(self.arm, self.setting)
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,38 +75,59 @@ class PolicySize:
 
   Attributes:
     name: in the names of stages and of points.
-    sft: supervised training.
+    sft: supervised training; of `model`, whatever model it was given.
     sft_start: parameters that it starts from; drawn anew when None.
+    model: of the SFT policy and of all arms of this size; that of `sft` when
+      None.
   """
 
   name: str
   sft: Run
   sft_start: Checkpoint | None = None
+  model: Trained | None = None
+
+  def __post_init__(self):
+    if self.model is None:
+      object.__setattr__(self, 'model', self.sft.model)
+    else:
+      sft = dataclasses.replace(self.sft, model=self.model)
+      object.__setattr__(self, 'sft', sft)
 
 
 class GridRun(NamedTuple):
-  """One run of an arm."""
+  """One run of an arm.
+
+  Attributes:
+    name: in runs.jsonl, plots and stages.
+    setting: of the grid.
+    run: all its choices.
+    scalars: the numbers of its loss by name, those of the grid first.
+  """
 
   name: str
   setting: Setting
   run: Run
+  scalars: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-  """Runs that differ in learning rate and beta alone.
+  """Runs that differ in learning rate and numbers of the loss alone.
 
   Attributes:
     name: in runs.jsonl, plots and stages.
     run: what all runs share.
-    settings: (learning rate, beta) of each run; a beta of None leaves the
-      loss's scalars as they are.
+    settings: (learning rate, *numbers) of each run, or (learning rate, numbers
+      by name); None leaves a number as the loss has it.
     pairs: what it trains on, or whose prompts it answers.
-    size: of its policies, where it is not the study's.
+    size: of its policies, where it is not the study's; its model replaces the
+      run's.
     record_stream: keep every on-policy batch of each run.
     grouped: train the runs of a seed as one program and one stage, if there are
       several: fills a device that one run leaves idle. Their bits are not those
       of single runs.
+    scalars: names of the settings' numbers, in their order; by default the
+      loss's keyword-only arguments in the order of its signature.
   """
 
   name: str
@@ -118,27 +137,22 @@ class Arm:
   size: PolicySize | None = None
   record_stream: bool = False
   grouped: bool = False
+  scalars: tuple[str, ...] = ()
 
   def __post_init__(self):
-    settings = tuple((rate, beta) for rate, beta in self.settings)
-    object.__setattr__(self, 'settings', settings)
     if not re.fullmatch('[a-z0-9_]+', self.name) or self.name in _RESERVED:
       raise errors.InputError(
         'An arm is named with small letters, digits and "_", and not'
         f' {" or ".join(_RESERVED)}, which a study has already; got'
         f' {self.name!r}.'
       )
-    if not settings or len(set(settings)) != len(settings):
+    self._freeze()
+    names = [each.name for each in self.runs(seed=0)]
+    if not names or len(set(names)) != len(names):
       raise errors.InputError(
-        f'The arm {self.name} needs settings (learning rate, beta) that differ,'
-        f' at least one, got {settings}.'
+        f'The arm {self.name} needs settings (learning rate, *numbers) that'
+        f' differ, at least one, got {self.settings}.'
       )
-    for rate, beta in settings:
-      if not rate > 0 or (beta is not None and not beta > 0):
-        raise errors.InputError(
-          f'Settings of the arm {self.name} need a learning rate and a beta'
-          f' > 0, got {(rate, beta)}.'
-        )
     if self.run.algorithm.sampler is not None and self.pairs != GoldenPairs():
       raise errors.InputError(
         f'The arm {self.name} samples its responses and so needs the prompts'
@@ -146,31 +160,71 @@ class Arm:
         ' train on those pairs.'
       )
 
+  def _freeze(self) -> None:
+    """Makes values of what was given, and takes the model of the size."""
+    whose = f'A setting of the arm {self.name}'
+    frozen = tuple(settings.frozen(each, whose) for each in self.settings)
+    object.__setattr__(self, 'settings', frozen)
+    object.__setattr__(self, 'scalars', tuple(self.scalars))
+    if self.size is not None:
+      run = dataclasses.replace(self.run, model=self.size.sft.model)
+      object.__setattr__(self, 'run', run)
+    known = objectives.numbers(self.run.algorithm.loss.function)
+    wrong = [name for name in self.scalars if name not in known]
+    if wrong or len(set(self.scalars)) != len(self.scalars):
+      raise errors.InputError(
+        f'Scalars of the arm {self.name} need to be numbers of its loss, each'
+        f' once: {", ".join(known) or "it takes none"}; got {self.scalars}.'
+      )
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Of the numbers of a setting, in their order."""
+    return self.scalars or tuple(
+      objectives.numbers(self.run.algorithm.loss.function)
+    )
+
+  def run_name(self, setting: Setting) -> str:
+    """Such as 'online_ipo_lr0.0005_beta0.03'."""
+    with self._named(setting):
+      return settings.run_name(self.name, setting, self.names)
+
   def runs(self, seed: int) -> Iterator[GridRun]:
     """The run of each setting, in order."""
-    for rate, beta in self.settings:
-      algorithm = self.run.algorithm
-      if beta is not None:
-        loss = algorithm.loss
-        if 'beta' not in dict(loss.scalars):
-          raise errors.InputError(
-            f'The loss of the arm {self.name} has no beta: give settings'
-            f' (learning rate, None), got {(rate, beta)}.'
-          )
-        scalars = {**dict(loss.scalars), 'beta': beta}
-        loss = dataclasses.replace(loss, scalars=scalars)
-        algorithm = dataclasses.replace(algorithm, loss=loss)
-      run = dataclasses.replace(
-        self.run, algorithm=algorithm, learning_rate=rate, seed=seed
-      )
-      yield GridRun(run_name(self.name, (rate, beta)), (rate, beta), run)
+    algorithm = self.run.algorithm
+    for setting in self.settings:
+      with self._named(setting):
+        given = settings.numbers(setting, self.names)
+        run = dataclasses.replace(
+          self.run,
+          algorithm=dataclasses.replace(
+            algorithm, loss=algorithm.loss.with_numbers(given)
+          ),
+          learning_rate=setting[0],
+          seed=seed,
+        )
+      name = self.run_name(setting)
+      yield GridRun(name, setting, run, scalars(run, self.names))
+
+  @contextlib.contextmanager
+  def _named(self, setting: Setting) -> Iterator[None]:
+    """Says of which arm and setting an error is."""
+    try:
+      yield
+    except errors.InputError as error:
+      raise errors.InputError(
+        f'Setting {setting} of the arm {self.name}: {error}'
+      ) from error
 
 
 _RESERVED = ('sft', 'golden_policy')
 
 
-def run_name(arm: str, setting: Setting) -> str:
-  """Such as 'online_ipo_lr0.0005_beta0.03'."""
-  rate, beta = setting
-  of_beta = '' if beta is None else f'_beta{beta:g}'
-  return f'{arm}_lr{rate:g}{of_beta}'
+def scalars(run: Run, first: Sequence[str] = ()) -> dict[str, float]:
+  """The numbers of a run's loss by name, some of them first.
+
+  The others are in the order of the loss's signature.
+  """
+  loss = run.algorithm.loss
+  names = dict.fromkeys((*first, *objectives.numbers(loss.function)))
+  return {name: loss.numbers[name] for name in names if name in loss.numbers}

@@ -1,7 +1,6 @@
 """Layer 7. The design of a study: choices that all its seeds share, checked."""
 
 import dataclasses
-from typing import Any
 
 from dap import errors, partitioning
 from dap.algorithms.run import Run
@@ -9,7 +8,7 @@ from dap.checkpoints.load import Checkpoint
 from dap.data.datasets import PairData
 from dap.evaluation.points import DEFAULT, Evaluation
 from dap.study.design import experiments, grid
-from dap.study.design.experiments import Experiment
+from dap.study.design.experiments import Experiment, Measure
 from dap.study.design.grid import Arm, PolicySize, RunOf
 from dap.training import programs
 
@@ -88,7 +87,7 @@ class Study:
     return experiments.arms(self.experiments)
 
   @property
-  def measures(self) -> dict[str, Any]:
+  def measures(self) -> dict[str, Measure]:
     """Of all experiments, by name."""
     return experiments.measures(self.experiments)
 
@@ -105,15 +104,23 @@ class Study:
         )
     return tuple(found[name] for name in sorted(found))
 
+  def run_name(self, read: RunOf) -> str:
+    """Of a run of an arm, in runs.jsonl and of its stage."""
+    if read.setting is None:
+      return read.arm
+    return self.arms[read.arm].run_name(read.setting)
+
   def check_run(self, read: RunOf, reader: str) -> None:
     """Refuses the name of a run or a checkpoint that will not be there."""
     if read.setting is None:
       return
     arm = self.arms.get(read.arm)
-    if arm is None or read.setting not in arm.settings:
+    if arm is None or self.run_name(read) not in map(
+      arm.run_name, arm.settings
+    ):
       there = f'with settings {arm.settings}' if arm else 'not in the study'
       raise errors.InputError(
-        f'{reader} reads the run of {read.arm} with (learning rate, beta)'
+        f'{reader} reads the run of {read.arm} with (learning rate, *numbers)'
         f' {read.setting}; that arm is {there}. Name a run that is there, or'
         ' add the setting to the arm.'
       )
@@ -159,7 +166,7 @@ def _check_annotator(
     )
 
 
-def check_seeds(seeds: Any) -> tuple[int, ...]:
+def check_seeds(seeds: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
   """Seeds as a tuple without repetition."""
   given = tuple(seeds) if isinstance(seeds, tuple | list) else (seeds,)
   if not given or len(set(given)) != len(given):

@@ -58,7 +58,7 @@ def bigram_wins(train: Pairs, test: Pairs) -> np.ndarray:
   return 0.5 * (1 + np.sign(_difference(test)[:, seen] @ fitted.x))
 
 
-def _difference(pairs: Pairs) -> Any:
+def _difference(pairs: Pairs) -> Any:  # scipy's sparse matrix
   """[pairs, buckets]: counts of the chosen less those of the rejected."""
   from scipy import sparse
 
@@ -90,7 +90,7 @@ def unigram_loss(train: Pairs, test: Pairs) -> float:
   return float(-np.mean(np.log(counts / counts.sum())[held]))
 
 
-def measure(train: Pairs, test: Pairs) -> dict[str, Any]:
+def measure(train: Pairs, test: Pairs) -> dict[str, object]:
   """All baselines of a data set, by name."""
   return {
     'choose_longer': proportion(longer(test)),

@@ -1,11 +1,12 @@
 """Layer 7. The stages of a study: what reads what (spec 4.1, A to M)."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Hashable
 
 from dap.algorithms.run import Run
 from dap.checkpoints.load import Checkpoint
-from dap.stages.artefacts import Stage
+from dap.models.trained import comparer_of, policy_of
+from dap.stages.artefacts import Stage, StageFunction
 from dap.study.design import Study, evaluated_steps, grid
 from dap.study.design.grid import Arm, GridRun, PolicySize, RunOf
 from dap.study.making import grouped, judging, trainings
@@ -64,9 +65,9 @@ class Tree:
     policy = (size.sft if size else study.sft).model
     return judging.Judging(
       study.evaluation,
-      policy,
-      study.golden.model,
-      study.proxy.model,
+      policy_of(policy),
+      comparer_of(study.golden.model),
+      comparer_of(study.proxy.model),
       study.data.response_length,
       study.mesh,
     )
@@ -88,9 +89,10 @@ class Tree:
     """The training of a run, and before it all that it reads."""
     if run.setting is None:
       return self.stages['sft']
-    name = f'run/{run.name}'
+    own = self.study.run_name(run)
+    name = f'run/{own}'
     if name not in self.stages:
-      arm, each = self._grid[run.name]
+      arm, each = self._grid[own]
       several = len(arm.settings) > 1
       add = self._member if arm.grouped and several else self._single
       self.stages[name] = add(arm, each)
@@ -161,7 +163,10 @@ class Tree:
         return {'pairs': self.stages['relabel']}
 
   def _sampled(self, first: RunOf, second: RunOf) -> Stage:
-    parts = (f'{run.name}_{run.step or "last"}' for run in (first, second))
+    parts = (
+      f'{self.study.run_name(run)}_{run.step or "last"}'
+      for run in (first, second)
+    )
     name = '_'.join(('pairs', *parts))
     if name not in self.stages:
       study = self.study
@@ -169,8 +174,8 @@ class Tree:
         name,
         trainings.sample_pairs,
         trainings.Sampling(
-          study.sft.model,
-          study.golden.model,
+          policy_of(study.sft.model),
+          comparer_of(study.golden.model),
           study.evaluation,
           study.data.response_length,
           (('first', first.step), ('second', second.step)),
@@ -191,8 +196,8 @@ class Tree:
     sft: Stage,
     data: dict[str, Stage],
     annotator: str,
-    group: Any,
-    function: Any = trainings.policy_run,
+    group: Hashable,
+    function: StageFunction = trainings.policy_run,
     count: int = 1,
   ) -> Stage:
     """A run from its SFT policy, or `count` of them.
@@ -292,10 +297,10 @@ class Tree:
 
 def stage(
   name: str,
-  function: Any,
-  config: Any,
+  function: StageFunction,
+  config: object,
   weight: float = 1.0,
-  group: Any = None,
+  group: Hashable = None,
   **inputs: Stage,
 ) -> Stage:
   """A stage of this version."""

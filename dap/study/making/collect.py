@@ -8,15 +8,16 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dap import files
+from dap.algorithms.run import Run
+from dap.data.vocabulary import Vocabulary
 from dap.records import ended
 from dap.stages import values
 from dap.study.analyses import to_json
-from dap.study.design import Study
+from dap.study.design import Study, grid
 from dap.study.making import measures, trainings
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
@@ -56,8 +57,10 @@ def write(
     'data_set': _data_set(study.data.source),
     'seeds': sorted(folders),
     'caveats': list(caveats),
-    'by_seed': {str(s): _measured(p) for s, p in sorted(folders.items())},
-    **_measured(first),
+    'by_seed': {
+      str(s): _held_out_numbers(p) for s, p in sorted(folders.items())
+    },
+    **_held_out_numbers(first),
     'analyses': [to_json(each.analysis) for each in study.experiments],
     'arms': {
       type(each.analysis).__name__: [arm.name for arm in each.arms]
@@ -78,12 +81,12 @@ def write(
   files.write_json(root / 'study.json', summary)
 
 
-def _data_set(source: Any) -> str:
+def _data_set(source: object) -> str:
   """What the report calls the data: its own name, or its kind."""
   return getattr(source, 'name', type(source).__name__)
 
 
-def _runs(study: Study, seed: int) -> Iterator[tuple[str, Any]]:
+def _runs(study: Study, seed: int) -> Iterator[tuple[str, Run]]:
   """Every training by its name in runs.jsonl."""
   yield 'sft', study.sft
   yield 'golden_policy', study.golden_policy
@@ -105,29 +108,34 @@ def _points(
   for name, run in {**sft, 'golden_policy': study.golden_policy}.items():
     found += _lines(
       root, places[f'evaluate/{name}'], run=name, algorithm=name, seed=seed,
-      lr=run.learning_rate, beta=dict(run.algorithm.loss.scalars).get('beta'),
+      lr=run.learning_rate, scalars=grid.scalars(run),
       newest=0 if name in sft else run.num_steps,
     )  # fmt: skip
   for arm in study.arms.values():
-    for name, (rate, beta), run in arm.runs(seed):
+    for each in arm.runs(seed):
       found += _lines(
-        root, places[f'evaluate/{name}'], run=name, algorithm=arm.name,
-        seed=seed, lr=rate, beta=beta, newest=run.num_steps,
+        root, places[f'evaluate/{each.name}'], run=each.name,
+        algorithm=arm.name, seed=seed, lr=each.run.learning_rate,
+        scalars=each.scalars, newest=each.run.num_steps,
       )  # fmt: skip
   return found
 
 
-def _lines(root: Path, place: Path, newest: int, **fields: Any) -> list[Point]:
+def _lines(
+  root: Path, place: Path, newest: int, **fields: object
+) -> list[Point]:
   found = []
   for entry in files.read_json(place / 'points.json'):
     arrays = (place / entry.pop('arrays')).relative_to(root)
     step = entry.pop('step')
     found.append(
-      Point(
-        **fields,
-        **entry,
-        step=newest if step is None else step,
-        per_prompt=str(arrays),
+      runs.make_point(
+        {
+          **fields,
+          **entry,
+          'step': newest if step is None else step,
+          'per_prompt': str(arrays),
+        }
       )
     )
   return found
@@ -145,7 +153,7 @@ def _copy_measures(study: Study, folders: Folders, root: Path) -> None:
         shutil.copyfileobj(arrays, target)
 
 
-def _measured(places: dict[str, Path]) -> dict[str, Any]:
+def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
   """Held-out accuracies and losses of one seed, beside simple baselines."""
   relabelled = files.read_json(places['relabel'] / 'summary.json')
   data = files.read_json(places['data'] / 'summary.json')
@@ -173,7 +181,7 @@ def _measured(places: dict[str, Path]) -> dict[str, Any]:
 
 def _samples(
   study: Study, folders: Folders, lines: list[Point], root: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
   """What each checkpoint answers to the first prompts of its seed.
 
   `prefers` is the golden model's probability that it prefers the answer to the
@@ -200,7 +208,7 @@ def _samples(
   return {'seeds': seeds, 'points': answers}
 
 
-def _answers(path: Path, vocabulary: Any) -> Mapping[str, Any]:
+def _answers(path: Path, vocabulary: Vocabulary) -> Mapping[str, object]:
   stored = runs.read_arrays(path, ('tokens', 'golden_p_ab', 'golden_p_ba'))
   tokens, p_ab, p_ba = (stored[name][:_NUM_SHOWN] for name in stored)
   return {
@@ -209,10 +217,10 @@ def _answers(path: Path, vocabulary: Any) -> Mapping[str, Any]:
   }
 
 
-def _text(vocabulary: Any, tokens: np.ndarray) -> str:
+def _text(vocabulary: Vocabulary, tokens: np.ndarray) -> str:
   cut = '' if ended(tokens) else ' [cut]'
   return vocabulary.decode(tokens) + cut
 
 
-def _compact(value: Any) -> str:
+def _compact(value: object) -> str:
   return json.dumps(value, ensure_ascii=False, separators=(',', ':')) + '\n'

@@ -35,7 +35,7 @@ class GroupTraining:
 
   @property
   def run(self) -> Run:
-    """The first run: what is not its learning rate or beta, all share."""
+    """The first run: all share what is no number of theirs."""
     return self.runs[0][1]
 
 

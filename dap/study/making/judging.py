@@ -2,15 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 from dap import costs, files, partitioning
 from dap.algorithms.run import Run
 from dap.data import datasets
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.models.protocols import Comparer
+from dap.models.trained import Policy
 from dap.records import ended
 from dap.study.making.trainings import (
   TEST_PROMPTS,
@@ -36,9 +38,9 @@ class Judging:
   """
 
   evaluation: points.Evaluation
-  policy: Any
-  golden: Any
-  proxy: Any
+  policy: Policy
+  golden: Comparer
+  proxy: Comparer
   length: int
   mesh: tuple[int, int] = (1, 1)
 
@@ -101,7 +103,7 @@ def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
       if utility is not None:
         point['hidden_utility'] = float(np.mean(utility))
         arrays['hidden_utility'] = utility
-      point |= _spent(config, inputs['run'], fixed, step)
+      point |= _training_costs(config, inputs['run'], fixed, step)
       files.write_arrays(work / f'{name}.npz', arrays)
       files.write_json(path, point)
     lines.append(
@@ -142,7 +144,7 @@ def _fixed(config: Judging, inputs: Folders) -> points.Fixed:
   )
 
 
-def with_reference(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
+def with_reference(config: Judging, pairs: Pairs, reference: PyTree) -> Pairs:
   """The pairs with log-probs of the SFT policy."""
   return collectors.with_reference(
     config.policy,
@@ -153,9 +155,9 @@ def with_reference(config: Judging, pairs: Pairs, reference: Any) -> Pairs:
   )
 
 
-def _spent(
+def _training_costs(
   config: RunPoints, run: Path, fixed: points.Fixed, step: int | None
-) -> dict[str, Any]:
+) -> dict[str, float | None]:
   """Tokens sampled and matmul operations of training, up to the step."""
   if step is None:
     return {}

@@ -6,17 +6,19 @@ arrays those are is written at each class.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from dap import estimators, files, partitioning
 from dap.checkpoints import state
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.models.protocols import Parameters
 from dap.stages.artefacts import Stage
 from dap.study.design import evaluated_steps
+from dap.study.design.experiments import Measure
 from dap.study.design.grid import RunOf
 from dap.study.making import build
 from dap.study.making.judging import Judging
@@ -146,7 +148,7 @@ class Classifying:
   num_pairs: int
 
 
-def compare_runs(config: Any, inputs: Folders, work: Path) -> None:
+def compare_runs(config: Parameters, inputs: Folders, work: Path) -> None:
   """Losses and parameters of two runs, side by side; `config` is the policy."""
   run, replay = (inputs[name] for name in ('run', 'replay'))
   lines = [
@@ -225,16 +227,16 @@ def own_pairs(config: Classifying, inputs: Folders, work: Path) -> None:
   files.write_arrays(work / ARRAYS, columns)
 
 
-def _run(tree: 'build.Tree', run: RunOf, measure: Any) -> Stage:
+def _run(tree: 'build.Tree', run: RunOf, measure: Measure) -> Stage:
   tree.study.check_run(run, f'The measure {measure.name}')
   return tree.run(run)
 
 
-def _metrics(folder: Path) -> list[dict[str, Any]]:
+def _metrics(folder: Path) -> list[dict[str, float]]:
   return files.read_json_lines(folder / 'metrics.jsonl')
 
 
-def _equal(first: Any, second: Any) -> bool:
+def _equal(first: PyTree, second: PyTree) -> bool:
   """Whether two trees of parameters have the same bits."""
   leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
   return all(
@@ -283,7 +285,9 @@ def _margin(
   return chosen - rejected
 
 
-def _sampled(judging: Judging, params: Any, asked: points.Questions) -> Pairs:
+def _sampled(
+  judging: Judging, params: PyTree, asked: points.Questions
+) -> Pairs:
   """Two independent responses to each row, in no order of preference."""
   mesh = partitioning.mesh(judging.mesh)
   sides = (

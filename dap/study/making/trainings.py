@@ -6,10 +6,11 @@ and a folder to work in; it leaves files there and nothing anywhere else.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from dap import errors, estimators, files, partitioning
 from dap.algorithms.run import Run
@@ -18,7 +19,15 @@ from dap.data import datasets, sources
 from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.pairs import Pairs
+from dap.data.vocabulary import Vocabulary
 from dap.evaluation import points
+from dap.models.protocols import Comparer, Parameters
+from dap.models.trained import (
+  Policy,
+  Trained,
+  comparer_of,
+  policy_of,
+)
 from dap.records import PADDING
 from dap.stages import values
 from dap.study.making import baselines
@@ -66,14 +75,14 @@ class Relabelling:
   """D_golden: the first pairs of `train` under the golden model's labels.
 
   Attributes:
-    model: the golden preference model.
+    model: the golden preference model; where others relabel nothing, theirs.
     num_pairs: taken from the start of `train`; all of them when there are
       fewer.
     batch_size: rows of one program call.
     mesh: of devices.
   """
 
-  model: Any
+  model: Trained
   num_pairs: int
   batch_size: int = 128
   mesh: tuple[int, int] = (1, 1)
@@ -93,12 +102,24 @@ class Sampling:
     mesh: of devices.
   """
 
-  policy: Any
-  golden: Any
+  policy: Policy
+  golden: Comparer
   evaluation: points.Evaluation
   length: int
   sides: tuple[tuple[str, int | None], ...]
   mesh: tuple[int, int] = (1, 1)
+
+
+@runtime_checkable
+class OfRun(Protocol):
+  """The configuration of a training, of one run or of several alike."""
+
+  @property
+  def run(self) -> Run: ...
+  @property
+  def splits(self) -> tuple[str, ...]: ...
+  @property
+  def mesh(self) -> tuple[int, int]: ...
 
 
 def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
@@ -138,7 +159,7 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
   files.write_json(work / 'summary.json', summary)
 
 
-def vocabulary_of(data: datasets.PairData, folder: Path) -> Any:
+def vocabulary_of(data: datasets.PairData, folder: Path) -> Vocabulary:
   """The vocabulary of a finished `prepare`."""
   model = folder / 'vocabulary.model'
   if model.exists():
@@ -147,11 +168,11 @@ def vocabulary_of(data: datasets.PairData, folder: Path) -> Any:
 
 
 def load_params(
-  model: Any,
+  model: Parameters,
   folder: Path,
   step: int | None = None,
   mesh: tuple[int, int] = (1, 1),
-) -> Any:
+) -> PyTree:
   """Parameters of a training stage: of a step, or the newest."""
   name = '.' if step is None else f'checkpoints/checkpoint_{step}'
   return load.load_params(model, folder / name, partitioning.mesh(mesh))
@@ -187,7 +208,7 @@ def supervised(config: Training, inputs: Folders, work: Path) -> None:
 def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
   """B: pairs under the golden model's labels, ties dropped and counted."""
   params = load_params(config.model, inputs['golden'], mesh=config.mesh)
-  judge = points.Judge(config.model, params)
+  judge = points.Judge(comparer_of(config.model), params)
   summary = {}
   for split in ('train', 'test'):
     pairs = load_splits(inputs['data'], (split,))
@@ -217,13 +238,15 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
   files.write_json(work / 'summary.json', summary)
 
 
-def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
+def preference_accuracy(
+  config: Relabelling, inputs: Folders, work: Path
+) -> None:
   """Held-out accuracy of a preference model on a data folder's test split."""
   params = load_params(config.model, inputs['model'], mesh=config.mesh)
   pairs = load_splits(inputs['data'], ('test',))
   wins = estimators.sign_rule_wins(
     *points.preferences(
-      points.Judge(config.model, params),
+      points.Judge(comparer_of(config.model), params),
       pairs.prompts,
       pairs.chosen,
       pairs.rejected,
@@ -234,13 +257,13 @@ def preference_accuracy(config: Any, inputs: Folders, work: Path) -> None:
   files.write_json(work / 'summary.json', baselines.proportion(wins))
 
 
-def held_out_loss(config: Any, inputs: Folders, work: Path) -> None:
+def held_out_loss(config: Relabelling, inputs: Folders, work: Path) -> None:
   """Nats per token of the held-out responses under a policy."""
   mesh = partitioning.mesh(config.mesh)
   params = load_params(config.model, inputs['model'], mesh=config.mesh)
   pairs = load_splits(inputs['data'], ('test',))
   scored = collectors.with_reference(
-    config.model, pairs, params, mesh, config.batch_size
+    policy_of(config.model), pairs, params, mesh, config.batch_size
   )
   total = -sum(np.sum(side) for side in scored.reference)
   tokens = np.sum(pairs.chosen > PADDING) + np.sum(pairs.rejected > PADDING)
@@ -263,7 +286,7 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
   )
 
 
-def policy_inputs(config: Any, inputs: Folders) -> tuple[Examples, Params]:
+def policy_inputs(config: OfRun, inputs: Folders) -> tuple[Examples, Params]:
   """What a training that starts from the SFT policy reads.
 
   Among the inputs are `pairs`, or the run whose `stream` it trains on, and the

@@ -15,11 +15,9 @@ from dap.estimators.verdicts import CONTRADICTED as CONTRADICTED
 from dap.estimators.verdicts import NOT_REACHED as NOT_REACHED
 from dap.estimators.verdicts import REPRODUCED as REPRODUCED
 from dap.estimators.verdicts import UNDECIDED as UNDECIDED
+from dap.study.reading import settings
 from dap.study.reading.runs import Point
-
-# A run of an arm's grid: its learning rate and beta; beta is None where the
-# loss has none.
-Setting = tuple[float, float | None]
+from dap.study.reading.settings import Setting as Setting
 
 
 class Predicate(NamedTuple):
@@ -128,13 +126,20 @@ class Evidence:
     return sorted({point.seed for point in self.points})
 
   def of(self, arm: str, setting: Setting | None = None) -> list[Point]:
-    """Checkpoints of an arm, or of its run with (learning rate, beta)."""
-    return [
+    """Checkpoints of an arm, or of its run with a setting.
+
+    Where None in the setting fits several runs, the one that is called so.
+    """
+    own = [point for point in self.points if point.algorithm == arm]
+    if setting is None:
+      return own
+    found = [p for p in own if settings.fits(setting, p.lr, p.scalars)]
+    named = [
       point
-      for point in self.points
-      if point.algorithm == arm
-      and (setting is None or (point.lr, point.beta) == tuple(setting))
+      for point in found
+      if point.run == settings.run_name(arm, setting, list(point.scalars))
     ]
+    return named or found
 
 
 @runtime_checkable

@@ -66,6 +66,8 @@ class Frontier(NamedTuple):
 Frontiers = Mapping[int, Frontier]  # by seed
 # What is read of a checkpoint: (prompt ids, values), one row a prompt.
 Read = Callable[[Path], tuple[np.ndarray, np.ndarray]]
+# Of coordinates by seed: centres, and ends of the window about each.
+Windows = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, np.ndarray]]
 
 
 def wins(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +139,7 @@ def envelope_band(
   of_seeds: Frontiers,
   rng: np.random.Generator,
   of_point: Callable[[Point], float | None] = lambda point: point.kl_nats,
-  windows: Callable = around,
+  windows: Windows = around,
 ) -> Band:
   """The upper envelope of one arm over any positive coordinate.
 
@@ -150,7 +152,7 @@ def envelope_band(
       left out.
     windows: `around` or `up_to`.
   """
-  curves = [_placed(each, of_point) for each in of_seeds.values()]
+  curves = [_curve_over(each, of_point) for each in of_seeds.values()]
   curves = [curve for curve in curves if len(curve.kl)]
   if not curves:
     return Band(*np.empty((4, 0)))
@@ -190,7 +192,7 @@ def mean_rows(
   return rows
 
 
-def _placed(
+def _curve_over(
   frontier: Frontier, of_point: Callable[[Point], float | None]
 ) -> Curve:
   """The curve over another coordinate, its positive part."""

@@ -6,18 +6,20 @@ order and its numbers one spelling: equal studies have equal bytes.
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from dap import files
 from dap.errors import InputError
 
-SCHEMA = 2
+SCHEMA = 3
+_OF_0_3_0 = 2  # had one number of the loss, `beta`
 
 _WORDS = ('run', 'algorithm', 'per_prompt')
+_SCALARS = 'scalars'
 _COUNTS = ('seed', 'step', 'sampled_tokens')
 _RATES = (
   'win_rate',
@@ -40,7 +42,7 @@ class Point(NamedTuple):
     seed: of the study.
     step: updates done.
     lr: learning rate.
-    beta: weight of the KL, per nat.
+    scalars: the numbers of the loss by name, those of the grid first.
     kl_nats: mean KL from policy to reference per response, on its own samples.
     kl_sem: standard error of that mean.
     win_rate: against the golden policy's responses, by the golden model.
@@ -67,7 +69,7 @@ class Point(NamedTuple):
   seed: int
   step: int
   lr: float | None = None
-  beta: float | None = None
+  scalars: Mapping[str, float] = {}  # noqa: RUF012
   kl_nats: float = 0.0
   kl_sem: float | None = None
   win_rate: float = 0.0
@@ -84,6 +86,11 @@ class Point(NamedTuple):
   sampled_tokens: int | None = None
   train_flops: float | None = None
   per_prompt: str | None = None
+
+
+def make_point(fields: Mapping[str, object]) -> Point:
+  """Of fields by name, which `write` and `read` check."""
+  return cast(Callable[..., Point], Point)(**fields)
 
 
 def write(path: str | Path, points: Iterable[Point]) -> None:
@@ -106,6 +113,7 @@ def write(path: str | Path, points: Iterable[Point]) -> None:
 def line(point: Point, where: str = 'point') -> str:
   """A line of the file; `where` begins an error's message."""
   fields = {'schema': SCHEMA, **point._asdict()}
+  fields['scalars'] = {n: float(x) for n, x in point.scalars.items()}
   _check(fields, where)
   return json.dumps(fields, allow_nan=False, ensure_ascii=False) + '\n'
 
@@ -150,10 +158,12 @@ def _place(point: Point) -> tuple[str, int, int]:
   return point.run, point.seed, point.step
 
 
-def _point(record: dict[str, Any], where: str) -> Point:
+def _point(record: dict[str, object], where: str) -> Point:
   record = dict(record)
   schema = record.pop('schema', None)
-  if schema != SCHEMA:
+  if schema == _OF_0_3_0:
+    record = _of_0_3_0(record)
+  elif schema != SCHEMA:
     raise InputError(
       f'{where}: needs schema {SCHEMA}, got {schema!r}. The file was written by'
       ' another version: repeat the evaluations with this one.'
@@ -162,10 +172,16 @@ def _point(record: dict[str, Any], where: str) -> Point:
   if unknown:
     raise InputError(f'{where}: unknown field {unknown[0]!r}.')
   _check(record, where)
-  return Point(**record)
+  return make_point(record)
 
 
-def _check(fields: dict[str, Any], where: str) -> None:
+def _of_0_3_0(record: dict[str, object]) -> dict[str, object]:
+  """A record as this schema has it."""
+  weight = record.pop('beta', None)
+  return {**record, 'scalars': {} if weight is None else {'beta': weight}}
+
+
+def _check(fields: dict[str, object], where: str) -> None:
   for name in _NEEDED:
     if fields.get(name) is None:
       raise InputError(f'{where}: {name!r} is missing.')
@@ -177,21 +193,31 @@ def _check(fields: dict[str, Any], where: str) -> None:
       )
 
 
-def _fits(name: str, value: Any) -> bool:
+def _fits(name: str, value: object) -> bool:
   if name in _WORDS:
     return isinstance(value, str) and value != ''
+  if name == _SCALARS:
+    return isinstance(value, Mapping) and all(
+      isinstance(key, str) and _is_finite(each) for key, each in value.items()
+    )
   if name in _COUNTS:
     return type(value) is int and value >= 0
-  if not isinstance(value, int | float) or isinstance(value, bool):
+  if name in _RATES and isinstance(value, int | float):
+    return _is_finite(value) and 0 <= value <= 1
+  return _is_finite(value)
+
+
+def _is_finite(value: object) -> bool:
+  if isinstance(value, bool) or not isinstance(value, int | float):
     return False
-  if not math.isfinite(value):
-    return False
-  return 0 <= value <= 1 if name in _RATES else True
+  return math.isfinite(value)
 
 
 def _must(name: str) -> str:
   if name in _WORDS:
     return 'text'
+  if name == _SCALARS:
+    return 'finite numbers by name'
   if name in _COUNTS:
     return 'a whole number >= 0'
   return 'a number from 0 to 1' if name in _RATES else 'a finite number'

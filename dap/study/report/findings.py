@@ -1,8 +1,8 @@
 """Layer 7. What a report says: results in, blocks of a page out."""
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from dap.study.reading.evidence import (
   Predicate,
 )
 from dap.study.report.pages import blocks, data, numbers
+from dap.study.report.pages.blocks import Json
 
 _ENOUGH_SEEDS = 4
 _MOST_CUT = 0.05  # of responses, beyond which a caveat says so
@@ -56,9 +57,9 @@ class Results(NamedTuple):
   """
 
   evidence: Evidence
-  study: Mapping[str, Any]
-  samples: Mapping[str, Any]
-  costs: Sequence[Mapping[str, Any]]
+  study: Json
+  samples: Json
+  costs: Sequence[Json]
   answers: Sequence[Answer]
 
   @property
@@ -100,10 +101,10 @@ def report(
     results: of a study.
     charts: its figures under the names of their questions.
   """
-  main, *others = _all(charts) or [None]
+  main, others = _all(charts)[:1], _all(charts)[1:]
   return [
     *headlines(results),
-    *([main] if main else []),
+    *main,
     *_verdicts(results.answers),
     *([blocks.Heading('Figures'), *others] if others else []),
     *_samples(results),
@@ -198,7 +199,7 @@ def _verdicts(answers: Sequence[Answer]) -> list[blocks.Block]:
 
 def _all(
   charts: Sequence[tuple[str, Sequence[blocks.Chart]]],
-) -> list[Any]:
+) -> list[blocks.Chart]:
   return [part for _, of_question in charts for part in of_question]
 
 
@@ -221,7 +222,7 @@ def _samples(results: Results) -> list[blocks.Block]:
   return [blocks.Heading('Samples'), blocks.Browser(few)]
 
 
-def _models(study: Mapping[str, Any]) -> list[blocks.Block]:
+def _models(study: Json) -> list[blocks.Block]:
   by_seed = study.get('by_seed') or {'': study}
   rows: dict[str, list[str]] = {}
   for place, of_seed in enumerate(by_seed.values()):
@@ -235,7 +236,7 @@ def _models(study: Mapping[str, Any]) -> list[blocks.Block]:
   return [blocks.Heading('Preference models and SFT policy'), table]
 
 
-def _measures(study: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _measures(study: Json) -> list[tuple[str, object]]:
   """(label, value) of each accuracy and loss of one seed."""
   found = []
   for name, label in (
@@ -255,7 +256,7 @@ def _measures(study: Mapping[str, Any]) -> list[tuple[str, Any]]:
   return found
 
 
-def _configurations(study: Mapping[str, Any]) -> list[blocks.Block]:
+def _configurations(study: Json) -> list[blocks.Block]:
   if not study.get('runs') and not study.get('config'):
     return []
   return [blocks.Heading('Configuration'), blocks.Configurations()]
@@ -290,9 +291,9 @@ def _cost_header(first: str) -> list[str]:
 
 
 def _cost_rows(
-  costs: Iterable[Mapping[str, Any]], kind: Any
+  costs: Iterable[Json], kind: Callable[[str], str]
 ) -> list[tuple[str, ...]]:
-  of_kind: dict[str, list[Mapping[str, Any]]] = {}
+  of_kind: dict[str, list[Json]] = {}
   for cost in costs:
     of_kind.setdefault(kind(str(cost.get('stage'))), []).append(cost)
   rows = []

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -216,8 +215,8 @@ def plain(evidence: Evidence) -> Figure:
   return Figure(
     'frontier',
     'KL against win rate',
-    'Each dot is a checkpoint: colour by arm, fuller for a greater β, shape by'
-    ' seed; thin lines join a run.',
+    'Each dot is a checkpoint: colour by arm, fuller for a greater number'
+    ' of the loss, shape by seed; thin lines join a run.',
     Axis('KL(policy ‖ SFT), nats per response', log=True),
     Axis('win rate against the golden policy'),
     [_dots(arm, evidence.of(arm)) for arm in arms],
@@ -229,7 +228,7 @@ def _dots(arm: str, points: Sequence[Point]) -> Series:
   return Series(arm, arm, kl, [p.win_rate for p in points], points=points)
 
 
-def _object(path: Path) -> Mapping[str, Any]:
+def _object(path: Path) -> blocks.Json:
   """A JSON object; empty where there is no file."""
   if not path.exists():
     return {}

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 import tiny
 
-from dap import errors
-from dap.algorithms import algorithm, objectives, samplers
+from dap import errors, losses
+from dap.algorithms import algorithm, samplers, views
+from dap.algorithms.objectives import Loss
 from dap.annotators import models
 from dap.data import corpus, datasets
 from dap.models import heads, t5
@@ -19,9 +20,14 @@ DATA = datasets.PairData(
   corpus.EmbeddedCorpus(), datasets.embedded_vocabulary(), 10, tiny.LENGTH
 )
 JUDGED = tiny.run(
-  algorithm.Algorithm(objectives.preference_model()), tiny.JUDGE
+  algorithm.Algorithm(
+    Loss(losses.pairwise_preference_loss, view=views.comparisons)
+  ),
+  tiny.JUDGE,
 )
-SFT = tiny.run(algorithm.Algorithm(objectives.supervised()))
+SFT = tiny.run(
+  algorithm.Algorithm(Loss(losses.supervised_loss, view=views.Tokens()))
+)
 ONLINE = grid.Arm(
   'online', tiny.run(tiny.ONLINE), ((1e-3, 0.1),), record_stream=True
 )
@@ -133,7 +139,8 @@ def test_another_size_has_an_sft_policy_and_a_reference_of_its_own():
 
 
 def test_measures_are_stages_of_the_study():
-  replay = measures.Replay(ONE, RunOf('streamed', (1e-3, 0.1)))
+  by_name = RunOf('online', (1e-3, {'beta': 0.1}))
+  replay = measures.Replay(by_name, RunOf('streamed', (1e-3, 0.1)))
   tree = build.build(study(STREAMED, measured=(replay,)), seed=0)
   inputs = tree['measure/replay'].inputs
   assert inputs['run'] is tree['run/online_lr0.001_beta0.1']

@@ -9,7 +9,9 @@ from dap.errors import InputError
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
 
-A = Point('online_0', 'online_ipo', 0, 100, 5e-4, 0.1, 0.1 + 0.2, win_rate=0.5)
+A = Point(
+  'online_0', 'online_ipo', 0, 100, 5e-4, {'beta': 0.1}, 0.1 + 0.2, win_rate=0.5
+)
 B = A._replace(step=20)
 C = A._replace(run='offline_0', algorithm='offline_ipo', seed=1)
 
@@ -40,12 +42,13 @@ def test_numbers_come_back_to_the_bit(kl, rate):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'schema': 7}, 'needs schema 2, got 7.*another version'),
+    ({'schema': 7}, 'needs schema 3, got 7.*another version'),
     ({'win_rate': 1.5}, "'win_rate' must be a number from 0 to 1, got 1.5"),
     ({'win_rate': None}, "'win_rate' is missing"),
     ({'kl_nats': '3'}, "'kl_nats' must be a finite number, got '3'"),
     ({'kl_nats': True}, "'kl_nats' must be a finite number, got True"),
     ({'step': 1.5}, "'step' must be a whole number >= 0, got 1.5"),
+    ({'scalars': {'tau': '1'}}, "'scalars' must be finite numbers by name"),
     ({'algorithm': ''}, "'algorithm' must be text, got ''"),
     ({'betta': 0.1}, "unknown field 'betta'"),
   ],
@@ -56,6 +59,17 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, change, message):
   path.write_text(runs.line(A) + json.dumps(record) + '\n')
   with pytest.raises(InputError, match=f'runs.jsonl, line 2: .*{message}'):
     runs.read(path)
+
+
+@pytest.mark.parametrize(('beta', 'scalars'), [(0.1, A.scalars), (None, {})])
+def test_a_line_of_0_3_0_has_its_one_number_by_name(tmp_path, beta, scalars):
+  record = {**json.loads(runs.line(A)), 'schema': 2, 'beta': beta}
+  del record['scalars']
+  path = tmp_path / 'runs.jsonl'
+  path.write_text(json.dumps(record) + '\n')
+  assert runs.read(path) == [A._replace(scalars=scalars)]
+  runs.write(path, runs.read(path))
+  assert runs.read(path) == [A._replace(scalars=scalars)]
 
 
 def test_a_point_that_is_not_a_number_is_not_written(tmp_path):

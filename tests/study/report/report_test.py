@@ -58,7 +58,7 @@ def study(folder, rates, seeds=(0, 1), described=True):
             seed,
             step,
             lr=1e-3,
-            beta=0.1,
+            scalars={'beta': 0.1},
             kl_nats=float(kl),
             win_rate=float(np.mean(wins)),
             per_prompt=name,

@@ -1,27 +1,31 @@
-"""Layer 7. The legend of a drawing: series, then betas, then seeds."""
+"""Layer 7. The legend of a drawing: series, then numbers, then seeds."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dap.study.reading.evidence import Figure, Series
 from dap.study.report.drawing import looks
 from dap.study.report.drawing.looks import FAINT, INK, Style
 
+# Of matplotlib, which is imported where something is drawn.
+Drawn = Any
+Dash = str | tuple[int, tuple[float, ...]]
+
 _WIDTH = 24  # letters in a line
-_DASHES: tuple[Any, ...] = ('-', (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+_DASHES: tuple[Dash, ...] = ('-', (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
-def dash(variant: int) -> Any:
+def dash(variant: int) -> Dash:
   """The line style of the n-th series of one role and kind."""
   return _DASHES[variant % len(_DASHES)]
 
 
 def add(
-  drawing: Any,
+  drawing: Drawn,
   figure: Figure,
   style: Style,
-  shares: Mapping[float, float],
+  shares: looks.Shares,
   variants: Sequence[int],
 ) -> None:
   """Puts the legend beside the axes."""
@@ -31,8 +35,9 @@ def add(
     if each.label
   ]
   handles += [
-    _dots(f'β = {beta:g}', 'o', looks.mixed(INK.light, share), INK.light)
-    for beta, share in sorted(shares.items(), reverse=True)
+    _dots(f'{name} = {x:g}', 'o', looks.mixed(INK.light, share), INK.light)
+    for name, of_value in shares.items()
+    for x, share in sorted(of_value.items(), reverse=True)
   ]
   seeds = sorted({p.seed for s in figure.series for p in s.points})
   if len(seeds) > 1:
@@ -48,7 +53,7 @@ def add(
     text.set_color(INK.light)
 
 
-def _series(series: Series, style: Style, variant: int) -> Any:
+def _series(series: Series, style: Style, variant: int) -> Drawn:
   from matplotlib.lines import Line2D
 
   colour = style.colours[series.role].light
@@ -62,12 +67,12 @@ def _series(series: Series, style: Style, variant: int) -> Any:
   return Line2D([], [], color=colour, lw=width, ls=styled, label=series.label)
 
 
-def level_dash(variant: int) -> Any:
+def level_dash(variant: int) -> Dash:
   """The line style of the n-th level of one role."""
   return (0, (4, 3)) if variant == 0 else (0, (1, 2))
 
 
-def _dots(label: str, marker: str, face: str, edge: str) -> Any:
+def _dots(label: str, marker: str, face: str, edge: str) -> Drawn:
   from matplotlib.lines import Line2D
 
   return Line2D(

@@ -1,8 +1,8 @@
 """Layer 7. How marks look, on paper and on screen: colours, shapes, shades.
 
 One look for both renderers: a role has one colour in all figures, a seed one
-shape, and a greater beta a fuller colour. All colours but the greys are Okabe
-and Ito's, which are told apart with any colour vision.
+shape, and a greater number of the loss a fuller colour. All colours but the
+greys are Okabe and Ito's, which are told apart with any colour vision.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +39,9 @@ class Style(NamedTuple):
   seeds: tuple[int, ...]
 
 
+# By name of a number of the loss, by value, least first.
+Shares = Mapping[str, Mapping[float, float]]
+
 INK = Colour('#1a1a1a', '#e8e8e4')
 FAINT = Colour('#6f6f6f', '#9d9d99')
 _ROLES = {
@@ -67,7 +70,7 @@ SHAPES = (
   Shape('x', 'X'),
   Shape('star', '*'),
 )
-_PALEST = 0.30  # share of the colour in the shade of the smallest beta
+_PALEST = 0.30  # share of the colour in the shade of the smallest number
 
 
 def style(figures: Iterable[Figure]) -> Style:
@@ -117,28 +120,49 @@ def variants(series: Sequence[Series]) -> list[int]:
   return found
 
 
-def shares(figure: Figure) -> dict[float, float]:
-  """How full the colour of each beta is, of series that have several."""
-  betas = sorted({
-    beta
-    for each in figure.series
-    if each.kind == 'points' and len(_betas(each)) > 1
-    for beta in _betas(each)
-  })  # fmt: skip
-  full = np.linspace(_PALEST, 1.0, len(betas))
-  return {beta: round(float(share), 3) for beta, share in zip(betas, full)}
+def shares(figure: Figure) -> Shares:
+  """How full the colour of each number is, of series that differ in it.
+
+  Numbers of one name are in order over all series of the figure.
+  """
+  found: dict[str, set[float]] = {}
+  for series in figure.series:
+    name = shading(series) if series.kind == 'points' else None
+    if name is not None:
+      found.setdefault(name, set()).update(_numbers(series)[name])
+  return {
+    name: dict(zip(ordered, _evenly(len(ordered))))
+    for name, ordered in ((name, sorted(each)) for name, each in found.items())
+  }
 
 
-def fullness(series: Series, of_beta: Mapping[float, float]) -> list[float]:
-  """The share of each mark, from `shares`; full where there is one beta."""
-  betas = [point.beta for point in series.points]
-  if len(_betas(series)) < 2:
+def shading(series: Series) -> str | None:
+  """The number of the loss that shades a series: the first that differs."""
+  differ = (name for name, each in _numbers(series).items() if len(each) > 1)
+  return next(differ, None)
+
+
+def fullness(series: Series, of_number: Shares) -> list[float]:
+  """The share of each mark, from `shares`; full where no number differs."""
+  name = shading(series)
+  if name is None:
     return [1.0] * len(series.x)
-  return [1.0 if beta is None else of_beta.get(beta, 1.0) for beta in betas]
+  of_value = of_number.get(name, {})
+  values = [point.scalars.get(name) for point in series.points]
+  return [1.0 if x is None else of_value.get(x, 1.0) for x in values]
 
 
-def _betas(series: Series) -> set[float]:
-  return {point.beta for point in series.points if point.beta is not None}
+def _numbers(series: Series) -> dict[str, set[float]]:
+  """The numbers of the losses of a series, by name."""
+  found: dict[str, set[float]] = {}
+  for point in series.points:
+    for name, value in point.scalars.items():
+      found.setdefault(name, set()).add(value)
+  return found
+
+
+def _evenly(count: int) -> list[float]:
+  return [round(float(x), 3) for x in np.linspace(_PALEST, 1.0, count)]
 
 
 def mixed(colour: str, share: float, ground: str = '#ffffff') -> str:

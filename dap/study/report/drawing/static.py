@@ -14,6 +14,7 @@ import numpy as np
 from dap import files
 from dap.study.reading.evidence import Axis, Figure, Series
 from dap.study.report.drawing import legend, looks, marks
+from dap.study.report.drawing.legend import Drawn
 from dap.study.report.drawing.looks import FAINT, INK, Style
 from dap.study.report.drawing.marks import Span
 
@@ -29,11 +30,12 @@ def write(folder: str | Path, name: str, figure: Figure, style: Style) -> None:
   files.write_atomically(Path(folder) / f'{name}.svg', svg_text(drawing))
 
 
-def draw(figure: Figure, style: Style) -> Any:
+def draw(figure: Figure, style: Style) -> Drawn:
   """The figure: a matplotlib Figure on a canvas of its own.
 
   Marks that are checkpoints have the shape of their seed and the shade of
-  their beta, and thin lines join those of a run in the order of its steps.
+  the number of the loss that differs, and thin lines join those of a run in
+  the order of its steps.
   """
   from matplotlib.backends import backend_agg
   from matplotlib.figure import Figure as Drawing
@@ -55,7 +57,7 @@ def draw(figure: Figure, style: Style) -> Any:
   return drawing
 
 
-def png_bytes(drawing: Any, dpi: int = 200) -> bytes:
+def png_bytes(drawing: Drawn, dpi: int = 200) -> bytes:
   """The drawing on white."""
   file = io.BytesIO()
   drawing.savefig(
@@ -64,12 +66,12 @@ def png_bytes(drawing: Any, dpi: int = 200) -> bytes:
   return file.getvalue()
 
 
-def svg_text(drawing: Any) -> str:
+def svg_text(drawing: Drawn) -> str:
   """The drawing on white, its letters as paths: it looks alike anywhere."""
   import matplotlib
 
   file = io.StringIO()
-  settings: Any = {'svg.hashsalt': 'dap', 'svg.fonttype': 'path'}
+  settings: dict[Any, str] = {'svg.hashsalt': 'dap', 'svg.fonttype': 'path'}
   with matplotlib.rc_context(settings):
     drawing.savefig(
       file, format='svg', facecolor='white', metadata={'Date': None}
@@ -78,11 +80,11 @@ def svg_text(drawing: Any) -> str:
 
 
 def _points(
-  axes: Any,
+  axes: Drawn,
   figure: Figure,
   series: Series,
   style: Style,
-  shares: dict[float, float],
+  shares: looks.Shares,
   filled: bool,
 ) -> None:
   colour = style.colours[series.role].light
@@ -112,7 +114,7 @@ def _points(
 
 
 def _line(
-  axes: Any, figure: Figure, series: Series, colour: str, variant: int
+  axes: Drawn, figure: Figure, series: Series, colour: str, variant: int
 ) -> None:
   is_band = series.kind == 'band'
   for part in marks.stretches(marks.drawn(figure, series)):
@@ -135,7 +137,7 @@ def _line(
 
 
 def _intervals(
-  axes: Any, series: Series, indices: Sequence[int], colour: str
+  axes: Drawn, series: Series, indices: Sequence[int], colour: str
 ) -> None:
   if not len(series.low):
     return
@@ -149,7 +151,7 @@ def _intervals(
 
 
 def _level(
-  axes: Any, figure: Figure, series: Series, colour: str, variant: int
+  axes: Drawn, figure: Figure, series: Series, colour: str, variant: int
 ) -> None:
   height = marks.level(figure, series)
   if height is None:
@@ -168,7 +170,7 @@ def _taken(values: Sequence[float], indices: Sequence[int]) -> np.ndarray:
   return padded[np.asarray(indices, dtype=np.int64)]
 
 
-def _dress(axes: Any, figure: Figure) -> None:
+def _dress(axes: Drawn, figure: Figure) -> None:
   spans = marks.spans(figure)
   for side, axis, span in zip(
     (axes.xaxis, axes.yaxis), (figure.x, figure.y), spans
@@ -188,7 +190,7 @@ def _dress(axes: Any, figure: Figure) -> None:
   axes.tick_params(colors=INK.light, labelsize=9, which='both')
 
 
-def _scale(axes: Any, side: Any, axis: Axis, span: Span) -> None:
+def _scale(axes: Drawn, side: Drawn, axis: Axis, span: Span) -> None:
   from matplotlib import ticker
 
   name = side.axis_name

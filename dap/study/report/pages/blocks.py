@@ -1,9 +1,12 @@
 """Layer 7. What a report is made of, before it is Markdown or HTML."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dap.study.reading.evidence import Figure, Predicate
+
+# An object of a JSON file, whose readers know what its keys hold.
+Json = Mapping[str, Any]
 
 
 class Heading(NamedTuple):

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dap.study.reading.evidence import Axis, Figure, Series
 from dap.study.reading.runs import Point
 from dap.study.report.drawing import looks, marks
 from dap.study.report.drawing.looks import Style
 from dap.study.report.drawing.marks import Span
+from dap.study.report.pages.blocks import Json
 
 _DIGITS = 5  # significant, of the numbers of plots and tables
-_LEFT_OUT = ('per_prompt',)
+_LEFT_OUT = ('per_prompt', 'scalars')
+SCALAR = 'scalars.{}'  # the column of a number of the loss
 
 Places = Mapping[tuple[str, int, int], int]  # (run, seed, step) to a row
 
@@ -20,10 +21,10 @@ def of_report(
   points: Sequence[Point],
   figures: Sequence[Figure],
   style: Style,
-  samples: Mapping[str, Any],
-  study: Mapping[str, Any],
+  samples: Json,
+  study: Json,
   arms: Sequence[str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
   """All that the scripts of the page read.
 
   Args:
@@ -35,14 +36,20 @@ def of_report(
     arms: names of arms; the first of a side stands in the samples' columns.
   """
   columns = [name for name in Point._fields if name not in _LEFT_OUT]
+  scalars = list(dict.fromkeys(name for p in points for name in p.scalars))
   places = {
     (point.run, point.seed, point.step): row for row, point in enumerate(points)
   }
   seeds = sorted({point.seed for point in points})
   return {
     'points': {
-      'columns': columns,
-      'rows': [[_value(getattr(p, name)) for name in columns] for p in points],
+      'columns': [*columns, *map(SCALAR.format, scalars)],
+      'rows': [
+        [_value(getattr(p, name)) for name in columns]
+        + [_number(p.scalars.get(name)) for name in scalars]
+        for p in points
+      ],
+      'scalars': scalars,
     },
     'seeds': seeds,
     'shapes': {str(s): looks.shape(style, s).screen for s in style.seeds},
@@ -80,13 +87,13 @@ def shown(
   return found
 
 
-def answer(samples: Mapping[str, Any], point: Point, index: int) -> str | None:
+def answer(samples: Json, point: Point, index: int) -> str | None:
   """What a checkpoint answers to a prompt; None where it is not kept."""
   found = samples['points'].get(f'{point.run}/{point.seed}/{point.step}')
   return found['texts'][index] if found else None
 
 
-def kl_limit(study: Mapping[str, Any]) -> float:
+def kl_limit(study: Json) -> float:
   """Nats up to which a study compares its arms; infinite where it is silent."""
   for place in (study, *(study.get('analyses') or ())):
     if isinstance(place, Mapping) and place.get('kl_range'):
@@ -94,12 +101,12 @@ def kl_limit(study: Mapping[str, Any]) -> float:
   return math.inf
 
 
-def _whole(study: Mapping[str, Any]) -> dict[str, Any]:
+def _whole(study: Json) -> dict[str, object]:
   config = study.get('config')
   return {'the whole study': config} if config else {}
 
 
-def _figure(figure: Figure, style: Style, places: Places) -> dict[str, Any]:
+def _figure(figure: Figure, style: Style, places: Places) -> dict[str, object]:
   shares = looks.shares(figure)
   variants = looks.variants(figure.series)
   x, y = marks.spans(figure)
@@ -111,11 +118,14 @@ def _figure(figure: Figure, style: Style, places: Places) -> dict[str, Any]:
       | {'variant': variants[place]}
       for place, series in enumerate(figure.series)
     ],
-    'betas': [[beta, share] for beta, share in shares.items()],
+    'shades': [
+      [name, [[x, share] for x, share in of_value.items()]]
+      for name, of_value in shares.items()
+    ],
   }
 
 
-def _axis(axis: Axis, span: Span) -> dict[str, Any]:
+def _axis(axis: Axis, span: Span) -> dict[str, object]:
   def placed(value: float) -> float:
     return math.log10(value) if axis.log else value
 
@@ -132,10 +142,10 @@ def _series(
   series: Series,
   style: Style,
   places: Places,
-  shares: Mapping[float, float],
-) -> dict[str, Any]:
+  shares: looks.Shares,
+) -> dict[str, object]:
   """A series; those of points hold no marks but what is drawn."""
-  made = {
+  made: dict[str, object] = {
     'label': series.label,
     'kind': series.kind,
     'colour': list(style.colours).index(series.role),
@@ -169,8 +179,8 @@ def _series(
 
 
 def _samples(
-  samples: Mapping[str, Any], points: Sequence[Point]
-) -> dict[str, Any] | None:
+  samples: Json, points: Sequence[Point]
+) -> dict[str, object] | None:
   """By seed the prompts and stored answers, by row of points the rest."""
   if not samples:
     return None
@@ -191,7 +201,7 @@ def _samples(
   }
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
   return _number(value) if isinstance(value, float) else value
 
 

@@ -10,9 +10,8 @@ import json
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from dap.study.reading.evidence import NOT_REACHED, Predicate
+from dap.study.reading.evidence import NOT_REACHED, Figure, Predicate
 from dap.study.report.drawing.looks import FAINT, INK, Style
 from dap.study.report.pages import blocks, numbers
 from dap.study.report.pages.blocks import Block
@@ -22,7 +21,7 @@ _KINDS = {'not reached': 'not-reached'}
 
 
 def text(
-  title: str, parts: Sequence[Block], data: Mapping[str, Any], style: Style
+  title: str, parts: Sequence[Block], data: Mapping[str, object], style: Style
 ) -> str:
   """The whole page.
 
@@ -46,7 +45,7 @@ def text(
   )
 
 
-def script_json(value: Any) -> str:
+def script_json(value: object) -> str:
   """JSON that nothing inside can end the script element of."""
   written = json.dumps(
     value, ensure_ascii=False, allow_nan=False, separators=(',', ':')
@@ -114,7 +113,7 @@ def _block(block: Block) -> str:
       )
 
 
-def _chart(figure: Any) -> str:
+def _chart(figure: Figure) -> str:
   name, title = html.escape(figure.name), html.escape(figure.title)
   label = html.escape(
     f'{figure.title}. Left and right go from mark to mark, up and down from'

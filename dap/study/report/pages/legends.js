@@ -56,14 +56,14 @@ function key(view, hidden, value, icon, text, small = false) {
 }
 
 function addLegend(place, view) {
-  const {series, betas} = view.figure;
+  const {series, shades} = view.figure;
   place.append(...series.map((each, index) =>
     key(view, view.hidden, index, seriesSwatch(each), each.label)));
-  if (betas.length) {
-    place.append(element('span', {class: 'keys'}, 'β, fuller is greater:',
-      ...betas.map(([beta, share]) => element('span', {class: 'key small'},
+  for (const [name, values] of shades) {
+    place.append(element('span', {class: 'keys'}, `${name}, fuller is greater:`,
+      ...values.map(([value, share]) => element('span', {class: 'key small'},
         swatch(SHAPES.circle, 'stroke:var(--ink);fill:color-mix(in srgb,'
-          + ` var(--ink) ${share * 100}%, var(--back))`), String(beta)))));
+          + ` var(--ink) ${share * 100}%, var(--back))`), String(value)))));
   }
   const shown = series.flatMap((each) => each.points || []);
   const seeds = [...new Set(shown.map((row) => field(row, 'seed')))].sort(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from dap.study.reading.evidence import Predicate
 
@@ -27,7 +26,7 @@ def interval(low: float | None, high: float | None) -> str:
   return f'[{number(low)}, {number(high)}]'
 
 
-def proportion(value: Any) -> str:
+def proportion(value: object) -> str:
   """'0.880 [0.860, 0.900]' of {value, low, high}, or of a number."""
   if not isinstance(value, Mapping):
     return number(value) if isinstance(value, int | float) else str(value)

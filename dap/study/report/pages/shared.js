@@ -68,7 +68,9 @@ function measured(row, wanted) {
         : number(field(row, name), digits)) + unit);
 }
 
-const CHOSEN = [['lr', 'lr'], ['beta', 'β']];
+// The numbers of the losses, each under its own name.
+const SCALARS = data.points.scalars.map((name) => [`scalars.${name}`, name]);
+const CHOSEN = [['lr', 'lr'], ...SCALARS];
 const BUDGET = [['kl_nats', 'KL', 2, ' nats']];
 const OTHERS = [['proxy_win_rate', 'by proxy', 3],
   ['hidden_utility', 'hidden utility', 2],

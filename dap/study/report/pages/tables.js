@@ -2,7 +2,7 @@
 
 const COLUMNS = [
   ['run', 'run'], ['seed', 'seed'], ['step', 'step'], ['lr', 'lr'],
-  ['beta', 'β'], ['kl_nats', 'KL, nats', 3], ['win_rate', 'win rate', 3],
+  ...SCALARS, ['kl_nats', 'KL, nats', 3], ['win_rate', 'win rate', 3],
   ['win_rate_low', '95 % from', 3], ['win_rate_high', 'to', 3],
   ['proxy_win_rate', 'by proxy', 3], ['hidden_utility', 'utility', 3],
   ['classification_accuracy', 'accuracy, training pairs', 3],

@@ -9,13 +9,18 @@ def figure(*series):
   return Figure('f', 't', 'c', AXIS, AXIS, series)
 
 
-def series(role, kind='points', betas=(), seeds=()):
+def series(role, kind='points', betas=(), seeds=(), **others):
+  """Points with a number each, None for none; `others` are constant."""
   points = [
-    Point('r', 'a', seed, 1, beta=beta)
+    Point('r', 'a', seed, 1, scalars=others | named(beta))
     for seed, beta in zip(seeds or [0] * len(betas), betas)
   ]
   return Series(role, role, [1.0] * len(points), [1.0] * len(points),
                 kind=kind, points=points)  # fmt: skip
+
+
+def named(beta):
+  return {} if beta is None else {'beta': beta}
 
 
 def test_a_role_has_its_colour_whatever_else_is_drawn():
@@ -49,20 +54,41 @@ def test_seeds_have_shapes_in_their_order():
   assert looks.shape(style, 7).paper == 's'
 
 
-def test_a_greater_beta_is_fuller_and_a_single_one_is_full():
-  shares = looks.shares(figure(series('a', betas=(0.1, 0.03, None, 0.05))))
+def test_a_greater_number_is_fuller_and_a_single_one_is_full():
+  found = looks.shares(figure(series('a', betas=(0.1, 0.03, None, 0.05))))
+  shares = found['beta']
   assert list(shares) == [0.03, 0.05, 0.1]
   assert sorted(shares.values()) == list(shares.values())
   assert shares[0.1] == 1.0
   assert looks.shares(figure(series('a', betas=(0.1, 0.1)))) == {}
 
 
-def test_a_series_of_one_beta_is_full_beside_others_of_several():
+def test_a_series_of_one_number_is_full_beside_others_of_several():
   one, several = series('a', betas=(0.05, 0.05)), series('b', betas=(0.1, 0.05))
   shares = looks.shares(figure(one, several))
   assert looks.fullness(one, shares) == [1.0, 1.0]
-  assert looks.fullness(several, shares) == [1.0, shares[0.05]] != [1.0, 1.0]
+  assert looks.fullness(several, shares) == [
+    1.0,
+    shares['beta'][0.05],
+  ]
+  assert shares['beta'][0.05] < 1
   assert looks.shares(figure(one, series('c', betas=(0.1,)))) == {}
+
+
+def test_the_first_number_that_differs_shades_a_series():
+  constant = series('a', betas=(0.1, 0.05), smoothing=0.2)
+  assert looks.shading(constant) == 'beta'
+  points = [
+    Point('r', 'a', 0, step, scalars={'tau': 0.1, 'margin': step, 'z': step})
+    for step in (1, 3)
+  ]
+  other = Series('b', 'b', [1.0, 1.0], [1.0, 1.0], points=points)
+  shares = looks.shares(figure(constant, other))
+  assert {name: list(each) for name, each in shares.items()} == {
+    'beta': [0.05, 0.1],
+    'margin': [1, 3],
+  }
+  assert looks.fullness(other, shares) == [shares['margin'][1], 1.0]
 
 
 def test_series_of_one_role_and_kind_are_told_apart():

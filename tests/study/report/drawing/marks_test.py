@@ -87,7 +87,7 @@ def test_a_hole_parts_a_band():
 
 
 def test_runs_are_joined_by_step_whatever_the_order_of_points():
-  whole = figure(list(reversed(points(seeds=(0,), betas=(0.1,)))))
+  whole = figure(list(reversed(points(seeds=(0,), numbers=(0.1,)))))
   online = whole.series[1]
   (path,) = marks.paths(whole, online)
   assert [online.points[index].step for index in path] == [10, 20, 40]

@@ -31,8 +31,8 @@ def test_all_that_tells_marks_apart_is_in_the_legend():
     'offline',
     'online, best',
     'a fit',
-    'β = 0.1',
-    'β = 0.03',
+    'beta = 0.1',
+    'beta = 0.03',
     'seed 0',
     'seed 1',
   ]
@@ -60,11 +60,11 @@ def test_nothing_is_cut_off():
     assert page.y0 <= box.y0 and box.y1 <= page.y1
 
 
-def test_a_checkpoint_has_the_shape_of_its_seed_and_the_shade_of_its_beta():
+def test_a_checkpoint_has_the_shape_of_its_seed_and_the_shade_of_its_number():
   (axes,) = drawn().axes
   online = axes.collections[0:2]  # one for each seed
   colours = {tuple(face) for each in online for face in each.get_facecolors()}
-  assert len(colours) == 2  # one for each beta
+  assert len(colours) == 2  # one for each number
   first, second = (each.get_paths()[0].vertices.shape for each in online)
   assert first != second
 

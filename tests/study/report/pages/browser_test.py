@@ -143,7 +143,7 @@ def test_every_figure_is_drawn_as_plotly_wants_it(page):
 def test_a_mark_tells_what_it_is(page):
   said = point_at(page, 4)
   for part in (
-    'online_', 'seed ', 'step ', 'lr 0.001', 'β 0.', 'KL ', 'win rate 0.',
+    'online_', 'seed ', 'step ', 'lr 0.001', 'beta 0.', 'KL ', 'win rate 0.',
     '[0.', 'by proxy 0.600', 'hidden utility 1.50', 'length 14.0 tokens',
   ):  # fmt: skip
     assert part in said

@@ -104,3 +104,27 @@ def test_the_limit_of_kl_is_that_of_the_first_analysis_with_one():
   analyses = [{'kind': 'Other'}, {'kind': 'Gap', 'kl_range': [2.25, 6]}]
   assert data.kl_limit({'analyses': analyses}) == 6.0
   assert data.kl_limit({}) == math.inf
+
+
+def test_numbers_of_losses_have_columns_and_shades_of_their_names():
+  own = points()
+  own = [
+    point._replace(scalars={'tau': point.scalars['beta']})
+    if point.algorithm == 'offline'
+    else point
+    for point in own
+  ]
+  whole = figure(own)
+  found = made(points=own, figures=[whole], style=looks.style([whole]))
+  assert found['points']['scalars'] == ['beta', 'tau']
+  assert found['points']['columns'][-2:] == ['scalars.beta', 'scalars.tau']
+  ends = {tuple(row[-2:]) for row in found['points']['rows']}
+  numbers = 0.1, 0.03
+  assert ends == {
+    (None, None), *((x, None) for x in numbers), *((None, x) for x in numbers)
+  }  # fmt: skip
+  shades = [[0.03, 0.3], [0.1, 1.0]]
+  assert found['figures']['fig1']['shades'] == [
+    ['beta', shades],
+    ['tau', shades],
+  ]
