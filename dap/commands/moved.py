@@ -50,9 +50,66 @@ MODULES = {
   'dap.study.worker': 'dap.stages.worker',
 }
 
+# Builders of losses, and the numbers that each took.
+_BUILDERS = {
+  'ipo': ('beta',), 'ipo_gpo_one': ('beta',), 'ipo_mean': ('beta',),
+  'ipo_azar': ('tau',), 'dpo': ('beta',), 'cdpo': ('beta', 'label_smoothing'),
+  'hinge': ('beta',), 'exponential': ('beta',), 'savage': ('beta',),
+  'truncated_quadratic': ('beta',), 'best_of_two': (),
+}  # fmt: skip
+
+
+def _loss(name: str, numbers: tuple[str, ...]) -> str:
+  given = ', '.join(f"'{number}': 0.1" for number in numbers)
+  return (
+    f'A loss is its function and its numbers now: @{name}/objectives.Loss(),'
+    f' with {name}/objectives.Loss.function = @losses.{name}_loss and'
+    f' {name}/objectives.Loss.scalars = {{{given}}}; gin/losses/{name}.gin has'
+    ' both.'
+  )
+
+
 # 'module.name' or 'module.name.argument' that is gone, as gin files said it:
 # what to write now, a sentence or two.
-OBJECTS: dict[str, str] = {}
+OBJECTS: dict[str, str] = {
+  **{
+    f'dap.algorithms.objectives.{name}': _loss(name, numbers)
+    for name, numbers in _BUILDERS.items()
+  },
+  'dap.algorithms.objectives.supervised': 'Write @supervised/objectives.Loss(),'
+  ' which gin/losses/supervised.gin binds.',
+  'dap.algorithms.objectives.preference_model': 'Write'
+  ' @preference_model/objectives.Loss(), which gin/losses/preference_model.gin'
+  ' binds.',
+  'dap.algorithms.objectives.Loss.objective': 'How a loss sees a batch is its'
+  ' view: objectives.Loss.view = @views.pairs, @views.comparisons,'
+  ' @views.Tokens(), @views.responses or @views.lists.',
+  'dap.algorithms.objectives.Loss.reads_reference': 'Leave it out: a loss that'
+  ' has an argument `reference` reads it.',
+  'dap.algorithms.samplers.FromDataset': 'Which rows a step has is the source:'
+  ' algorithm.Algorithm.source = @sources.FromDataset() with'
+  ' `from dap.algorithms import sources`; algorithm.Algorithm.sampler = None'
+  ' keeps their responses.',
+  'dap.algorithms.samplers.FromPolicy.order': 'Which prompts a step has is the'
+  ' source: sources.FromDataset.order.',
+  'dap.algorithms.samplers.ShuffledWindows': 'It is'
+  ' dap.algorithms.sources.ShuffledWindows now.',
+  'dap.algorithms.samplers.ShuffledBatches': 'It is'
+  ' dap.algorithms.sources.ShuffledBatches now.',
+  'dap.algorithms.algorithm.Algorithm.refresh': 'Each role has a schedule:'
+  ' algorithm.Algorithm.behaviour for the policy that is sampled from,'
+  ' algorithm.Algorithm.reference, and algorithm.Algorithm.refit for the'
+  ' annotator.',
+  'dap.algorithms.refresh.EveryStep': 'It is @refresh.Current() now.',
+  'dap.models.policy.Policy.config': 'Write policy.Policy.language_model ='
+  ' @t5.T5() and t5.T5.config = @t5.T5Config().',
+  'dap.models.heads.PointwisePreferenceModel.config': 'Write'
+  ' heads.PointwisePreferenceModel.language_model = @t5.T5() and t5.T5.config ='
+  ' @t5.T5Config().',
+  'dap.models.heads.JointPreferenceModel.config': 'Write'
+  ' heads.JointPreferenceModel.language_model = @t5.T5() and t5.T5.config ='
+  ' @t5.T5Config().',
+}
 
 
 def words(name: str) -> str:
