@@ -26,4 +26,5 @@ def test_the_way_to_add_a_loss_works_as_printed(tmp_path, monkeypatch, capsys):
     '--dry_run',
   )
   told = capsys.readouterr().out
-  assert 'my_module.my_loss' in told and "'beta': 0.1" in told
+  assert 'function: my_module.my_loss' in told
+  assert "scalars: ('beta', 0.1)" in told
