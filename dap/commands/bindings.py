@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 from gin import config_parser
 
@@ -27,7 +27,7 @@ from dap.errors import InputError
 class Reference(NamedTuple):
   """`@scope/target`, or `@scope/target()` where `call` is true."""
 
-  target: Any
+  target: object
   scope: tuple[str, ...]
   call: bool
 
@@ -44,9 +44,9 @@ class Binding:
   """
 
   scope: tuple[str, ...]
-  target: Any
+  target: object
   argument: str
-  value: Any
+  value: object
   origin: str
   is_override: bool = False
   is_part: bool = False
@@ -68,39 +68,41 @@ class Bindings(tuple[Binding, ...]):
   """Bindings in the order read; those of one target are found at once."""
 
   @functools.cached_property
-  def _by_target(self) -> dict[Any, list[Binding]]:
-    found: dict[Any, list[Binding]] = {}
+  def _by_target(self) -> dict[object, list[Binding]]:
+    found: dict[object, list[Binding]] = {}
     for binding in self:
       found.setdefault(binding.target, []).append(binding)
     return found
 
-  def of(self, target: Any) -> Sequence[Binding]:
+  def of(self, target: object) -> Sequence[Binding]:
     """Those of a function, a class or a macro's name, in order."""
     return self._by_target.get(target, ())
 
 
-def name_of(target: Any) -> str:
+def name_of(target: object) -> str:
   """How to speak of a function, class or macro: `losses.pairwise.ipo_loss`."""
   if isinstance(target, str):
     return target
   return _full_name(target).removeprefix('dap.')
 
 
-def _full_name(target: Any) -> str:
+def _full_name(target: object) -> str:
   module = getattr(target, '__module__', None) or ''
   name = getattr(target, '__qualname__', repr(target))
   return f'{module}.{name}'
 
 
-def parameters(target: Any) -> dict[str, inspect.Parameter]:
+def parameters(target: object) -> dict[str, inspect.Parameter]:
   """The parameters of a function or class; empty where Python cannot tell."""
+  if not callable(target):
+    return {}
   try:
     return dict(inspect.signature(target).parameters)
   except (TypeError, ValueError):
     return {}
 
 
-class _Symbols(dict[str, Any]):
+class _Symbols(dict[str, types.ModuleType]):
   """The names that the import statements of one file provide."""
 
 
@@ -127,7 +129,9 @@ def look_up(parsed: syntax.Parsed) -> Bindings:
     found.extend(_of_file(file, symbols))
   known = [*symbols, _loaded()]
   for statement, origin in parsed.overrides:
-    binding = _binding(statement, known, origin)
+    binding = _binding(
+      cast(config_parser.BindingStatement, statement), known, origin
+    )
     found.append(dataclasses.replace(binding, is_override=True))
   return Bindings(found)
 
@@ -173,7 +177,7 @@ def _binding(
   return Binding(scope, target, statement.arg_name, value, origin)
 
 
-def _looked_up(value: Any, symbols: list[_Symbols], origin: str) -> Any:
+def _looked_up(value: object, symbols: list[_Symbols], origin: str) -> object:
   if isinstance(value, Selector):
     *scope, selector = value.text.split('/')
     target = _look_up(selector, symbols, origin)
@@ -181,11 +185,13 @@ def _looked_up(value: Any, symbols: list[_Symbols], origin: str) -> Any:
   return map_value(lambda v: _looked_up(v, symbols, origin), value)
 
 
-def map_value(function: Callable[[Any], Any], value: Any) -> Any:
+def map_value(function: Callable[[object], object], value: object) -> object:
   """Apply `function` to the items of a list, tuple or dict; others stay."""
-  if type(value) in (list, tuple):
-    return type(value)(function(item) for item in value)
-  if type(value) is dict:
+  if isinstance(value, list) and type(value) is list:
+    return [function(item) for item in value]
+  if isinstance(value, tuple) and type(value) is tuple:
+    return tuple(function(item) for item in value)
+  if isinstance(value, dict) and type(value) is dict:
     return {function(key): function(item) for key, item in value.items()}
   return value
 
@@ -222,7 +228,7 @@ def _near_module(wanted: str, missing: str | None) -> str:
   return nearest.hint(leaf, names)
 
 
-def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> Any:
+def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> object:
   """The function or class of a dotted name; among the files that know it."""
   root, *attributes = selector.split('.')
   modules = [table[root] for table in symbols if root in table]
@@ -233,7 +239,7 @@ def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> Any:
       f'{nearest.hint(root, names)} Import its module in the gin file, or give'
       ' the part that does with --gin_file.'
     )
-  found: list[Any] = []
+  found: list[object] = []
   for module in modules:
     value = module
     for attribute in attributes:

@@ -6,7 +6,6 @@ refers to functions, classes and macros reads theirs in turn.
 
 import inspect
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
 from dap.commands import nearest
 from dap.commands.bindings import (
@@ -22,10 +21,10 @@ from dap.errors import InputError
 
 Scope = tuple[str, ...]
 # What of the bindings counts for a target (or a macro's name) in a scope.
-Choice = Callable[[Bindings, Any, Scope], list[Binding]]
+Choice = Callable[[Bindings, object, Scope], list[Binding]]
 
 
-def live(bindings: Bindings, target: Any, scope: Scope) -> list[Binding]:
+def live(bindings: Bindings, target: object, scope: Scope) -> list[Binding]:
   """One binding for each argument: the innermost scope, then the last, wins."""
   winners: dict[str, Binding] = {}
   for depth in range(len(scope) + 1):
@@ -35,7 +34,7 @@ def live(bindings: Bindings, target: Any, scope: Scope) -> list[Binding]:
   return list(winners.values())
 
 
-def ever(bindings: Bindings, target: Any, scope: Scope) -> list[Binding]:
+def ever(bindings: Bindings, target: object, scope: Scope) -> list[Binding]:
   """Every binding that could count, those that a later one replaced too."""
   return [
     binding
@@ -44,7 +43,7 @@ def ever(bindings: Bindings, target: Any, scope: Scope) -> list[Binding]:
   ]
 
 
-def references(value: Any) -> Iterator[Reference | Macro]:
+def references(value: object) -> Iterator[Reference | Macro]:
   """The references and macros inside a bound value."""
   if isinstance(value, Reference | Macro):
     yield value
@@ -58,15 +57,15 @@ def references(value: Any) -> Iterator[Reference | Macro]:
 
 
 def walk(
-  bindings: Bindings, roots: Collection[Any], choose: Choice
+  bindings: Bindings, roots: Collection[object], choose: Choice
 ) -> Iterator[tuple[Binding, Scope]]:
   """Each binding that the roots read, directly or through others.
 
   Yields:
     The binding and the scope it is read in, once for each such scope.
   """
-  visited: set[tuple[Any, Scope]] = set()
-  pending: list[tuple[Any, Scope]] = [(root, ()) for root in roots]
+  visited: set[tuple[object, Scope]] = set()
+  pending: list[tuple[object, Scope]] = [(root, ()) for root in roots]
   while pending:
     target, scope = pending.pop()
     if (target, scope) in visited:
@@ -82,7 +81,7 @@ def walk(
 
 
 def refuse_unread(
-  bindings: Bindings, function: Any, run_functions: Collection[Any]
+  bindings: Bindings, function: object, run_functions: Collection[object]
 ):
   """Refuse what nobody reads: a misspelt name runs the wrong experiment.
 
@@ -121,7 +120,7 @@ def _unread(binding: Binding, read: Collection[Binding]) -> str:
   )
 
 
-def required(bindings: Bindings, function: Any) -> list[str]:
+def required(bindings: Bindings, function: object) -> list[str]:
   """Names that `function` reads and that are still `%gin.REQUIRED`."""
   found = [
     binding.name
@@ -131,7 +130,7 @@ def required(bindings: Bindings, function: Any) -> list[str]:
   return list(dict.fromkeys(found))
 
 
-def refuse_missing(bindings: Bindings, function: Any):
+def refuse_missing(bindings: Bindings, function: object):
   """Refuse to start while something that the run needs has no value.
 
   Raises:
@@ -169,7 +168,7 @@ def _undefined(bindings: Bindings, name: str, reader: Binding) -> str | None:
 
 
 def _missing_arguments(
-  bindings: Bindings, target: Any, scope: Scope, origin: str
+  bindings: Bindings, target: object, scope: Scope, origin: str
 ) -> str | None:
   bound = {binding.argument for binding in live(bindings, target, scope)}
   missing = [

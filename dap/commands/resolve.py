@@ -10,7 +10,6 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
 
 from dap.commands import reads
 from dap.commands.bindings import (
@@ -24,6 +23,8 @@ from dap.commands.bindings import (
 )
 from dap.errors import InputError
 
+# What is being resolved, outermost first: functions and macros with scopes.
+Active = tuple[tuple[object, reads.Scope], ...]
 _PRIMITIVES = (bool, int, float, str, types.NoneType)
 
 
@@ -31,8 +32,8 @@ _PRIMITIVES = (bool, int, float, str, types.NoneType)
 class Bound:
   """A function with some keyword arguments given; the caller's win."""
 
-  function: Callable[..., Any]
-  arguments: tuple[tuple[str, Any], ...]
+  function: Callable[..., object]
+  arguments: tuple[tuple[str, object], ...]
 
   @property
   def __signature__(self) -> inspect.Signature:
@@ -52,7 +53,7 @@ class Bound:
     return self.function(*args, **{**dict(self.arguments), **kwargs})
 
 
-def resolve(bindings: Bindings, function: Any) -> dict[str, Any]:
+def resolve(bindings: Bindings, function: object) -> dict[str, object]:
   """The keyword arguments that the bindings give to `function`.
 
   A reference with a scope is resolved in that scope, and so is all below it
@@ -67,10 +68,10 @@ def resolve(bindings: Bindings, function: Any) -> dict[str, Any]:
 
 def _arguments(
   bindings: Bindings,
-  target: Any,
+  target: object,
   scope: reads.Scope,
-  active: tuple[Any, ...],
-) -> dict[str, Any]:
+  active: Active,
+) -> dict[str, object]:
   known = parameters(target)
   arguments = {}
   for binding in reads.live(bindings, target, scope):
@@ -84,11 +85,11 @@ def _arguments(
 
 def _value(
   bindings: Bindings,
-  value: Any,
+  value: object,
   binding: Binding,
   scope: reads.Scope,
-  active: tuple[Any, ...],
-) -> Any:
+  active: Active,
+) -> object:
   match value:
     case Macro(name):
       active = _enter(name, (), active, binding)
@@ -98,6 +99,7 @@ def _value(
       scope = own_scope or scope
       active = _enter(target, scope, active, binding)
       arguments = _arguments(bindings, target, scope, active)
+      assert callable(target), 'what is not was refused when it was read'
       if call:
         return _construct(target, arguments, binding)
       return (
@@ -111,8 +113,11 @@ def _value(
 
 
 def _enter(
-  target: Any, scope: reads.Scope, active: tuple[Any, ...], binding: Binding
-) -> tuple[Any, ...]:
+  target: object,
+  scope: reads.Scope,
+  active: Active,
+  binding: Binding,
+) -> Active:
   if (target, scope) in active:
     chain = ' -> '.join(name_of(entry) for entry, _ in active)
     raise InputError(
@@ -122,7 +127,9 @@ def _enter(
   return (*active, (target, scope))
 
 
-def _construct(target: Any, arguments: dict[str, Any], binding: Binding) -> Any:
+def _construct(
+  target: Callable[..., object], arguments: dict[str, object], binding: Binding
+) -> object:
   try:
     return target(**arguments)
   except ValueError as error:
@@ -132,7 +139,9 @@ def _construct(target: Any, arguments: dict[str, Any], binding: Binding) -> Any:
     ) from error
 
 
-def _as_annotated(binding: Binding, annotation: Any, value: Any) -> Any:
+def _as_annotated(
+  binding: Binding, annotation: object, value: object
+) -> object:
   """The value as the annotation has it: 1 for a float is 1.0, a list a tuple.
 
   So that 1 and 1.0 are one configuration, with one name. A text for a number
@@ -148,7 +157,8 @@ def _as_annotated(binding: Binding, annotation: Any, value: Any) -> Any:
     return value
   if type(value) is int and float in allowed:
     return float(value)
-  wanted = ' or '.join(kind.__name__ for kind in allowed)
+  names = (getattr(kind, '__name__', str(kind)) for kind in allowed)
+  wanted = ' or '.join(names)
   raise InputError(
     f'{binding.origin}: {binding.name} must be {wanted}, got {value!r}'
     f' ({type(value).__name__}).'

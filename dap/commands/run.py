@@ -3,7 +3,6 @@
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dap.commands import Command, bindings, reads, resolve, show, syntax
 
@@ -14,7 +13,7 @@ def configure(
   overrides: Sequence[tuple[str, str]],
   commands: Mapping[str, Command],
   stand_ins: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, object]:
   """The keyword arguments of the command's run function.
 
   Args:
@@ -44,7 +43,7 @@ def configure(
   return resolve.resolve(read, function)
 
 
-def _run_functions(commands: Mapping[str, Command]) -> list[Any]:
+def _run_functions(commands: Mapping[str, Command]) -> list[object]:
   """Those that are loaded: no gin file can have bound the others."""
   return [
     getattr(sys.modules[command.module], command.function)

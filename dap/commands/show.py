@@ -1,8 +1,8 @@
 """Layer 8. A resolved configuration as text."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from dap.commands.bindings import name_of
 from dap.commands.resolve import Bound
@@ -24,7 +24,7 @@ class Node(NamedTuple):
     return 1 + sum(part.size for _, part in self.parts)
 
 
-def text(arguments: dict[str, Any]) -> str:
+def text(arguments: dict[str, object]) -> str:
   """One argument or field a line, nested values indented below their type."""
   return '\n'.join(
     line
@@ -33,7 +33,7 @@ def text(arguments: dict[str, Any]) -> str:
   )
 
 
-def compact(arguments: dict[str, Any]) -> str:
+def compact(arguments: dict[str, object]) -> str:
   """The same with each distinct value once.
 
   A value that stood before is named by its place there, and one that is like
@@ -131,7 +131,7 @@ def _differences(
     yield from _differences(before, after, f'{path}.{part}' if path else part)
 
 
-def _node(value: Any, most: int | None = None) -> Node:
+def _node(value: object, most: int | None = None) -> Node:
   """The value with its parts; rows of plain values beyond `most` are cut."""
   if isinstance(value, Bound):
     return Node(name_of(value.function), _nodes(value.arguments, most))
@@ -162,7 +162,9 @@ def _node(value: Any, most: int | None = None) -> Node:
   return Node(repr(value))
 
 
-def _nodes(items: Any, most: int | None) -> tuple[tuple[str, Node], ...]:
+def _nodes(
+  items: Iterable[tuple[str, object]], most: int | None
+) -> tuple[tuple[str, Node], ...]:
   return tuple((name, _node(item, most)) for name, item in items)
 
 

@@ -38,7 +38,7 @@ class File(NamedTuple):
 class Statement(NamedTuple):
   """One of gin's statements; `origin` is `file:line` or the override."""
 
-  what: Any
+  what: object
   origin: str
 
 
@@ -156,7 +156,7 @@ def _override(name: str, value: str) -> Statement:
   return Statement(statements[0], origin)
 
 
-def _statements(text: str, origin: str) -> Iterator[Any]:
+def _statements(text: str, origin: str) -> Iterator[Any]:  # gin's four kinds
   try:
     yield from config_parser.ConfigParser(text, _Delegate())
   except SyntaxError as error:  # IndentationError is one

@@ -2,9 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
+from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from dap import (
   costs,
@@ -21,6 +22,7 @@ from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
+from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
 from dap.models.policy import Policy
 from dap.stages import values
@@ -110,7 +112,7 @@ def dry_run(
   data: PairData,
   mesh: tuple[int, int] = (1, 1),
   measure: bool = False,
-  **others: Any,
+  **others: object,
 ) -> None:
   """Prints parameters, time and memory; reads no data and trains nothing.
 
@@ -139,7 +141,9 @@ def _time_line(run: Run, prompt_length: int, response_length: int) -> str:
   )
 
 
-def _measured_memory_line(run: Run, mesh: Any, prompt: int, length: int) -> str:
+def _measured_memory_line(
+  run: Run, mesh: Mesh, prompt: int, length: int
+) -> str:
   needed = costs.memory(costs.compiled_update(run, mesh, prompt, length))
   size = 'not told' if needed is None else files.readable_size(needed)
   return (
@@ -148,7 +152,7 @@ def _measured_memory_line(run: Run, mesh: Any, prompt: int, length: int) -> str:
   )
 
 
-def _counted_memory_line(run: Run, mesh: Any, prompt: int, length: int) -> str:
+def _counted_memory_line(run: Run, mesh: Mesh, prompt: int, length: int) -> str:
   shape = tuple(mesh.devices.shape)
   needed = memory.estimate(run, shape, prompt, length, kept.counted)
   update = files.readable_size(needed.state + needed.update)
@@ -160,7 +164,7 @@ def _counted_memory_line(run: Run, mesh: Any, prompt: int, length: int) -> str:
   )
 
 
-def prepared(run: Run, data: PairData, cache: Path) -> tuple[Any, Any]:
+def prepared(run: Run, data: PairData, cache: Path) -> tuple[Run, Vocabulary]:
   """The run with its policy's vocabulary filled in, and the vocabulary.
 
   Raises:
@@ -174,7 +178,9 @@ def prepared(run: Run, data: PairData, cache: Path) -> tuple[Any, Any]:
   return run, vocabulary
 
 
-def _pairs(data: PairData, split: str, vocabulary: Any, cache: Path) -> Pairs:
+def _pairs(
+  data: PairData, split: str, vocabulary: Vocabulary, cache: Path
+) -> Pairs:
   if split not in sources.SPLITS:
     raise errors.InputError(
       f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
@@ -185,7 +191,7 @@ def _pairs(data: PairData, split: str, vocabulary: Any, cache: Path) -> Pairs:
 
 
 def _params(
-  run: Run, mesh: Any, initial: str, reference: str, annotator: str
+  run: Run, mesh: Mesh, initial: str, reference: str, annotator: str
 ) -> Params:
   model, algorithm = run.model.shared, run.algorithm
   anchored = algorithm.needs_reference
@@ -213,9 +219,9 @@ def _keep_configuration(run: Run, folder: Path) -> None:
 
 
 def _sample_writer(
-  run: Run, shown: sampling.Shown, folder: Path, mesh: Any
+  run: Run, shown: sampling.Shown, folder: Path, mesh: Mesh
 ) -> Hook:
-  def write(step: int, params: Any) -> None:
+  def write(step: int, params: PyTree) -> None:
     path = folder / 'samples' / f'step_{step}.txt'
     if not path.exists():  # a restart asks again for what stood before it
       text = sampling.text(run.model, params, shown, mesh)

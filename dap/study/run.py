@@ -6,7 +6,6 @@ missing and studies in one folder share what they have in common.
 
 import math
 from pathlib import Path
-from typing import Any
 
 from dap import costs, errors
 from dap.stages import artefacts, machine, pool
@@ -69,7 +68,7 @@ def dry_run(
   num_workers: int | None = None,
   device: costs.Device | None = None,
   measure: bool = False,
-  **others: Any,
+  **others: object,
 ) -> None:
   """Prints the stages, which are done, and what models and time they cost.
 

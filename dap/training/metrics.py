@@ -2,8 +2,8 @@
 
 import math
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, SupportsFloat
 
 from dap import errors, files
 
@@ -29,7 +29,7 @@ class MetricsLog:
     """Drops lines of steps that will be trained again."""
     files.truncate_json_lines(self.path, lambda line: line['step'] <= step)
 
-  def write(self, step: int, values: dict[str, Any]) -> None:
+  def write(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     """One line.
 
     Raises:
@@ -53,7 +53,7 @@ def tensorboard(model_dir: pathlib.Path) -> Callable[[int, dict], None]:
   It opens its file with the first numbers and says there that all later ones
   of an earlier start are void: a restart repeats them.
   """
-  writer: Any = None
+  writer: Any = None  # tensorboardX has no types
 
   def write(step: int, numbers: dict[str, float]) -> None:
     nonlocal writer

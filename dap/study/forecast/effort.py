@@ -5,10 +5,13 @@ their seed, learning rate and beta; so a finished one tells what others take.
 """
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dap import costs
 from dap.algorithms.run import Run
+from dap.evaluation.points import Evaluation
+from dap.models.protocols import Reader
+from dap.models.trained import Policy
 from dap.stages.artefacts import Stage
 from dap.study.making import grouped, judging, measures, trainings
 
@@ -28,7 +31,7 @@ class Kind(NamedTuple):
 class Drawn(NamedTuple):
   """`prompts` that `model` answers once each, `batch` at a time."""
 
-  model: Any
+  model: Reader
   prompts: int
   batch: int
 
@@ -132,7 +135,7 @@ def _checkpoints(config: judging.RunPoints, lengths: Lengths) -> Work:
   return Work(total, (Drawn(judging.policy, prompts, settings.batch_size),))
 
 
-def _answers(policy: Any, settings: Any, lengths: Lengths) -> Work:
+def _answers(policy: Policy, settings: Evaluation, lengths: Lengths) -> Work:
   one = policy.answer_operations(*lengths)
   drawn = Drawn(policy, settings.num_prompts, settings.batch_size)
   return Work(settings.num_prompts * one, (drawn,))

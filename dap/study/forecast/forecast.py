@@ -5,9 +5,10 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dap import costs, errors, files, memory, progress
+from dap.algorithms.run import Run
 from dap.stages import artefacts
 from dap.stages.artefacts import Job, Stage
 from dap.stages.schedule import Schedule
@@ -43,7 +44,7 @@ class Clock:
   def __init__(
     self,
     study: Study,
-    measured: Mapping[Any, float],
+    measured: Mapping[object, float],
     timed: Steps,
     device: costs.Device | None,
     share: float = 1.0,
@@ -68,7 +69,7 @@ class Clock:
       seconds += sum(self._drawing(drawn) for drawn in work.drawn)
     return _STAGE + _CHECKPOINT * units + seconds
 
-  def step(self, run: Any) -> float:
+  def step(self, run: Run) -> float:
     """Of one step of a training."""
     if self._device is not None:
       return self._device.step_seconds(run, self._study.mesh, *self._lengths)
@@ -196,13 +197,13 @@ def _unnamed(targets: Iterable[Stage]) -> list[Job]:
   return list(jobs.values())
 
 
-def _measured(plan: Plan, root: Path) -> dict[Any, float]:
+def _measured(plan: Plan, root: Path) -> dict[object, float]:
   """Seconds a unit of each kind of stage that the folder has finished."""
   lines = files.read_json_lines(root / 'costs.jsonl')
   seconds = {
     line['key']: line['seconds'] for line in lines if not line['resumed']
   }
-  found: dict[Any, list[float]] = {}
+  found: dict[object, list[float]] = {}
   for job in plan.jobs:
     if job.key in plan.done and job.key in seconds:
       kind = effort.kind(job.stage)
@@ -212,7 +213,7 @@ def _measured(plan: Plan, root: Path) -> dict[Any, float]:
 
 def _trainings(study: Study, jobs: Sequence[Job]) -> dict[str, list[Stage]]:
   """Stages that train by what they are called; equal programs together."""
-  by_program: dict[Any, list[Stage]] = {}
+  by_program: dict[object, list[Stage]] = {}
   for job in jobs:
     if (training := effort.training(job.stage)) is not None:
       run = training.run
@@ -247,7 +248,7 @@ def _training_line(
   return f'{label}{runs}: {"; ".join(parts)}'
 
 
-def _run(stage: Stage) -> Any:
+def _run(stage: Stage) -> Run:
   training = effort.training(stage)
   assert training is not None
   return training.run
@@ -297,7 +298,7 @@ def _stage_lines(plan: Plan, clock: Clock) -> Iterator[str]:
 
 def _basis(
   study: Study,
-  found: Mapping[Any, float],
+  found: Mapping[object, float],
   timed: Steps,
   device: costs.Device | None,
   means: Means,

@@ -6,9 +6,10 @@ makes some real steps of each program on this machine.
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dap import costs, kept, memory
+from dap.algorithms.run import Run
 from dap.stages.artefacts import Stage
 from dap.study.design import Study
 from dap.study.forecast import effort, timing
@@ -16,7 +17,7 @@ from dap.study.forecast import effort, timing
 _SMALL = 2e11  # matmul operations of a step that is timed and not computed
 
 # By what the time of a step depends on: a run of that kind, and its time.
-Steps = Mapping[Hashable, tuple[Any, timing.Timed]]
+Steps = Mapping[Hashable, tuple[Run, timing.Timed]]
 # Stages that train by what they are called.
 Trainings = Mapping[str, Sequence[Stage]]
 
@@ -30,13 +31,13 @@ class Means(NamedTuple):
     advice: how sure this is, and how to get the other.
   """
 
-  steps: Callable[[Study, Trainings, Mapping[Any, float], int], Steps]
-  keeps: Callable[[Any, int, int], memory.Saved]
+  steps: Callable[[Study, Trainings, Mapping[object, float], int], Steps]
+  keeps: Callable[[Run, int, int], memory.Saved]
   advice: str
 
 
 def no_steps(
-  study: Study, named: Trainings, known: Mapping[Any, float], workers: int
+  study: Study, named: Trainings, known: Mapping[object, float], workers: int
 ) -> Steps:
   """Times nothing."""
   del study, named, known, workers
@@ -44,11 +45,11 @@ def no_steps(
 
 
 def real_steps(
-  study: Study, named: Trainings, known: Mapping[Any, float], workers: int
+  study: Study, named: Trainings, known: Mapping[object, float], workers: int
 ) -> Steps:
   """Real steps of the small programs that nothing `known` tells of."""
   lengths = study.data.prompt_length, study.data.response_length
-  wanted: dict[Hashable, tuple[str, Any]] = {}
+  wanted: dict[Hashable, tuple[str, Run]] = {}
   for label, group in named.items():
     trained = effort.training(group[0])
     assert trained is not None
