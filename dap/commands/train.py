@@ -159,7 +159,7 @@ def _counted_memory_line(run: Run, mesh: Mesh, prompt: int, length: int) -> str:
   return (
     f'memory of the update: about {update} on each of {mesh.size} devices,'
     f' {files.readable_size(needed.total)} with all that is held beside it'
-    ' (counted, may be off by a third; --dry_run --measure compiles it and'
+    ' (counted, may be half or twice that; --dry_run --measure compiles it and'
     ' prints what XLA says)'
   )
 

@@ -70,9 +70,9 @@ def real_steps(
 COUNTED = Means(
   no_steps,
   kept.counted,
-  'Counted, not measured: where no finished stage tells, a time may be half or'
-  ' twice of what it will be, and memory off by a third. To measure real steps'
-  ' here, which takes minutes: --dry_run --measure.',
+  'Counted, not measured: where no finished stage tells, times and memory may'
+  ' be half or twice of what they will be. To measure real steps here, which'
+  ' takes minutes: --dry_run --measure.',
 )
 MEASURED = Means(
   real_steps,
