@@ -203,8 +203,6 @@ class RoleParams(NamedTuple):
 Scalars = Mapping[str, jax.Array | np.ndarray | np.floating | float]
 
 
-def ended(
-  tokens: Int[jax.Array | np.ndarray, '*batch length'],
-) -> Bool[jax.Array | np.ndarray, '*batch']:
+def ended(tokens: Int[Array, '*batch length']) -> Bool[Array, '*batch']:
   """Whether a response ended by itself: one that was cut has no END."""
   return (tokens == END).any(-1)
