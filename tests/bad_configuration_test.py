@@ -126,7 +126,7 @@ def test_a_binding_that_nobody_reads_is_refused(capfd, words):
 
 
 OUT_OF_RANGE = {
-  'BETA': (0.0, 'beta of IPO must be > 0, got 0.0'),
+  'BETA': (0.0, 'beta of ipo_loss must be > 0, got 0.0'),
   'LEARNING_RATE': (-1e-3, 'learning_rate > 0, got -0.001'),
   'OFFLINE_STEPS': (0, 'num_steps >= 1, got 0'),
   'OFFLINE_SAVE_STEPS': ((9,), r'save_steps must be in 1..6, got [9]'),

@@ -7,6 +7,7 @@ import tiny
 from dap import errors, losses
 from dap.algorithms import algorithm
 from dap.algorithms.objectives import Loss
+from dap.models import t5
 from dap.study.design import grid
 
 SETTINGS = ((1e-3, 0.1), (2e-3, 0.5))
@@ -140,7 +141,7 @@ def test_a_run_is_named_by_arm_and_setting_and_sft_by_itself(arm, setting):
 
 def test_a_size_gives_its_model_to_the_runs_of_its_arms_and_to_its_sft():
   wide = dataclasses.replace(tiny.CONFIG, mlp_dim=2 * tiny.CONFIG.mlp_dim)
-  model = dataclasses.replace(tiny.POLICY, config=wide)
+  model = dataclasses.replace(tiny.POLICY, language_model=t5.T5(wide))
   size = grid.PolicySize('wide', tiny.run(), model=model)
   arm = grid.Arm('wide', tiny.run(), SETTINGS, size=size)
   assert size.sft.model == model
