@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from dap import errors
 from dap.annotators import labels
-from dap.records import Responses
+from dap.records import Responses, ended
 
 Paired = tuple[Int[Array, 'batch k m'], Float[Array, 'batch k']]
 Scores = Float[Array, 'batch n']
@@ -76,34 +76,58 @@ def without_ties(
   return (p_ab != p_ba).astype(jnp.float32)
 
 
+# Of the responses of a prompt, those that may be chosen.
+MayWin = Callable[[Responses], Bool[Array, 'batch n']]
+
+
+def ended_response(responses: Responses) -> Bool[Array, 'batch n']:
+  """Those that ended by themselves: one that was cut teaches not to stop."""
+  return jnp.asarray(ended(responses.tokens))
+
+
 @dataclasses.dataclass(frozen=True)
 class Best:
-  """The response with the highest score alone; the first of equal ones."""
+  """The response with the highest score alone; the first of equal ones.
 
+  Attributes:
+    may_win: which responses count, all by default; a prompt without any weighs
+      nothing.
+  """
+
+  may_win: MayWin | None = None
   reads_scores: ClassVar[bool] = True
 
   def __call__(
     self, responses: Responses, scores: Scores, keys: Keys
   ) -> Paired:
     """See `Pairing`."""
-    del responses, keys
-    rows = jnp.argmax(scores, axis=1)[:, None, None]
-    return rows, jnp.ones_like(scores[:, :1])
+    del keys
+    allowed = _allowed(scores, responses, self.may_win)
+    rows = jnp.argmax(allowed, axis=1)[:, None, None]
+    there = jnp.max(allowed, axis=1) > -jnp.inf
+    return rows, there.astype(scores.dtype)[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
 class BestWorst:
-  """The best response chosen, the worst rejected; ties weigh nothing."""
+  """The best response chosen, the worst rejected; ties weigh nothing.
 
+  Attributes:
+    may_win: which responses may be chosen, all by default; a prompt without a
+      better one than its worst weighs nothing.
+  """
+
+  may_win: MayWin | None = None
   reads_scores: ClassVar[bool] = True
 
   def __call__(
     self, responses: Responses, scores: Scores, keys: Keys
   ) -> Paired:
     """See `Pairing`."""
-    del responses, keys
-    rows = jnp.stack([jnp.argmax(scores, 1), jnp.argmin(scores, 1)], axis=1)
-    differ = jnp.max(scores, axis=1) > jnp.min(scores, axis=1)
+    del keys
+    allowed = _allowed(scores, responses, self.may_win)
+    rows = jnp.stack([jnp.argmax(allowed, 1), jnp.argmin(scores, 1)], axis=1)
+    differ = jnp.max(allowed, axis=1) > jnp.min(scores, axis=1)
     return rows[:, None], differ.astype(scores.dtype)[:, None]
 
 
@@ -120,3 +144,12 @@ class AllOf:
     del responses, keys
     rows = jnp.broadcast_to(jnp.arange(scores.shape[1])[None], scores.shape)
     return rows[:, None], jnp.ones_like(scores[:, :1])
+
+
+def _allowed(
+  scores: Scores, responses: Responses, may_win: MayWin | None
+) -> Scores:
+  """The scores of those that may win; minus infinity for the others."""
+  if may_win is None:
+    return scores
+  return jnp.where(may_win(responses), scores, -jnp.inf)

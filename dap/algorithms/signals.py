@@ -92,7 +92,11 @@ class ValuesBefore:
   ) -> Column:
     """See `Signal`."""
     said = model.outputs(params.policy, batch.prompts, batch.responses)
-    assert said.values is not None, 'a run has checked what its model gives'
+    if said.values is None:
+      raise errors.InputError(
+        f'The signal {self.name} reads the values of a critic, which a'
+        f' {type(model).__name__} has not. Include gin/models/actor_critic.gin.'
+      )
     return said.values
 
 
@@ -105,10 +109,13 @@ class LeaveOneOut:
 
   Attributes:
     kl_weight: per nat.
+    missing_end: what stands in for the score of a response that was cut; None
+      leaves the score.
     name: of the column.
   """
 
   kl_weight: float = 0.05
+  missing_end: float | None = None
   name: str = 'advantages'
   reads: ClassVar[Reads] = ('reference', 'behaviour')
   owner: ClassVar[Owner] = ''
@@ -130,7 +137,8 @@ class LeaveOneOut:
       batch.columns['reference'],
       batch.responses.mask,
     )
-    rewards = batch.scores - self.kl_weight * ratio
+    scores = _of_whole(batch, self.missing_end)
+    rewards = scores - self.kl_weight * ratio
     return losses.leave_one_out_advantages(rewards)
 
 
@@ -158,10 +166,7 @@ class TokenRewards:
     self, model: Trained, params: RoleParams, batch: Batch
   ) -> Column:
     """See `Signal`."""
-    scores = batch.scores
-    if self.missing_end is not None:
-      whole = ended(batch.responses.tokens)
-      scores = jnp.where(whole, scores, self.missing_end)
+    scores = _of_whole(batch, self.missing_end)
     return losses.token_rewards(
       batch.columns['behaviour'],
       batch.columns['reference'],
@@ -303,6 +308,16 @@ def _nobody(name, asks, makers, known, above) -> str:
     f'{asks} reads the column {name}, which nobody computes; there are'
     f' {", ".join([*known, *makers])}. {makes}.'
   )
+
+
+def _of_whole(
+  batch: Batch, missing_end: float | None
+) -> Float[Array, 'batch n']:
+  """The scores, of responses that ended."""
+  if missing_end is None:
+    return batch.scores
+  whole = ended(batch.responses.tokens)
+  return jnp.where(whole, batch.scores, missing_end)
 
 
 def _check_kl_weight(weight: float) -> None:

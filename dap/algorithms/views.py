@@ -96,6 +96,22 @@ def responses(loss: Apply, seen: Seen, batch: Batch) -> Losses:
   return Losses(each, weight, metrics)
 
 
+def responses_by_token(loss: Apply, seen: Seen, batch: Batch) -> Losses:
+  """`responses` of a loss that is a sum over tokens, averaged over all tokens.
+
+  Its metrics are means over the tokens of a response. Score and length remain
+  means over responses.
+  """
+  found = responses(loss, seen, batch)
+  tokens = jnp.sum(_flat(batch.responses.mask), axis=1)
+  weight = found.weight * tokens
+  each = jnp.maximum(tokens, 1.0)
+  # The step will weigh by tokens and divide by the sum of these weights.
+  scale = jnp.sum(weight) / jnp.maximum(jnp.sum(found.weight), 1.0) / each
+  whole = {n: found.metrics[n] * scale for n in ('score', 'response_length')}
+  return Losses(found.each / each, weight, found.metrics | whole)
+
+
 @dataclasses.dataclass(frozen=True)
 class Tokens:
   """A loss that is a sum over the tokens of a response; the step averages it

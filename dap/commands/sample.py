@@ -34,7 +34,7 @@ def sample(
   devices = partitioning.mesh(mesh)
   cache = _run_folder(folder) / 'cache'
   run, vocabulary = prepared(run, data, cache)
-  params = load.load_params(run.model, folder, devices)
+  params = load.load_params(run.model.shared, folder, devices)
   shown = sampling.shown(data, vocabulary, cache, num_samples, seed)
   print(sampling.text(run.model, params, shown, devices))
 

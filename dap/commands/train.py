@@ -84,7 +84,7 @@ def train(
   content = (*map(load.fingerprint, paths), stream.fingerprint(stream_path))
   digest = values.digest((run, data, split, record_stream, content))
   write_samples = None
-  if isinstance(run.model, Policy) and num_shown > 0:
+  if isinstance(run.model.shared, Policy) and num_shown > 0:
     shown = sampling.shown(data, vocabulary, cache, num_shown)
     write_samples = _sample_writer(run, shown, folder, devices)
   _keep_configuration(run, folder)
@@ -172,9 +172,10 @@ def prepared(run: Run, data: PairData, cache: Path) -> tuple[Run, Vocabulary]:
   """
   vocabulary = data.trained_vocabulary(cache)
   vocabulary_lib.fits(vocabulary, run.model.language_model.vocab_size)
-  if isinstance(run.model, Policy) and run.model.vocabulary_size is None:
-    model = dataclasses.replace(run.model, vocabulary_size=vocabulary.size)
-    run = dataclasses.replace(run, model=model)
+  shared = run.model.shared
+  if isinstance(shared, Policy) and shared.vocabulary_size is None:
+    shared = dataclasses.replace(shared, vocabulary_size=vocabulary.size)
+    run = dataclasses.replace(run, model=run.model.with_shared(shared))
   return run, vocabulary
 
 

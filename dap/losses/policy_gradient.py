@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, ScalarLike
 
-from dap.losses.log_probs import sequence_sum
+from dap.losses.log_probs import sequence_mean, sequence_sum
 from dap.losses.ranges import NonNegative, Positive
 
 Tokens = Float[Array, '*rows length']
@@ -39,8 +39,8 @@ def token_rewards(
   as its implementations have it (spec 2.16).
   """
   there = mask > 0
-  position = jnp.arange(mask.shape[-1])
-  last = there & (position == jnp.sum(there, -1, keepdims=True) - 1)
+  read = jnp.cumsum(there, axis=-1)
+  last = there & (read == jnp.sum(there, axis=-1, keepdims=True))
   penalty = jnp.where(there, (reference - behaviour) * kl_weight, 0)
   return penalty + jnp.where(last, scores[..., None], 0)
 
@@ -91,12 +91,12 @@ def whiten(values: Tokens, mask: Tokens) -> Tokens:
   (x - mean) / sqrt(variance + 1e-8) with the unbiased variance, over the whole
   array: with it sharded, over the global batch.
   """
-  there = (mask > 0).astype(values.dtype)
+  there = mask > 0
   count = jnp.sum(there)
-  mean = jnp.sum(values * there) / jnp.maximum(count, 1)
-  square = jnp.sum(jnp.square(values - mean) * there)
-  variance = square / jnp.maximum(count - 1, 1)
-  return (values - mean) * there * jax.lax.rsqrt(variance + 1e-8)
+  mean = jnp.sum(jnp.where(there, values, 0)) / jnp.maximum(count, 1)
+  centred = jnp.where(there, values - mean, 0)
+  variance = jnp.sum(jnp.square(centred)) / jnp.maximum(count - 1, 1)
+  return centred * jax.lax.rsqrt(variance + 1e-8)
 
 
 def leave_one_out_advantages(
@@ -147,7 +147,7 @@ def ppo_loss(
   max(-A ratio, -A clip(ratio)) + value_weight / 2 * max((V - R)^2, (V_clipped -
   R)^2) of each token, with ratio = exp(policy - behaviour) and V_clipped within
   value_clip of the value before. A step that averages over tokens
-  (`views.Tokens`) makes the means of the sources of it.
+  (`views.responses_by_token`) makes the means of the sources of it.
 
   Args:
     policy: log-probs of the tokens under the policy, nats.
@@ -162,26 +162,29 @@ def ppo_loss(
     value_weight: of the value loss.
 
   Returns:
-    The loss, and the metrics `clip_fraction` (share of tokens whose ratio is
-    beyond `clip`), `policy_loss` and `value_loss` (sums over tokens).
+    The loss, and metrics, which are means over the tokens of each response:
+    `policy_loss`, `value_loss`, `clip_fraction` (tokens whose ratio is beyond
+    `clip`) and `behaviour_kl` (ratio - 1 - log ratio, from the policy that
+    wrote the response, nats).
 
   Source: Schulman et al. 2017, eqs. 7 and 9, https://arxiv.org/abs/1707.06347;
   value clipping of its implementation, github.com/openai/baselines.
   """
-  ratio = jnp.exp(jnp.where(mask > 0, policy - behaviour, 0))
+  there = mask > 0
+  log_ratio = jnp.where(there, policy - behaviour, 0)
+  ratio = jnp.exp(log_ratio)
   near = jnp.clip(ratio, 1 - clip, 1 + clip)
   surrogate = jnp.maximum(-advantages * ratio, -advantages * near)
   moved = jnp.clip(values - values_before, -1 * value_clip, value_clip)
-  error = jnp.maximum(
-    jnp.square(values - returns), jnp.square(values_before + moved - returns)
-  )
-  policy_loss = sequence_sum(surrogate, mask)
-  value_loss = 0.5 * sequence_sum(error, mask)
-  beyond = sequence_sum((jnp.abs(ratio - 1) > clip).astype(ratio.dtype), mask)
-  tokens = jnp.maximum(jnp.sum(mask > 0, axis=-1), 1)
+  misses = (values - returns, values_before + moved - returns)
+  misses = (jnp.square(jnp.where(there, miss, 0)) for miss in misses)
+  error = 0.5 * jnp.maximum(*misses)
+  beyond = (jnp.abs(ratio - 1) > clip).astype(ratio.dtype)
   metrics = {
-    'policy_loss': policy_loss,
-    'value_loss': value_loss,
-    'clip_fraction': beyond / tokens,
+    'policy_loss': sequence_mean(surrogate, mask),
+    'value_loss': sequence_mean(error, mask),
+    'clip_fraction': sequence_mean(beyond, mask),
+    'behaviour_kl': sequence_mean(ratio - 1 - log_ratio, mask),
   }
-  return policy_loss + value_weight * value_loss, metrics
+  total = surrogate + value_weight * error
+  return sequence_sum(total, mask), metrics

@@ -63,6 +63,21 @@ class Policy(trained.Whole):
 
     Dropout, if the model has any, acts only where a key is given.
     """
+    return self.hidden_and_log_probs(
+      params, prompts, responses, dropout_key=dropout_key
+    )[1]
+
+  def hidden_and_log_probs(
+    self,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt'],
+    responses: Int[Array, 'batch n length'],
+    *,
+    dropout_key: Key[Array, ''] | None = None,
+  ) -> tuple[
+    Float[Array, 'batch n length emb'], Float[Array, 'batch n length']
+  ]:
+    """The states that predict each token, and its `log_probs`: one pass."""
     hidden = self._hidden(params, prompts, responses, dropout_key)
     scores = heads.head_log_probs(
       hidden.reshape(-1, hidden.shape[-1]),
@@ -70,7 +85,10 @@ class Policy(trained.Whole):
       responses.reshape(-1),
       self.allowed,
     )
-    return jnp.where(responses > PADDING, scores.reshape(responses.shape), 0)
+    log_probs = jnp.where(
+      responses > PADDING, scores.reshape(responses.shape), 0
+    )
+    return hidden, log_probs
 
   def pair_log_probs(
     self,

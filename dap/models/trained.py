@@ -5,7 +5,7 @@ sampled from, compared with, converted), which a checkpoint has as its own, and
 the rest (a critic), which only its training reads.
 """
 
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -36,6 +36,10 @@ class Trained(Reader, Protocol):
   @property
   def shared(self) -> Parameters:
     """The model of the part that others read."""
+    ...
+
+  def with_shared(self, shared: Any) -> 'Trained':
+    """The same with another model of that part."""
     ...
 
   def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -97,6 +101,10 @@ class Whole:
   def shared(self: T) -> T:
     """Itself."""
     return self
+
+  def with_shared(self: T, shared: T) -> T:
+    """The other one."""
+    return shared
 
   def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
     """All, and nothing."""

@@ -212,7 +212,7 @@ def mean_of(told: Sequence[Metrics]) -> dict[str, np.ndarray]:
   if len(each) == 1:
     return dict(each[0])
   return {
-    name: np.mean([metrics[name] for metrics in each], axis=0)
+    name: np.asarray(np.mean([metrics[name] for metrics in each], axis=0))
     for name in each[0]
   }
 

@@ -9,20 +9,15 @@ import tiny
 from dap import errors, losses
 from dap.algorithms import algorithm, signals, views
 from dap.algorithms.objectives import Loss, LossObjective, numbers, reads
-from dap.models import trained
+from dap.models.policy import Policy
 from dap.records import Outputs
 
 
-class Fixed(trained.Whole):
+class Fixed(Policy):
   """A policy whose parameters are the log-probs themselves."""
 
-  gives = ('log_probs',)
-
-  def init(self, key):
-    return {}
-
-  def logical_axes(self):
-    return {}
+  def __init__(self):
+    super().__init__(tiny.POLICY.language_model)
 
   def outputs(self, params, prompts, responses):
     return Outputs(params)

@@ -74,3 +74,17 @@ def test_two_of_four_are_refused():
     errors.InputError, match='two responses to a prompt, got 4'
   ):
     paired(pairings.Two(), FOUR)
+
+
+def test_a_response_that_was_cut_is_not_chosen_where_only_others_may():
+  # Of the first prompt the best, 4.0, was cut; of the second all were.
+  tokens = jnp.array([[[5, 1], [5, 1], [5, 5], [5, 1]], [[5, 5]] * 4])
+  responses = RESPONSES._replace(tokens=tokens)
+  for kind, expected in (
+    (pairings.Best, [[0]]),
+    (pairings.BestWorst, [[0, 1]]),
+  ):
+    pairing = kind(may_win=pairings.ended_response)
+    rows, weight = pairing(responses, FOUR, keys(2))
+    np.testing.assert_array_equal(rows[0], expected)
+    np.testing.assert_array_equal(weight, [[1], [0]])
