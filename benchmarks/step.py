@@ -101,7 +101,7 @@ class Bench:
   def __init__(self, workload: Workload, device: str, repetitions: int):
     import jax
 
-    from dap import optimizers, partitioning
+    from dap import losses, optimizers, partitioning
     from dap.algorithms import objectives
     from dap.models import heads, policy, t5
 
@@ -123,9 +123,11 @@ class Bench:
     self.policy = policy.Policy(model, workload.vocab)
     self.judge = heads.PointwisePreferenceModel(model, heads.PooledScore())
     self.optimizer = optimizers.AdamW(weight_decay=0.01)
-    loss = objectives.ipo(0.1)
-    self.objective = loss.objective(self.policy, loss.function)
-    self.scalars = {'learning_rate': 1e-4, **dict(loss.scalars)}
+    loss = objectives.Loss(losses.ipo_loss, {'beta': 0.1})
+    self.objective = objectives.LossObjective(
+      self.policy, loss.function, loss.view
+    )
+    self.scalars = {'learning_rate': 1e-4, **loss.numbers}
     self.mesh = partitioning.mesh((1, 1))
     self.params = self.policy.init(jax.random.key(0))
 
@@ -136,15 +138,17 @@ class Bench:
 
     from dap.training import steps
 
-    state = steps.new_state(jax.tree.map(jnp.copy, self.params), self.optimizer)
-    sharding = steps.state_sharding(self.policy, self.optimizer, self.mesh)
+    state = steps.new_learner(
+      jax.tree.map(jnp.copy, self.params), self.optimizer
+    )
+    sharding = steps.learner_sharding(self.policy, self.optimizer, self.mesh)
     return jax.device_put(state, sharding)
 
   def batch(self, seed: int = 0):
     """Random pairs whose reference log-probs have been cached before."""
     import numpy as np
 
-    from dap.records import Pair, PreferenceBatch, Prompts
+    from dap.records import Batch, Prompts, Responses
 
     random, rows = np.random.default_rng(seed), self.w.batch
 
@@ -157,13 +161,18 @@ class Bench:
       return ids.astype(np.int32)
 
     prompts = Prompts(np.arange(rows), tokens(*self.w.prompt))
-    responses = Pair(*(tokens(*self.w.response) for _ in range(2)))
-    mask = Pair(*((x > 0).astype(np.float32) for x in responses))
-    reference = Pair(
-      *(-np.log(self.w.vocab).astype(np.float32) * x for x in mask)
+    both = [tokens(*self.w.response) for _ in range(2)]
+    both = np.stack(both, axis=1)
+    mask = (both > 0).astype(np.float32)
+    zeros = np.zeros_like(mask)
+    reference = -np.log(self.w.vocab).astype(np.float32) * mask
+    return Batch(
+      prompts,
+      Responses(both, mask, zeros),
+      zeros[:, :, 0],
+      np.ones(rows, np.float32),
+      {'reference': reference},
     )
-    weight = np.ones(rows, np.float32)
-    return PreferenceBatch(prompts, responses, mask, reference, weight)
 
   def offline(self):
     """A function that makes one update on a pair."""
@@ -204,20 +213,25 @@ class Bench:
     import jax
     import jax.numpy as jnp
 
-    from dap.algorithms import pairings, samplers
+    from dap.algorithms import pairings, samplers, signals
     from dap.annotators import models
+    from dap.records import RoleParams
     from dap.sampling import choose
-    from dap.training import steps
+    from dap.training import rollouts, steps
 
     sampler = samplers.FromPolicy(
       self.w.response[1], choose=choose.InverseCdf((without_end,))
     )
-    rollout = steps.rollout_program(
+    shape = rollouts.Shape(
       self.policy,
       sampler,
       models.PreferenceAnnotator(self.judge),
       pairings.Two(),
-      self.mesh,
+      (signals.Reference(),),
+    )
+    given = ('policy', 'reference', 'annotator')
+    rollout = rollouts.compile_one(
+      rollouts.rollout, shape, given, ('rows', 'shared', 'shared'), self.mesh
     )
     update = steps.update_program(self.objective, self.optimizer, self.mesh)
     prompts = jax.tree.map(jnp.asarray, self.batch().prompts)
@@ -225,11 +239,12 @@ class Bench:
     box = [self.state()]
 
     def run():
-      state = box[0]
-      batch, _ = rollout(
-        state.params, self.params, judge, prompts, root, state.step
+      learner = box[0]
+      params = RoleParams(
+        learner.params, reference=self.params, annotator=judge
       )
-      box[0], metrics = update(state, batch, self.scalars)
+      batch, _ = rollout(params, prompts, root, learner.updates)
+      box[0], metrics = update(learner, batch, self.scalars)
       return metrics
 
     return run

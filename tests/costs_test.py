@@ -4,8 +4,9 @@ import jax
 import pytest
 import tiny
 
-from dap import costs, partitioning
-from dap.algorithms import algorithm, objectives
+from dap import costs, losses, partitioning
+from dap.algorithms import algorithm
+from dap.algorithms.objectives import Loss
 from dap.commands import bindings, resolve
 from dap.errors import InputError
 from dap.models import counts, heads, t5
@@ -97,8 +98,7 @@ def test_operations_of_a_step_are_near_those_that_xla_counts():
 
 
 def test_a_preference_model_has_no_vocabulary_head():
-  judged = algorithm.Algorithm(objectives.preference_model())
-  run = tiny.run(judged, tiny.JUDGE)
+  run = tiny.run(tiny.COMPARED, tiny.JUDGE)
   one = tiny.T5.operations(tiny.PROMPT, tiny.LENGTH)
   counted = costs.step_operations(run, tiny.PROMPT, tiny.LENGTH)
   forward = one.encoder + one.cross + 2 * one.decoder
@@ -149,7 +149,7 @@ def test_tokens_are_sampled_online_alone():
 
 def test_runs_of_a_grid_have_one_program_and_other_losses_another():
   same = tiny.run(
-    algorithm.Algorithm(objectives.ipo(0.5)),
+    algorithm.Algorithm(tiny.ipo(0.5)),
     learning_rate=1e-4,
     num_steps=3,
     save_steps=(1,),
@@ -158,7 +158,7 @@ def test_runs_of_a_grid_have_one_program_and_other_losses_another():
   assert costs.program(same) == costs.program(OFFLINE)
   for other in (
     tiny.run(tiny.ONLINE),
-    tiny.run(algorithm.Algorithm(objectives.dpo(0.1))),
+    tiny.run(algorithm.Algorithm(Loss(losses.dpo_loss, {'beta': 0.1}))),
     tiny.run(batch_size=4),
   ):
     assert costs.program(other) != costs.program(OFFLINE)

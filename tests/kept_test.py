@@ -4,7 +4,6 @@ import pytest
 import tiny
 
 from dap import kept, memory
-from dap.algorithms import algorithm, objectives
 from dap.losses import heads as losses
 from dap.models import heads, t5
 from dap.models.policy import Policy
@@ -12,17 +11,17 @@ from dap.models.policy import Policy
 PROMPT, LENGTH = 44, 20
 # No two sizes alike, so that an axis is known by its width.
 CONFIG = t5.T5Config(1000, 28, 3, 10, 70, 2, 3)
-JOINT = heads.JointPreferenceModel(CONFIG, 52, (1001,), (1002,), 1003, 1004)
-JUDGE = algorithm.Algorithm(objectives.preference_model())
-SUPERVISED = algorithm.Algorithm(objectives.supervised())
+T5 = t5.T5(CONFIG)
+JOINT = heads.JointPreferenceModel(T5, 52, (1001,), (1002,), 1003, 1004)
+JUDGE, SUPERVISED = tiny.COMPARED, tiny.SUPERVISED
 TRAININGS = {
-  'pairs': (tiny.OFFLINE, Policy(CONFIG)),
-  'supervised': (SUPERVISED, Policy(CONFIG)),
+  'pairs': (tiny.OFFLINE, Policy(T5)),
+  'supervised': (SUPERVISED, Policy(T5)),
   'joint': (JUDGE, JOINT),
-  'pointwise': (JUDGE, heads.PointwisePreferenceModel(CONFIG)),
+  'pointwise': (JUDGE, heads.PointwisePreferenceModel(T5)),
   'pooled': (
     JUDGE,
-    heads.PointwisePreferenceModel(CONFIG, heads.PooledScore()),
+    heads.PointwisePreferenceModel(T5, heads.PooledScore()),
   ),
 }
 
@@ -32,10 +31,9 @@ def total(saved, rows=8):
 
 
 def of_config(run, **changes):
-  config = dataclasses.replace(run.model.config, **changes)
-  return dataclasses.replace(
-    run, model=dataclasses.replace(run.model, config=config)
-  )
+  config = dataclasses.replace(run.model.language_model.config, **changes)
+  model = run.model.with_language_model(t5.T5(config))
+  return dataclasses.replace(run, model=model)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import pytest
 import tiny
 
 from dap import costs, memory, optimizers, partitioning
-from dap.algorithms import algorithm, objectives, refresh, samplers
+from dap.algorithms import algorithm, refresh, samplers
 from dap.annotators import models
 from dap.errors import InputError
 from dap.models import heads, t5
 from dap.models.policy import Policy
-from dap.training import steps
+from dap.records import RoleParams
+from dap.training import rollouts, steps
 
 PROMPT, LENGTH = 64, 32
 # Wide enough that kernels and activations, not small change, take the room.
@@ -20,9 +21,9 @@ T5 = t5.T5(CONFIG)
 POLICY = Policy(T5, 1000)
 JUDGE = heads.JointPreferenceModel(T5, 128, (1001,), (1002,), 1003, 1004)
 ONLINE = algorithm.Algorithm(
-  objectives.ipo(0.1),
-  samplers.FromPolicy(LENGTH),
-  models.PreferenceAnnotator(JUDGE),
+  tiny.ipo(0.1),
+  sampler=samplers.FromPolicy(LENGTH),
+  annotator=models.PreferenceAnnotator(JUDGE),
 )
 
 
@@ -55,15 +56,17 @@ def test_the_rollout_needs_about_what_xla_says():
   params, judge = (
     jax.eval_shape(model.init, jax.random.key(0)) for model in (POLICY, JUDGE)
   )
-  program = steps.rollout_program(
-    POLICY, ONLINE.sampler, ONLINE.annotator, ONLINE.pairing,
+  program = rollouts.compile_one(
+    rollouts.rollout,
+    rollouts.shape_of(POLICY, ONLINE),
+    ('policy', 'reference', 'annotator'),
+    ('rows', 'shared', 'shared'),
     partitioning.mesh((1, 1)),
-  )  # fmt: skip
-  prompts = costs.abstract_batch(16, PROMPT, LENGTH).prompts
+  )
+  prompts = costs.abstract_batch(run(), 16, PROMPT, LENGTH).prompts
+  given = RoleParams(params, reference=params, annotator=judge)
   told = (
-    program.lower(
-      params, params, judge, prompts, jax.random.key(0), np.int32(0)
-    )
+    program.lower(given, prompts, jax.random.key(0), np.int32(0))
     .compile()
     .memory_analysis()
     .temp_size_in_bytes
@@ -76,7 +79,7 @@ def test_state_and_held_parameters_are_counted_by_hand():
   params = jax.eval_shape(POLICY.init, jax.random.key(0))
   judge = jax.eval_shape(JUDGE.init, jax.random.key(0))
   state = jax.eval_shape(
-    lambda tree: steps.new_state(tree, optimizers.Adafactor()), params
+    lambda tree: steps.new_learner(tree, optimizers.Adafactor()), params
   )
   assert found.state == size(state)
   assert found.held == size(params) + size(judge)
@@ -107,7 +110,7 @@ def test_deeper_models_keep_what_each_layer_keeps():
 
 
 def test_a_policy_that_answers_for_many_steps_is_held_beside():
-  stale = dataclasses.replace(ONLINE, refresh=refresh.Every(10))
+  stale = dataclasses.replace(ONLINE, behaviour=refresh.Every(10))
   params = size(jax.eval_shape(POLICY.init, jax.random.key(0)))
   assert estimate(run(stale)).held - estimate(run()).held == params
 

@@ -18,9 +18,10 @@ from dap import costs, memory, optimizers, partitioning
 from dap.commands import COMMANDS, run
 from dap.evaluation import points
 from dap.models.heads import JointPreferenceModel
+from dap.records import RoleParams
 from dap.study import design
 from dap.study.design import grid
-from dap.training import steps
+from dap.training import rollouts, steps
 
 MESH = partitioning.mesh((2, 2))
 LARGE, XL, XXL = 783_150_080, 2_849_757_184, 11_135_332_352
@@ -70,6 +71,14 @@ def exported(program, *arguments):
   return made
 
 
+def texts(rows):
+  """(prompts, pairs of responses), shapes of token ids."""
+  return (
+    jax.ShapeDtypeStruct((rows, 1024), jnp.int32),
+    jax.ShapeDtypeStruct((rows, 2, 128), jnp.int32),
+  )
+
+
 UPDATES = (
   'golden', 'proxy', 'sft', 'sft_xl', 'sft_xxl', 'online_ipo', 'offline_ipo_xl',
   'offline_ipo_xxl', 'offline_best_of_two',
@@ -82,17 +91,17 @@ def test_updates_are_split_over_the_mesh_and_export_for_tpus(name):
   training = dataclasses.replace(whole, model=shallow(whole.model))
   objective, optimizer = training.objective, training.optimizer
   state = jax.eval_shape(
-    lambda tree: steps.new_state(tree, optimizer), shapes(training.model)
+    lambda tree: steps.new_learner(tree, optimizer), shapes(training.model)
   )
   assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {
     jnp.dtype('float32')
   }
-  placed = steps.state_sharding(training.model, optimizer, MESH)
+  placed = steps.learner_sharding(training.model, optimizer, MESH)
   jax.tree.map(check_split, state.params, placed.params)
   program = steps.update_program(
     objective, optimizer, MESH, training.num_microbatches
   )
-  batch = costs.abstract_batch(training.batch_size, 1024, 128)
+  batch = costs.abstract_batch(training, training.batch_size, 1024, 128)
   made = exported(program, state, batch, training.scalars(0))
   # Matmuls of activations are in bfloat16, the state stays float32.
   assert 'bf16' in made.mlir_module()
@@ -112,29 +121,29 @@ def test_rollouts_export_for_tpus(name):
   slots = training.algorithm
   policy, judge = shallow(training.model), shallow(slots.annotator.model)
   annotator = dataclasses.replace(slots.annotator, model=judge)
-  program = steps.rollout_program(
-    policy, slots.sampler, annotator, slots.pairing, MESH
+  program = rollouts.compile_one(
+    rollouts.rollout,
+    rollouts.shape_of(policy, dataclasses.replace(slots, annotator=annotator)),
+    ('policy', 'reference', 'annotator'),
+    ('rows', 'shared', 'shared'),
+    MESH,
   )
-  prompts = costs.abstract_batch(training.batch_size, 1024, 128).prompts
-  params, key = shapes(policy), jax.random.key(0)
-  made = exported(
-    program, params, params, shapes(judge), prompts, key, np.int32(0)
-  )
-  batch, rollout = jax.tree.unflatten(made.out_tree, made.out_avals)
   rows = training.batch_size
-  assert batch.responses.chosen.shape == (rows, 128)
-  assert rollout.p_ab.shape == (rows,)
+  prompts = costs.abstract_batch(training, rows, 1024, 128).prompts
+  params, key = shapes(policy), jax.random.key(0)
+  given = RoleParams(params, reference=params, annotator=shapes(judge))
+  made = exported(program, given, prompts, key, np.int32(0))
+  shapes_of = [leaf.shape for leaf in made.out_avals]
+  assert (rows, 2, 128) in shapes_of and (rows, 2) in shapes_of
 
 
 @pytest.mark.parametrize('name', ['sft', 'sft_xl', 'sft_xxl'])
 def test_scores_answers_and_kl_of_policies_export_for_tpus(name):
   policy, rows = shallow(trainings()[name].model), 8
-  params, batch = shapes(policy), costs.abstract_batch(rows, 1024, 128)
-  tokens = batch.prompts.tokens
-  exported(steps.reference_program(policy, MESH), params, tokens,
-           batch.responses)  # fmt: skip
-  exported(points.kl_program(policy, MESH), params, params, tokens,
-           batch.responses.chosen)  # fmt: skip
+  params, tokens, responses = shapes(policy), *texts(rows)
+  exported(steps.log_probs_program(policy, MESH), params, tokens, responses)
+  one = jax.ShapeDtypeStruct((rows, 128), jnp.int32)
+  exported(points.kl_program(policy, MESH), params, params, tokens, one)
   settings = study().evaluation
   answer = points.answer_program(policy, 128, settings.choose, MESH)
   ids = jax.ShapeDtypeStruct((rows,), jnp.int32)
@@ -146,9 +155,9 @@ def test_scores_answers_and_kl_of_policies_export_for_tpus(name):
 def test_preference_models_export_for_tpus(name):
   model = shallow(trainings()[name].model)
   assert isinstance(model, JointPreferenceModel)
-  batch = costs.abstract_batch(8, 1024, 128)
-  exported(points.judge_program(model, MESH), shapes(model),
-           batch.prompts.tokens, *batch.responses)  # fmt: skip
+  one = jax.ShapeDtypeStruct((8, 128), jnp.int32)
+  tokens, _ = texts(8)
+  exported(points.judge_program(model, MESH), shapes(model), tokens, one, one)
 
 
 def test_sizes_and_numbers_are_the_papers():

@@ -140,10 +140,10 @@ def test_a_mixture_is_recorded_task_by_task_at_its_rates():
 @pytest.mark.parametrize(
   ('loss', 'function', 'factor'),
   [
-    (objectives.ipo(0.1), losses.ipo_loss, None),
-    (objectives.dpo(0.1), losses.dpo_loss, None),
-    (objectives.ipo(0.1), losses.ipo_loss, 16.0),
-    (objectives.best_of_two(), losses.best_of_two_loss, None),
+    (objectives.Loss(losses.ipo_loss, {'beta': 0.1}), losses.ipo_loss, None),
+    (objectives.Loss(losses.dpo_loss, {'beta': 0.1}), losses.dpo_loss, None),
+    (objectives.Loss(losses.ipo_loss, {'beta': 0.1}), losses.ipo_loss, 16.0),
+    (objectives.Loss(losses.best_of_two_loss), losses.best_of_two_loss, None),
   ],
   ids=['ipo', 'dpo', 'ipo halved', 'best of two'],
 )
@@ -179,7 +179,7 @@ def test_loss_and_gradients_are_ours(loss, function, factor):
 
 
 def test_a_row_without_tokens_weighs_nothing():
-  model = tiny.direct_model(objectives.ipo(0.1))
+  model = tiny.direct_model(objectives.Loss(losses.ipo_loss, {'beta': 0.1}))
   params = tiny.POLICY.init(jax.random.key(7))
   padded = jax.tree.map(
     lambda x: jnp.concatenate([x, jnp.zeros_like(x)]), tiny.referenced()[1]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from dap import partitioning
+from dap import losses, partitioning
 from dap.algorithms import objectives
 from dap.checkpoints import load
 
@@ -34,7 +34,9 @@ tasks.add_task('{tiny.TASK}', corpus, corpus.vocabulary())
 
 @pytest.mark.parametrize('num_microbatches', [None, 2])
 def test_five_steps_of_t5x_lower_the_loss(num_microbatches):
-  model = tiny.direct_model(objectives.ipo(0.1), loss_normalizing_factor=8.0)
+  model = tiny.direct_model(
+    objectives.Loss(losses.ipo_loss, {'beta': 0.1}), loss_normalizing_factor=8.0
+  )
   state, initializer = tiny.state_of(model)
   with (
     trainer.Trainer(

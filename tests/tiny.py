@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dap import losses, optimizers, train
-from dap.algorithms import algorithm, samplers
+from dap.algorithms import algorithm, samplers, views
 from dap.algorithms.objectives import Loss
 from dap.annotators import models as annotators
 from dap.data.pairs import Pairs
@@ -31,6 +31,14 @@ ONLINE = algorithm.Algorithm(
   Loss(losses.ipo_loss, {'beta': 0.1}),
   sampler=samplers.FromPolicy(LENGTH),
   annotator=annotators.PreferenceAnnotator(JUDGE),
+)
+
+
+SUPERVISED = algorithm.Algorithm(
+  Loss(losses.supervised_loss, view=views.Tokens())
+)
+COMPARED = algorithm.Algorithm(
+  Loss(losses.pairwise_preference_loss, view=views.comparisons)
 )
 
 
