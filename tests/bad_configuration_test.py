@@ -179,7 +179,7 @@ def test_a_batch_that_the_mesh_cannot_split_is_refused(
 
 def test_a_value_of_another_type_is_refused(capfd, checkpoint, out):
   said = refused(capfd, offline(out, checkpoint, BETA='high'))
-  assert "must be float, got 'high'" in said
+  assert "beta of ipo_loss must be a number, got 'high'" in said
 
 
 # Places

@@ -62,7 +62,7 @@ def test_memory_is_what_xla_says_and_holds_the_state_once():
   needed = costs.memory(COMPILED)
   assert needed == pytest.approx(sum(parts), rel=0.25)
   state = 3 * bytes_of(jax.eval_shape(tiny.POLICY.init, jax.random.key(0)))
-  batch = bytes_of(costs.abstract_batch(8, tiny.PROMPT, tiny.LENGTH))
+  batch = bytes_of(costs.abstract_batch(OFFLINE, 8, tiny.PROMPT, tiny.LENGTH))
   # Parameters, two moments and the batch: the donated state is not held twice.
   assert parts[0] == pytest.approx(state + batch, rel=0.01)
   assert parts[1] < 0.02 * state

@@ -13,6 +13,7 @@ from typing import (
   Annotated,
   NamedTuple,
   Protocol,
+  cast,
   get_origin,
   runtime_checkable,
 )
@@ -87,7 +88,7 @@ class Loss:
   """
 
   function: LossFunction
-  scalars: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
+  scalars: Mapping[str, object] | tuple[tuple[str, object], ...] = ()
   view: views.View = views.pairs
 
   def __post_init__(self):
@@ -106,6 +107,10 @@ class Loss:
         ' and no others; in gin, bind objectives.Loss.scalars.'
       )
     for each, value in given.items():
+      if isinstance(value, bool) or not isinstance(value, int | float):
+        raise errors.InputError(
+          f'{each} of {name} must be a number, got {value!r}.'
+        )
       allowed = known[each].range
       if allowed is not None and value not in allowed:
         why = f' {allowed.why}' if allowed.why else ''
@@ -116,7 +121,9 @@ class Loss:
   @property
   def numbers(self) -> dict[str, float]:
     """The numbers by name."""
-    return dict(self.scalars)
+    return {
+      name: cast(float, value) for name, value in dict(self.scalars).items()
+    }
 
   def with_numbers(self, changes: Mapping[str, float]) -> 'Loss':
     """The same loss with some other numbers.

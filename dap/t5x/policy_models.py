@@ -236,7 +236,7 @@ class DirectAlignmentModel(PolicyModel):
     """
     del dropout_rng
     found = self._objective(
-      params, features.preference_batch(batch), dict(self._loss.scalars)
+      params, features.preference_batch(batch), self._loss.numbers
     )
     count = jnp.sum(found.weight)
     metrics: dict[str, clu.metrics.Metric] = {

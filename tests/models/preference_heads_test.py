@@ -181,16 +181,12 @@ def test_padding_of_responses_changes_no_context():
 # What a liking for the first place does
 
 
-@dataclasses.dataclass(frozen=True)
-class LikesFirst:
+class LikesFirst(heads.PointwisePreferenceModel):
   """r = .9 for whatever is shown first: a pure position bias."""
 
   def log_odds(self, params, prompts, first, second):
     odds = jnp.full(prompts.shape[0], np.log(9.0))
     return odds, odds
-
-  def logical_axes(self):
-    return {}
 
 
 def test_a_pure_position_bias_is_a_tie_and_never_a_preference():
@@ -198,7 +194,9 @@ def test_a_pure_position_bias_is_a_tie_and_never_a_preference():
   responses = Responses(
     both, (both > 0).astype(jnp.float32), jnp.zeros(both.shape)
   )
-  p_ab, p_ba = models.PreferenceAnnotator(LikesFirst())({}, PROMPTS, responses)
+  biased = models.PreferenceAnnotator(LikesFirst(JOINT.language_model))
+  keys = jax.random.split(jax.random.key(0), len(PROMPTS))
+  p_ab, p_ba = biased({}, PROMPTS, responses, keys).T
   np.testing.assert_allclose(p_ab, 0.9, rtol=1e-6)
   wins = estimators.sign_rule_wins(np.asarray(p_ab), np.asarray(p_ba))
   np.testing.assert_array_equal(wins, 0.5)
