@@ -195,7 +195,7 @@ def test_sizes_and_numbers_are_the_papers():
   assert whole.evaluation.num_prompts == 2048
   assert whole.evaluation.num_kl_prompts == 256
   orders = {
-    name: arm.run.algorithm.sampler.order
+    name: arm.run.algorithm.source.order
     for name, arm in whole.arms.items()
     if name.startswith(('window', 'batches'))
   }
