@@ -35,7 +35,7 @@ setup(
     'dap.study.report.pages': ['*.css', '*.html', '*.js'],
   },
   install_requires=[
-    'etils[epath]>=1.9',
+    'etils[epath]>=1.13',
     'flax>=0.12,<0.13',
     'gin-config>=0.5,<0.6',
     'jax>=0.10,<0.13',
@@ -46,7 +46,7 @@ setup(
     'orbax-checkpoint>=0.12,<0.13',
     'plotly>=7,<8',
     'rich>=13.7',
-    'safetensors>=0.5',
+    'safetensors>=0.6.1',
     'scipy>=1.14',
     'sentencepiece>=0.2',
     'tensorstore>=0.1.71',
