@@ -8,6 +8,7 @@ Every algorithm of the field is a choice of these; none has a loop of its own.
 
 import dataclasses
 import functools
+import inspect
 
 from dap import errors
 from dap.algorithms import objectives, signals
@@ -22,6 +23,45 @@ from dap.annotators.models import Annotator
 
 # Beside `Algorithm.signals`, which hides the module in the class.
 Signal = signals.Signal
+
+_SLOTS = {
+  'loss': Loss,
+  'source': Source,
+  'sampler': Sampler,
+  'annotator': Annotator,
+  'host_annotator': HostAnnotator,
+  'pairing': Pairing,
+  'signals': Signal,
+  'passes': Passes,
+  'behaviour': Schedule,
+  'reference': Schedule,
+  'refit': Schedule,
+}
+_OPTIONAL = ('sampler', 'annotator', 'host_annotator')
+
+
+def _check_slot(name: str, value: object) -> None:
+  """Refuses what a slot does not take, before it fails within a program."""
+  kind = _SLOTS[name]
+  if value is None and name in _OPTIONAL:
+    return
+  if isinstance(value, type):
+    raise errors.InputError(
+      f'{name} of an algorithm is a value, got the class {value.__name__}: call'
+      f' it, in gin @{value.__name__}().'
+    )
+  if not isinstance(value, kind):
+    asked = sorted({*vars(kind), *inspect.get_annotations(kind)})
+    lacks = [n for n in asked if n[0] != '_' and not hasattr(value, n)]
+    raise errors.InputError(
+      f'{name} of an algorithm is a {kind.__name__}; {value!r} has no'
+      f' {", ".join(lacks) or "__call__"}. See {kind.__module__}.'
+    )
+  if name in ('reference', 'refit') and value == Current():
+    raise errors.InputError(
+      f'{name} of an algorithm cannot be the policy of now, refresh.Current():'
+      ' choose refresh.Every(1) for a copy at each step.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +100,10 @@ class Algorithm:
 
   def __post_init__(self):
     object.__setattr__(self, 'signals', tuple(self.signals))
+    for name in _SLOTS:
+      given = getattr(self, name)
+      for value in given if name == 'signals' else (given,):
+        _check_slot(name, value)
     if self.annotator is not None and self.host_annotator is not None:
       raise errors.InputError(
         'An algorithm has one annotator: a model, which is asked within a'
@@ -84,6 +128,12 @@ class Algorithm:
       (*objectives.OF_BATCH, *objectives.OF_MODEL),
       objectives.name_of(self.loss.function),
     )
+
+  @property
+  def reads_scores(self) -> bool:
+    """Whether loss or signals read what an annotator said."""
+    read = {*objectives.reads(self.loss.function)}
+    return 'scores' in read.union(*(each.reads for each in self.columns))
 
   @property
   def needs_reference(self) -> bool:

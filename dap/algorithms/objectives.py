@@ -21,15 +21,15 @@ from typing import (
 from jaxtyping import Array, Float, PyTree
 
 from dap import errors
-from dap.algorithms import views
+from dap.algorithms import signals, views
 from dap.losses.ranges import Range
 from dap.models.trained import Trained
-from dap.records import Batch, Losses, Scalars
+from dap.records import Batch, Losses, Pair, Scalars
 
 LossFunction = Callable[..., Float[Array, ' examples']]
 
 # What a batch and a model give without a signal.
-OF_BATCH = ('mask', 'scores')
+OF_BATCH = signals.OF_BATCH
 OF_MODEL = {'policy': 'log_probs', 'values': 'values', 'log_odds': 'log_odds'}
 
 
@@ -99,6 +99,12 @@ class Loss:
       n for n, each in known.items() if each.required and n not in given
     ]
     unknown = [n for n in given if n not in known]
+    if positional := [n for n in unknown if n in reads(self.function)]:
+      raise errors.InputError(
+        f'{positional[0]} of {name} is a positional argument, so a column that'
+        ' it reads. A number is keyword-only: write * before it, def'
+        f' {name}(policy, reference, mask, *, {positional[0]}).'
+      )
     if lacking or unknown:
       raise errors.InputError(
         f'{name} takes the numbers {", ".join(known) or "none"}, got'
@@ -175,10 +181,16 @@ class LossObjective:
     taken = numbers(self.function)
     given = {name: x for name, x in scalars.items() if name in taken}
 
-    def loss(arguments):
+    def loss(arguments: Mapping[str, Array | Pair[Array]]):
       named = (arguments[name] for name in reads(self.function))
       each = self.function(*named, **given)
       each, metrics = each if isinstance(each, tuple) else (each, {})
+      if each.ndim != 1:
+        raise errors.InputError(
+          f'{name_of(self.function)} must give one number for each example,'
+          f' [examples], got the shape {each.shape}. A mean over examples is'
+          " the step's, which knows their weights."
+        )
       return each, dict(metrics)
 
     return self.view(loss, seen, batch)

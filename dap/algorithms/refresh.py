@@ -1,7 +1,7 @@
 """Layer 4. Schedules: when a role becomes a copy of the policy.
 
-A schedule is asked before every step and gives the role of that step. Behaviour
-policy, reference and annotator each have one.
+A schedule is asked before every step, step 0 included, where the role is what
+the run was given. Behaviour policy, reference and annotator each have one.
 """
 
 import dataclasses
@@ -19,9 +19,12 @@ from dap.records import Role
 class Schedule(Protocol):
   """A frozen value.
 
+  The update donates the policy's memory: a role that shall be the policy of
+  now holds `copied(policy)`, never `policy` itself.
+
   Attributes:
-    keeps: whether it makes parameters that nobody else has, which a checkpoint
-      must hold then.
+    keeps: whether it makes parameters, which nobody else has: a checkpoint must
+      hold them then, or a restart would not repeat the run.
   """
 
   keeps: ClassVar[bool]
@@ -65,14 +68,16 @@ class Every:
 
   def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
     """A copy now and then."""
-    return Role(_copy(policy), step) if step % self.steps == 0 else role
+    if step == 0 or step % self.steps:
+      return role
+    return Role(copied(policy), step)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lagged:
-  """The policy of `steps` steps ago; the first one until there is such a one.
+  """The policy of `steps` steps ago; what was given until there is such a one.
 
-  Holds `steps` copies.
+  Holds `steps` copies beside it.
   """
 
   steps: int = 1
@@ -83,10 +88,8 @@ class Lagged:
 
   def __call__(self, step: int, role: Role, policy: PyTree) -> Role:
     """The oldest of the copies that are waiting."""
-    if step == 0:
-      return Role(_copy(policy), 0)
-    waiting = (*role.later, Role(_copy(policy), step))
-    if step <= self.steps:
+    waiting = (*role.later, Role(copied(policy), step))
+    if step < self.steps:
       return role._replace(later=waiting)
     return waiting[0]._replace(later=waiting[1:])
 
@@ -130,8 +133,8 @@ def _check_steps(what: str, steps: int, least: int) -> None:
     )
 
 
-def _copy(params: PyTree) -> PyTree:
-  """Of its own memory: the update donates the policy's."""
+def copied(params: PyTree) -> PyTree:
+  """The same in memory of its own: the update donates the policy's."""
   return jax.tree.map(jnp.copy, params)
 
 

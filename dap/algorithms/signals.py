@@ -6,7 +6,7 @@ update on them, and is a constant to the loss.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ Column = Float[Array, 'batch n ...']
 Reads = tuple[str, ...]
 # Whose parameters a signal needs; '' is nobody's.
 Owner = Literal['', 'policy', 'reference']
+# What stands in a batch beside its columns: batch.responses.mask, batch.scores.
+OF_BATCH = ('mask', 'scores')
 
 
 @runtime_checkable
@@ -27,7 +29,9 @@ class Signal(Protocol):
   """A frozen value; pure.
 
   Attributes:
-    reads: other columns, by their names.
+    reads: other columns, by their names, which it finds in `batch.columns`;
+      and 'scores' where it reads `batch.scores`, so that it is refused where
+      nobody gives any.
     owner: whose parameters it needs.
   """
 
@@ -117,7 +121,7 @@ class LeaveOneOut:
   kl_weight: float = 0.05
   missing_end: float | None = None
   name: str = 'advantages'
-  reads: ClassVar[Reads] = ('reference', 'behaviour')
+  reads: ClassVar[Reads] = ('reference', 'behaviour', 'scores')
   owner: ClassVar[Owner] = ''
 
   def __post_init__(self):
@@ -156,7 +160,7 @@ class TokenRewards:
   kl_weight: float = 0.05
   missing_end: float | None = None
   name: str = 'token_rewards'
-  reads: ClassVar[Reads] = ('reference', 'behaviour')
+  reads: ClassVar[Reads] = ('reference', 'behaviour', 'scores')
   owner: ClassVar[Owner] = ''
 
   def __post_init__(self):
@@ -286,6 +290,14 @@ def resolve(
       visit(read, f'the signal {name}', (*above, name))
     order[name] = makers[name]
 
+  for signal in makers.values():
+    if of_model := [n for n in signal.reads if n in {*known} - {*OF_BATCH}]:
+      raise errors.InputError(
+        f'The signal {signal.name} reads {of_model[0]}, which is no column: a'
+        ' signal asks the model itself (model.outputs(params.policy,'
+        " batch.prompts, batch.responses), owner = 'policy'). Leave it out of"
+        ' reads.'
+      )
   for name in wanted:
     visit(name, who, ())
   for signal in given:
@@ -293,7 +305,13 @@ def resolve(
   return tuple(order.values())
 
 
-def _nobody(name, asks, makers, known, above) -> str:
+def _nobody(
+  name: str,
+  asks: str,
+  makers: Mapping[str, Signal],
+  known: Sequence[str],
+  above: tuple[str, ...],
+) -> str:
   if name in above:
     return f'Signals read each other in a circle: {" -> ".join(above)}.'
   classes = [kind.__name__ for kind in MAKERS if kind().name == name]

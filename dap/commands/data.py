@@ -1,7 +1,6 @@
 """Layer 8. `dap data`: read, check and tokenise a data set, and show it."""
 
 from pathlib import Path
-from typing import Any
 
 from dap import progress
 from dap.data import sources, tfds_builder
@@ -42,7 +41,7 @@ def prepare_data(
     progress.say(f'\nTFDS data set: {builder.data_path}')
 
 
-def dry_run(*, data: PairData, **others: Any) -> None:
+def dry_run(*, data: PairData, **others: object) -> None:
   """Reads and checks every row, writes nothing."""
   del others
   for split in sources.SPLITS:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 
 from dap import files, partitioning, progress
 from dap.algorithms.run import Run
@@ -16,7 +15,7 @@ from dap.models.protocols import Comparer
 from dap.models.trained import Policy, policy_of
 from dap.study.design import grid
 from dap.study.making.trainings import TEST_PROMPTS
-from dap.study.reading import runs as runs
+from dap.study.reading import runs
 from dap.training import collectors
 
 
@@ -55,69 +54,67 @@ def evaluate(
     mesh: devices along (data, model).
   """
   folder = Path(model_dir)
+  cache = folder / 'cache'
   devices = partitioning.mesh(mesh)
-  run, vocabulary = prepared(run, data, folder / 'cache')
+  run, vocabulary = prepared(run, data, cache)
   policy = policy_of(run.model)
   load.require(golden_checkpoint_path, 'a judge', 'GOLDEN_CHECKPOINT_PATH')
-  golden_judge, proxy_judge = (
-    points.Judge(model, load.load_params(model, path, devices))
-    for model, path in (
-      (golden, golden_checkpoint_path),
-      (proxy, proxy_checkpoint_path or golden_checkpoint_path),
-    )
-  )
-  reference, opponent = (
-    load.load_params(policy, path, devices)
-    for path in (reference_checkpoint_path, opponent_checkpoint_path)
-  )
-  cache = folder / 'cache'
+  proxy_path = proxy_checkpoint_path or golden_checkpoint_path
   fixed = _fixed(
     policy,
     data.prepare('train', vocabulary, cache).pairs(),
     data.prepare('test', vocabulary, cache).pairs(TEST_PROMPTS),
-    reference,
-    opponent,
-    golden_judge,
-    proxy_judge,
+    reference_checkpoint_path,
+    opponent_checkpoint_path,
+    _judge(golden, golden_checkpoint_path, devices),
+    _judge(proxy, proxy_path, devices),
     data.response_length,
     evaluation,
     devices,
   )
-  root = folder / 'checkpoints'
-  lines = []
-  with progress.track('evaluate', len(state.steps(root))) as tick:
-    for done, step in enumerate(state.steps(root), start=1):
-      params = load.load_params(policy, root / f'checkpoint_{step}', devices)
-      point, arrays = points.evaluate(
-        policy, params, fixed, evaluation, devices
-      )
-      arrays_name = f'points/step_{step}.npz'
-      files.write_arrays(folder / arrays_name, arrays)
-      lines.append(
-        runs.make_point(
-          {
-            'run': folder.name,
-            'algorithm': name,
-            'seed': run.seed,
-            'step': step,
-            'lr': run.learning_rate,
-            'scalars': grid.scalars(run),
-            'per_prompt': arrays_name,
-            **point,
-          }
-        )
-      )
-      tick(done, f'win rate {point["win_rate"]:.3f}')
+  given = {
+    'run': folder.name,
+    'algorithm': name,
+    'seed': run.seed,
+    'lr': run.learning_rate,
+    'scalars': grid.scalars(run),
+  }
+  measured = _measured(policy, folder, fixed, evaluation, devices)
+  lines = [runs.make_point({**given, **point}) for point in measured]
   runs.write(folder / 'runs.jsonl', lines)
   progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _judge(model: Comparer, path: str, mesh: Mesh) -> points.Judge:
+  return points.Judge(model, load.load_params(model, path, mesh))
+
+
+def _measured(
+  policy: Policy,
+  folder: Path,
+  fixed: points.Fixed,
+  evaluation: points.Evaluation,
+  mesh: Mesh,
+) -> list[dict[str, object]]:
+  """What is measured of each checkpoint; its arrays are written."""
+  root, found = folder / 'checkpoints', []
+  with progress.track('evaluate', len(state.steps(root))) as tick:
+    for done, step in enumerate(state.steps(root), start=1):
+      params = load.load_params(policy, root / f'checkpoint_{step}', mesh)
+      point, arrays = points.evaluate(policy, params, fixed, evaluation, mesh)
+      arrays_name = f'points/step_{step}.npz'
+      files.write_arrays(folder / arrays_name, arrays)
+      found.append({'step': step, 'per_prompt': arrays_name, **point})
+      tick(done, f'win rate {point["win_rate"]:.3f}')
+  return found
 
 
 def _fixed(
   policy: Policy,
   train_pairs: Pairs,
   held_out: Pairs,
-  reference: PyTree,
-  opponent: PyTree,
+  reference_path: str,
+  opponent_path: str,
   golden: points.Judge,
   proxy: points.Judge,
   length: int,
@@ -127,6 +124,8 @@ def _fixed(
   """What all checkpoints are judged against."""
   asked = points.questions(held_out, evaluation.num_prompts, evaluation.seed)
   size = evaluation.batch_size
+  reference = load.load_params(policy, reference_path, mesh)
+  opponent = load.load_params(policy, opponent_path, mesh)
 
   def labelled(pairs):
     few = pairs.take(slice(0, evaluation.num_pairs))

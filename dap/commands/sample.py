@@ -1,7 +1,6 @@
 """Layer 8. `dap sample`: a checkpoint's responses to read."""
 
 from pathlib import Path
-from typing import Any
 
 from dap import partitioning
 from dap.algorithms.run import Run
@@ -44,7 +43,7 @@ def _run_folder(folder: Path) -> Path:
   return folder.parents[1] if (folder / 'metadata.json').exists() else folder
 
 
-def dry_run(*, model_dir: str, num_samples: int = 10, **others: Any) -> None:
+def dry_run(*, model_dir: str, num_samples: int = 10, **others: object) -> None:
   """Prints what would be sampled."""
   del others
   print(f'would write {num_samples} samples of {model_dir}')

@@ -21,12 +21,12 @@ from dap.checkpoints import load, state
 from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
-from dap.data.pairs import Pairs
 from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
 from dap.models.policy import Policy
 from dap.stages import values
 from dap.training import loop, metrics, programs, stream
+from dap.training.collectors import Examples
 from dap.training.journals import Hook
 from dap.training.programs import IN_STEP, Collect, Params
 
@@ -67,6 +67,7 @@ def train(
   """
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
+  cache = folder / 'cache'
   programs.check_mesh(run, devices)
   paths = (
     initial_checkpoint_path,
@@ -74,19 +75,10 @@ def train(
     annotator_checkpoint_path,
   )
   params = _params(run, devices, *paths)
-  cache = folder / 'cache'
   run, vocabulary = prepared(run, data, cache)
-  pairs = (
-    stream.read(Path(stream_path))
-    if stream_path
-    else _pairs(data, split, vocabulary, cache)
-  )
+  pairs = _pairs(data, split, stream_path, vocabulary, cache)
   content = (*map(load.fingerprint, paths), stream.fingerprint(stream_path))
-  digest = values.digest((run, data, split, record_stream, content))
-  write_samples = None
-  if isinstance(run.model.shared, Policy) and num_shown > 0:
-    shown = sampling.shown(data, vocabulary, cache, num_shown)
-    write_samples = _sample_writer(run, shown, folder, devices)
+  shown = _shown(run, data, vocabulary, cache, num_shown)
   _keep_configuration(run, folder)
   loop.fit(
     run,
@@ -94,9 +86,9 @@ def train(
     params,
     folder,
     mesh=devices,
-    digest=digest,
+    digest=values.digest((run, data, split, record_stream, content)),
     record_stream=record_stream,
-    on_checkpoint=write_samples,
+    on_checkpoint=shown and _sample_writer(run, shown, folder, devices),
     log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
     label=folder.name,
     collect=collect,
@@ -180,8 +172,14 @@ def prepared(run: Run, data: PairData, cache: Path) -> tuple[Run, Vocabulary]:
 
 
 def _pairs(
-  data: PairData, split: str, vocabulary: Vocabulary, cache: Path
-) -> Pairs:
+  data: PairData,
+  split: str,
+  stream_path: str,
+  vocabulary: Vocabulary,
+  cache: Path,
+) -> Examples:
+  if stream_path:
+    return stream.read(Path(stream_path))
   if split not in sources.SPLITS:
     raise errors.InputError(
       f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
@@ -189,6 +187,15 @@ def _pairs(
   found = data.prepare(split, vocabulary, cache)
   progress.say(found.report)
   return found.pairs()
+
+
+def _shown(
+  run: Run, data: PairData, vocabulary: Vocabulary, cache: Path, count: int
+) -> sampling.Shown | None:
+  """Held-out prompts to answer at each checkpoint; None where nothing is."""
+  if count < 1 or 'log_probs' not in run.model.gives:  # it writes nothing
+    return None
+  return sampling.shown(data, vocabulary, cache, count)
 
 
 def _params(

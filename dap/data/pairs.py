@@ -40,6 +40,11 @@ class Pairs:
     return () if self.reference_chosen is None else ('reference',)
 
   @property
+  def scored(self) -> bool:
+    """Pairs are in order, and have no scores."""
+    return False
+
+  @property
   def prompt_length(self) -> int:
     """Tokens of a prompt, padding included."""
     return self.prompts.shape[1]

@@ -245,30 +245,60 @@ def evaluate(
     per-prompt arrays under the names that statistics read.
   """
   mesh = partitioning.mesh((1, 1)) if mesh is None else mesh
+  asked = _ask(policy, params, fixed, settings, mesh)
+  return _point(asked, fixed, settings.seed), _arrays(asked, fixed)
+
+
+class _Asked(NamedTuple):
+  """What a checkpoint answered, and what is said of it: arrays by row."""
+
+  tokens: np.ndarray
+  golden: tuple[np.ndarray, np.ndarray]
+  proxy: tuple[np.ndarray, np.ndarray]
+  kl_tokens: np.ndarray
+  kl: np.ndarray
+  log_ratios: tuple[np.ndarray, np.ndarray]
+  held_out_margin: np.ndarray
+
+
+def _ask(
+  policy: Policy,
+  params: PyTree,
+  fixed: Fixed,
+  settings: Evaluation,
+  mesh: Mesh,
+) -> _Asked:
   size, length = settings.batch_size, fixed.opponent.shape[1]
-  asked = fixed.win_questions
-  ours = answers(policy, params, asked, length, settings, mesh)
-  shown = (asked.prompts, ours, fixed.opponent, size, mesh)
+  questions, kl_questions = fixed.win_questions, fixed.kl_questions
+  tokens = answers(policy, params, questions, length, settings, mesh)
+  shown = (questions.prompts, tokens, fixed.opponent, size, mesh)
   golden = preferences(fixed.golden, *shown)
   proxy = preferences(fixed.proxy, *shown)
-  kl_asked = fixed.kl_questions
-  sampled = answers(policy, params, kl_asked, length, settings, mesh, slot=1)
+  sampled = answers(
+    policy, params, kl_questions, length, settings, mesh, slot=1
+  )
   kl = in_batches(
     kl_program(policy, mesh),
     (params, fixed.reference),
-    (kl_asked.prompts, sampled),
+    (kl_questions.prompts, sampled),
     size,
   )
-  chosen, rejected = log_ratios(policy, params, fixed.golden_pairs, size, mesh)
-  held_out = log_ratios(policy, params, fixed.held_out, size, mesh)
-  wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*golden))
-  proxy_wins = by_prompt(asked.prompt_ids, estimators.sign_rule_wins(*proxy))
-  low, high = _interval(wins, len(ours), settings.seed)
+  golden_pairs = log_ratios(policy, params, fixed.golden_pairs, size, mesh)
+  chosen, rejected = log_ratios(policy, params, fixed.held_out, size, mesh)
+  margin = chosen - rejected
+  return _Asked(tokens, golden, proxy, sampled, kl, golden_pairs, margin)
+
+
+def _point(asked: _Asked, fixed: Fixed, seed: int) -> dict[str, float | None]:
+  ids = fixed.win_questions.prompt_ids
+  wins = by_prompt(ids, estimators.sign_rule_wins(*asked.golden))
+  proxy_wins = by_prompt(ids, estimators.sign_rule_wins(*asked.proxy))
+  low, high = _interval(wins, len(asked.tokens), seed)
+  nats = by_prompt(fixed.kl_questions.prompt_ids, asked.kl)
+  chosen, rejected = asked.log_ratios
   accuracy = estimators.classification_accuracy
-  lengths = np.sum(ours > PADDING, axis=1)
-  cut = ~ended(ours)
-  nats = by_prompt(kl_asked.prompt_ids, kl)
-  point = {
+  lengths = np.sum(asked.tokens > PADDING, axis=1)
+  return {
     'kl_nats': float(np.mean(nats)),
     'kl_sem': _standard_error(nats),
     'win_rate': float(np.mean(wins)),
@@ -276,28 +306,33 @@ def evaluate(
     'win_rate_high': high,
     'proxy_win_rate': float(np.mean(proxy_wins)),
     'classification_accuracy': accuracy(chosen - rejected),
-    'held_out_accuracy': accuracy(held_out[0] - held_out[1]),
+    'held_out_accuracy': accuracy(asked.held_out_margin),
     'chosen_log_ratio': estimators.relative_log_prob(chosen),
     'rejected_log_ratio': estimators.relative_log_prob(rejected),
     'response_length': float(np.mean(lengths)),
-    'truncated_fraction': float(np.mean(cut)),
+    'truncated_fraction': float(np.mean(~ended(asked.tokens))),
   }
-  arrays = {
-    'prompt_ids': asked.prompt_ids,
-    'samples': asked.samples,
-    'golden_p_ab': golden[0],
-    'golden_p_ba': golden[1],
-    'proxy_p_ab': proxy[0],
-    'proxy_p_ba': proxy[1],
-    'tokens': ours,
-    'kl_prompt_ids': kl_asked.prompt_ids,
-    'kl': kl,
-    'kl_tokens': sampled,
+
+
+def _arrays(asked: _Asked, fixed: Fixed) -> dict[str, np.ndarray]:
+  golden_ab, golden_ba = asked.golden
+  proxy_ab, proxy_ba = asked.proxy
+  chosen, rejected = asked.log_ratios
+  return {
+    'prompt_ids': fixed.win_questions.prompt_ids,
+    'samples': fixed.win_questions.samples,
+    'golden_p_ab': golden_ab,
+    'golden_p_ba': golden_ba,
+    'proxy_p_ab': proxy_ab,
+    'proxy_p_ba': proxy_ba,
+    'tokens': asked.tokens,
+    'kl_prompt_ids': fixed.kl_questions.prompt_ids,
+    'kl': asked.kl,
+    'kl_tokens': asked.kl_tokens,
     'chosen_log_ratio': chosen,
     'rejected_log_ratio': rejected,
-    'held_out_margin': held_out[0] - held_out[1],
+    'held_out_margin': asked.held_out_margin,
   }
-  return point, arrays
 
 
 def _standard_error(values: np.ndarray) -> float | None:

@@ -2,8 +2,9 @@
 
 import textwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -56,7 +57,9 @@ def text(model: Trained, params: PyTree, shown: Shown, mesh: Mesh) -> str:
   )
 
 
-def _entry(number: int, vocabulary: Any, prompt: Any, response: Any) -> str:
+def _entry(
+  number: int, vocabulary: Vocabulary, prompt: np.ndarray, response: np.ndarray
+) -> str:
   cut = '' if ended(response) else '  [cut at the limit]'
   parts = (
     ('prompt', vocabulary.decode(prompt)),

@@ -1,10 +1,11 @@
 """Layer 1. Sampling of whole responses: one loop over a decoder's cache."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dap.records import END, PADDING, Responses
 
@@ -16,6 +17,18 @@ Choose = Callable[
   [Float[Array, 'rows vocab'], Float[Array, ' rows']],
   tuple[Int[Array, ' rows'], Float[Array, ' rows']],
 ]
+
+
+class _Drawing(NamedTuple):
+  """Where the loop stands: `position` tokens of each response are drawn."""
+
+  position: Int[Array, '']
+  cache: PyTree[Array]
+  previous: Int[Array, 'batch n']
+  done: Bool[Array, 'batch n']
+  tokens: Int[Array, 'length batch n']
+  mask: Float[Array, 'length batch n']
+  log_probs: Float[Array, 'length batch n']
 
 
 def sample(
@@ -45,35 +58,43 @@ def sample(
     choose: `InverseCdf` or `Greedy`. It must not choose padding.
     eos_id: the token that ends a response.
   """
-  batch = keys.shape[0]
   draw = lambda key: jax.random.uniform(key, (num_samples, length))
   uniforms = jnp.moveaxis(jax.vmap(draw)(keys), -1, 0)
 
-  def unfinished(state):
-    position, _, _, done, _, _, _ = state
-    return (position < length) & ~jnp.all(done)
+  def unfinished(state: _Drawing):
+    return (state.position < length) & ~jnp.all(state.done)
 
-  def advance(state):
-    position, cache, previous, done, tokens, mask, log_probs = state
-    logits, cache = step(cache, previous, position)
-    chosen, chosen_log_probs = choose(
-      logits.reshape(batch * num_samples, -1), uniforms[position].reshape(-1)
+  def advance(state: _Drawing):
+    at, done = state.position, state.done
+    logits, cache = step(state.cache, state.previous, at)
+    chosen, log_probs = choose(
+      logits.reshape(done.size, -1), uniforms[at].reshape(-1)
     )
     chosen = jnp.where(done, PADDING, chosen.reshape(done.shape))
-    new = jnp.where(done, 0, chosen_log_probs.reshape(done.shape))
-    return (
-      position + 1,
+    new = jnp.where(done, 0, log_probs.reshape(done.shape))
+    return _Drawing(
+      at + 1,
       cache,
       chosen,
       done | (chosen == eos_id),
-      tokens.at[position].set(chosen),
-      mask.at[position].set((~done).astype(mask.dtype)),
-      log_probs.at[position].set(new),
+      state.tokens.at[at].set(chosen),
+      state.mask.at[at].set((~done).astype(state.mask.dtype)),
+      state.log_probs.at[at].set(new),
     )
 
+  first = _before(cache, keys.shape[0], num_samples, length)
+  last = jax.lax.while_loop(unfinished, advance, first)
+  drawn = last.tokens, last.mask, last.log_probs
+  return Responses(*(jnp.moveaxis(x, 0, -1) for x in drawn))
+
+
+def _before(
+  cache: PyTree[Array], batch: int, num_samples: int, length: int
+) -> _Drawing:
+  """Nothing is drawn yet: padding stands before the first token."""
   first = jnp.full((batch, num_samples), PADDING, jnp.int32)
   zeros = jnp.zeros((length, batch, num_samples), jnp.float32)
-  state = (
+  return _Drawing(
     jnp.zeros((), jnp.int32),
     cache,
     first,
@@ -82,5 +103,3 @@ def sample(
     zeros,
     zeros,
   )
-  *_, tokens, mask, log_probs = jax.lax.while_loop(unfinished, advance, state)
-  return Responses(*(jnp.moveaxis(x, 0, -1) for x in (tokens, mask, log_probs)))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dap import errors, partitioning
+from dap.algorithms import objectives
 from dap.algorithms.refresh import Never
 from dap.algorithms.run import Run
 from dap.algorithms.signals import Signal
@@ -28,6 +29,11 @@ class Examples(Protocol):
   @property
   def known(self) -> tuple[str, ...]:
     """Columns that the rows have already."""
+    ...
+
+  @property
+  def scored(self) -> bool:
+    """Whether an annotator scored the responses."""
     ...
 
   @property
@@ -65,7 +71,9 @@ def signal_program(
   given: tuple[str, ...],
   mesh: partitioning.AnyMesh,
 ) -> SignalProgram:
-  """`rollouts.with_columns`, jitted."""
+  """`rollouts.with_columns`, jitted; nothing to do where there is no signal."""
+  if not signals:
+    return lambda params, batch: batch
   places = rollouts.layout(model, None, given, mesh)
   return jax.jit(
     functools.partial(rollouts.with_columns, model, signals),
@@ -94,9 +102,16 @@ def read(
     program: as `signal_program`; a stack has one of its own for each step.
 
   Raises:
-    errors.InputError: a column needs a reference, and there is none.
+    errors.InputError: a column needs a reference, or scores, and there is none.
   """
   algorithm, rows = run.algorithm, rows_of(run, examples)
+  if algorithm.reads_scores and not examples.scored:
+    raise errors.InputError(
+      f'{objectives.name_of(algorithm.loss.function)}, or a signal that it'
+      ' reads, reads the scores of responses, which this data set has not.'
+      ' Train on a recorded stream (STREAM_PATH), or sample and ask an'
+      ' annotator.'
+    )
   lacking = [s for s in algorithm.columns if s.name not in examples.known]
   if any(each.owner == 'reference' for each in lacking):
     require_reference(reference)
@@ -105,12 +120,8 @@ def read(
   if once:
     columns = _columns(run, once, examples, reference, mesh)
   placed = partitioning.by_example(mesh)
-  given = tuple(
-    name
-    for name, there in (('policy', True), ('reference', reference is not None))
-    if there
-  )
-  compute = program(run.model, later, given, mesh) if later else None
+  given = ('policy',) if reference is None else ('policy', 'reference')
+  compute = program(run.model, later, given, mesh)
 
   def collect(state: State) -> tuple[State, Collected]:
     taken = rows(state.step)
@@ -118,10 +129,8 @@ def read(
     more = {name: column[taken] for name, column in columns.items()}
     batch = batch._replace(columns={**batch.columns, **more})
     batch = jax.device_put(batch, placed)
-    if compute is not None:
-      params = rollouts.role_params(state)
-      params = params._replace(behaviour=None, annotator=None)
-      batch = compute(params, batch)
+    params = rollouts.role_params(state)
+    batch = compute(params._replace(behaviour=None, annotator=None), batch)
     return state, Collected(state.step, state.step, batch)
 
   return collect
@@ -171,7 +180,7 @@ def _columns(
   placed = partitioning.by_example(mesh)
   names = [each.name for each in signals]
 
-  def computed(rows):
+  def computed(rows: np.ndarray):
     batch = jax.device_put(examples.batch(rows), placed)
     columns = jax.device_get(program(params, batch).columns)
     return [columns[name] for name in names]
@@ -212,7 +221,7 @@ def with_reference(
   program = steps.log_probs_program(policy, mesh)
   examples = partitioning.by_example(mesh)
 
-  def scored(rows):
+  def scored(rows: np.ndarray):
     batch = pairs.batch(rows)
     placed = jax.device_put(
       (batch.prompts.tokens, batch.responses.tokens), examples

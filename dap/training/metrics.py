@@ -47,7 +47,9 @@ class MetricsLog:
       self.also(step, numbers)
 
 
-def tensorboard(model_dir: pathlib.Path) -> Callable[[int, dict], None]:
+def tensorboard(
+  model_dir: pathlib.Path,
+) -> Callable[[int, dict[str, float]], None]:
   """A writer of TensorBoard scalars, for `MetricsLog.also`.
 
   It opens its file with the first numbers and says there that all later ones

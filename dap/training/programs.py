@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 
 from dap import errors, partitioning
 from dap.algorithms.algorithm import Algorithm
-from dap.algorithms.refresh import Current, Never
+from dap.algorithms.refresh import Current, Never, Schedule
 from dap.algorithms.run import Run
 from dap.models import trained
 from dap.records import (
@@ -301,12 +301,26 @@ def _refresh(run: Run, collect: Collect) -> Callable[[State], State]:
   def refresh(state: State) -> State:
     policy = run.model.split(state.learner.params)[0]
     roles = (
-      schedule(state.step, role, policy)
+      _asked(schedule, state.step, role, policy)
       for schedule, role in zip(schedules, state.roles, strict=True)
     )
     return state._replace(roles=Roles(*roles))
 
   return refresh
+
+
+def _asked(schedule: Schedule, step: int, role: Role, policy: PyTree) -> Role:
+  """What a schedule says, which must keep what it makes."""
+  made = schedule(step, role, policy)
+  if not schedule.keeps and (
+    made.params is not None and made.params is not role.params
+  ):
+    raise errors.InputError(
+      f'{schedule} makes parameters, but its keeps is False: no checkpoint'
+      ' would hold them, and a restart would go on with others. Set keeps ='
+      ' True.'
+    )
+  return made
 
 
 def _collector(

@@ -91,36 +91,9 @@ def restore(
     errors.InputError: the checkpoint is damaged, or version 0.3 wrote it.
   """
   written = checkpoints.metadata(folder)['rest']
-  if written and 'updates' not in written:
-    raise errors.InputError(
-      f'{folder} was written by version 0.3, whose trainings cannot be'
-      ' continued. Its parameters can be used: give it as'
-      ' INITIAL_CHECKPOINT_PATH of a training with another MODEL_DIR, or'
-      ' finish it with dap 0.3.'
-    )
-  drawn = any(name.startswith('pending/') for name in written)
-  copied = any(name.startswith('behaviour/') for name in written)
-  if (drawn and not template.ahead) or (copied and template.ahead):
-    raise errors.InputError(
-      f'{folder} was written by a training'
-      f' {"with" if drawn else "without"} rollouts ahead of their update. Go on'
-      f' {"with" if drawn else "without"} gin/rollouts/ahead.gin.'
-    )
-  learner = template.learner
-  shared, rest = model.split(learner.params)
-  wanted = {
-    'updates': learner.updates,
-    'optimizer': learner.optimizer,
-    'step': jax.ShapeDtypeStruct((), np.int32),
-    **more,
-  }
-  if jax.tree.leaves(rest):
-    wanted['rest'] = rest
-  for name in Roles._fields:
-    if any(each.startswith(f'{name}/') for each in written):
-      wanted[name] = _role_template(name, shared, written)
-  if drawn:
-    wanted['pending'] = _pending_template(written, template.examples)
+  _check(folder, written, template.ahead)
+  shared = model.split(template.learner.params)[0]
+  wanted = {**_wanted(model, template, written), **more}
   found = checkpoints.restore_rest(folder, wanted)
   params = found.get('params')
   if params is None:
@@ -139,6 +112,51 @@ def restore(
     _pending(found['pending']) if 'pending' in found else None,
   )
   return state, found
+
+
+def _check(
+  folder: pathlib.Path, written: Mapping[str, object], ahead: bool
+) -> None:
+  """Refuses a restart that this training cannot go on from."""
+  if written and 'updates' not in written:
+    raise errors.InputError(
+      f'{folder} was written by version 0.3, whose trainings cannot be'
+      ' continued. Its parameters can be used: give it as'
+      ' INITIAL_CHECKPOINT_PATH of a training with another MODEL_DIR, or'
+      ' finish it with dap 0.3.'
+    )
+  drawn, copied = _has(written, 'pending'), _has(written, 'behaviour')
+  if (drawn and not ahead) or (copied and ahead):
+    raise errors.InputError(
+      f'{folder} was written by a training'
+      f' {"with" if drawn else "without"} rollouts ahead of their update. Go on'
+      f' {"with" if drawn else "without"} gin/rollouts/ahead.gin.'
+    )
+
+
+def _has(written: Mapping[str, object], name: str) -> bool:
+  return any(each.startswith(f'{name}/') for each in written)
+
+
+def _wanted(
+  model: Trained, template: Template, written: Mapping[str, Any]
+) -> Tree:
+  """Templates of all that was written but the shared parameters."""
+  learner = template.learner
+  shared, rest = model.split(learner.params)
+  wanted: Tree = {
+    'updates': learner.updates,
+    'optimizer': learner.optimizer,
+    'step': jax.ShapeDtypeStruct((), np.int32),
+  }
+  if jax.tree.leaves(rest):
+    wanted['rest'] = rest
+  for name in Roles._fields:
+    if _has(written, name):
+      wanted[name] = _role_template(name, shared, written)
+  if _has(written, 'pending'):
+    wanted['pending'] = _pending_template(written, template.examples)
+  return wanted
 
 
 def _role_tree(role: Role) -> Tree:

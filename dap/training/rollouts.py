@@ -132,9 +132,21 @@ def with_columns(
   params: RoleParams,
   batch: Batch,
 ) -> Batch:
-  """The batch with what the signals compute, in their order."""
+  """The batch with what the signals compute, in their order.
+
+  Raises:
+    errors.InputError: a column is not of every response.
+  """
   for signal in signals:
     column = signal(model, params, batch)
+    if column.shape[:2] != batch.scores.shape:
+      batch_size, n = batch.scores.shape
+      raise errors.InputError(
+        f'The signal {signal.name} must give [batch, n, ...], here'
+        f' ({batch_size}, {n}, ...), got {column.shape}. What belongs to a'
+        ' whole group stands at each of its responses: jnp.repeat(x[:, None],'
+        ' n, 1).'
+      )
     batch = batch._replace(columns={**batch.columns, signal.name: column})
   return batch
 
@@ -183,7 +195,7 @@ def rollout(
 ) -> tuple[Batch, Drawn]:
   """Draw, then compute the columns."""
   batch, drawn = draw(shape, params, prompts, root, step)
-  return with_columns(shape.model, shape.signals, params, batch), drawn
+  return _signals_of(shape, params, batch), drawn
 
 
 def _keys(
@@ -262,7 +274,13 @@ class Place(Protocol):
 
 
 @functools.cache
-def compile_one(function, shape, given, arguments, mesh):
+def compile_one(
+  function: Callable[..., PyTree],
+  shape: Shape,
+  given: tuple[str, ...],
+  arguments: tuple[str, ...],
+  mesh: partitioning.AnyMesh,
+) -> Callable[..., PyTree]:
   """See `Place`."""
   places = layout(shape.model, shape.annotator, given, mesh)
   lies = {
@@ -281,17 +299,18 @@ def _signals_of(shape: Shape, params: RoleParams, batch: Batch) -> Batch:
   return with_columns(shape.model, shape.signals, params, batch)
 
 
-def _sample(shape, params, prompts, root, step):
-  return sample(shape, params, prompts, root, step)
-
-
-def _annotated(shape, params, prompts, responses, root, step):
-  return annotate(shape, params, prompts, responses, root, step)
-
-
-def _finished(shape, params, prompts, responses, scores, root, step):
+def finish(
+  shape: Shape,
+  params: RoleParams,
+  prompts: Prompts,
+  responses: Responses,
+  scores: Scores,
+  root: Root,
+  step: Step,
+) -> tuple[Batch, Drawn]:
+  """What is left of a rollout after the annotator: pair, compute columns."""
   batch, drawn = pair(shape, prompts, responses, scores, root, step)
-  return with_columns(shape.model, shape.signals, params, batch), drawn
+  return _signals_of(shape, params, batch), drawn
 
 
 class Rollouts:
@@ -406,15 +425,15 @@ def check_ahead(algorithm: Algorithm) -> None:
     )
 
 
-# (step, prompts, responses) -> scores: a program, or the host
+# (step, prompts, responses, state) -> scores: a program, or the host.
 Ask = Callable[[int, Prompts, Responses, State], Scores]
 
 
 def split(rollouts: Rollouts, ask: Ask) -> Collector:
   """Two programs with `ask` between them."""
-  sampling = rollouts.program(_sample, 'rows', 'shared', 'shared')
+  sampling = rollouts.program(sample, 'rows', 'shared', 'shared')
   finishing = rollouts.program(
-    _finished, 'rows', 'sampled', 'sampled', 'shared', 'shared'
+    finish, 'rows', 'sampled', 'sampled', 'shared', 'shared'
   )
 
   def collect(state: State) -> tuple[State, Collected]:
@@ -432,9 +451,11 @@ def split(rollouts: Rollouts, ask: Ask) -> Collector:
 
 def on_device(rollouts: Rollouts) -> Ask:
   """Asks the annotator of the run by a program of its own."""
-  program = rollouts.program(_annotated, 'rows', 'sampled', 'shared', 'shared')
+  program = rollouts.program(annotate, 'rows', 'sampled', 'shared', 'shared')
 
-  def ask(step, prompts, responses, state):
+  def ask(
+    step: int, prompts: Prompts, responses: Responses, state: State
+  ) -> Scores:
     return program(
       role_params(state), prompts, responses, rollouts.root, np.int32(step)
     )
@@ -456,7 +477,9 @@ def on_host(
   """
   examples = partitioning.by_example(mesh)
 
-  def ask(step, prompts, responses, state):
+  def ask(
+    step: int, prompts: Prompts, responses: Responses, state: State
+  ) -> Scores:
     del step, state
     tokens, written = _whole((prompts.tokens, responses.tokens))
     scores = np.zeros(written.shape[:2], np.float32)

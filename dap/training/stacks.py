@@ -10,7 +10,7 @@ rounding, a stack that was cut off equals an undisturbed one bit for bit.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -23,6 +23,8 @@ from dap import errors, optimizers, partitioning
 from dap.algorithms.objectives import Objective
 from dap.algorithms.refresh import Never
 from dap.algorithms.run import Run
+from dap.algorithms.signals import Signal
+from dap.models.trained import Trained
 from dap.records import (
   Batch,
   Collected,
@@ -30,7 +32,7 @@ from dap.records import (
   Learner,
   RoleParams,
 )
-from dap.training import loop, programs, rollouts, steps
+from dap.training import collectors, loop, programs, rollouts, steps
 from dap.training.collectors import Examples
 from dap.training.journals import RunJournal, StackJournal
 from dap.training.metrics import MetricsLog
@@ -179,10 +181,10 @@ def stacked(runs: tuple[Run, ...], mesh: jax.sharding.Mesh) -> Kind:
     each = [run.scalars(step) for run in runs]
     return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
-  axes = SAMPLED if shared.algorithm.sampler is not None else None
+  own, axes = _own_roles(shared), _batch_axes(shared)
   return Kind(
-    functools.partial(_compiled, _own_roles(shared)),
-    _signal_program,
+    functools.partial(_compiled, own),
+    _shared_signals if axes is None else functools.partial(_own_signals, own),
     update_program(
       shared.objective, shared.optimizer, mesh, shared.num_microbatches, axes
     ),
@@ -191,6 +193,48 @@ def stacked(runs: tuple[Run, ...], mesh: jax.sharding.Mesh) -> Kind:
     template,
     role,
     scalars,
+  )
+
+
+def _batch_axes(run: Run) -> Batch | None:
+  """Batches of data are shared, unless they have columns of each member."""
+  algorithm, own = run.algorithm, _own_roles(run)
+  of_members = any(each.owner in own for each in algorithm.columns)
+  return SAMPLED if of_members or algorithm.sampler is not None else None
+
+
+def _shared_signals(
+  model: Trained,
+  signals: tuple[Signal, ...],
+  given: tuple[str, ...],
+  mesh: partitioning.AnyMesh,
+) -> collectors.SignalProgram:
+  """`collectors.signal_program` of columns that all members share."""
+  del given  # nothing that a member has of its own
+  program = collectors.signal_program(model, signals, (), mesh)
+  return lambda params, batch: program(RoleParams(None), batch)
+
+
+@functools.cache
+def _own_signals(
+  own: frozenset[str],
+  model: Trained,
+  signals: tuple[Signal, ...],
+  given: tuple[str, ...],
+  mesh: partitioning.AnyMesh,
+) -> collectors.SignalProgram:
+  """`collectors.signal_program`, of which every member has its own batch."""
+  places = rollouts.layout(model, None, given, mesh)
+  axes, params = _member_params(own, given, places)
+  stack = stacked_sharding(places.examples)
+  return jax.jit(
+    jax.vmap(
+      functools.partial(rollouts.with_columns, model, signals),
+      in_axes=(axes, None),
+      out_axes=SAMPLED,
+    ),
+    in_shardings=(params, places.examples),
+    out_shardings=_places(SAMPLED, places.examples, stack),
   )
 
 
@@ -244,18 +288,17 @@ def rows_program(mesh: jax.sharding.Mesh, batch_axes: Batch | None):
 
 
 @functools.cache
-def _compiled(own, function, shape, given, arguments, mesh):
+def _compiled(
+  own: frozenset[str],
+  function: Callable[..., PyTree],
+  shape: rollouts.Shape,
+  given: tuple[str, ...],
+  arguments: tuple[str, ...],
+  mesh: partitioning.AnyMesh,
+) -> Callable[..., PyTree]:
   """See `rollouts.Place`: all members answer the same prompts with one key."""
   places = rollouts.layout(shape.model, shape.annotator, given, mesh)
-  axes = RoleParams(
-    **{n: 0 if n in own and n in given else None for n in RoleParams._fields}
-  )
-  params = RoleParams(
-    *(
-      stacked_sharding(place) if axis == 0 else place
-      for place, axis in zip(places.params, axes, strict=True)
-    )
-  )
+  axes, params = _member_params(own, given, places)
   stack = stacked_sharding(places.examples)
   lies = {
     'rows': (None, places.examples),
@@ -274,7 +317,27 @@ def _compiled(own, function, shape, given, arguments, mesh):
   )
 
 
-def _outputs(function, examples, stack):
+def _member_params(
+  own: frozenset[str], given: tuple[str, ...], places: rollouts.Layout
+) -> tuple[RoleParams, RoleParams]:
+  """(axes, shardings) of the parameters that a program is given."""
+  axes = RoleParams(
+    **{n: 0 if n in own and n in given else None for n in RoleParams._fields}
+  )
+  params = RoleParams(
+    *(
+      stacked_sharding(place) if axis == 0 else place
+      for place, axis in zip(places.params, axes, strict=True)
+    )
+  )
+  return axes, params
+
+
+def _outputs(
+  function: Callable[..., PyTree],
+  examples: jax.sharding.Sharding,
+  stack: jax.sharding.Sharding,
+) -> tuple[PyTree, PyTree]:
   """(axes, shardings) of what a function of rollouts returns."""
   batch = SAMPLED, _places(SAMPLED, examples, stack)
   if function is rollouts.rollout or function is rollouts.draw:
@@ -282,8 +345,12 @@ def _outputs(function, examples, stack):
   raise errors.InputError('A group of runs rolls out in its own step alone.')
 
 
-def _places(axes: Batch, examples, stack) -> Batch:
-  return Batch(*(examples if axis is None else stack for axis in axes))
+def _places(
+  axes: Batch, examples: jax.sharding.Sharding, stack: jax.sharding.Sharding
+) -> PyTree:
+  """A sharding for each field of a batch."""
+  places: PyTree = [examples if axis is None else stack for axis in axes]
+  return Batch(*places)
 
 
 def _batch_sharding(mesh: jax.sharding.Mesh, axes: Batch | None) -> PyTree:
@@ -291,14 +358,6 @@ def _batch_sharding(mesh: jax.sharding.Mesh, axes: Batch | None) -> PyTree:
   if axes is None:
     return examples
   return _places(axes, examples, stacked_sharding(examples))
-
-
-def _signal_program(model, signals, given, mesh):
-  raise errors.InputError(
-    'A group of runs on data has columns that are the same for all of them;'
-    f' {", ".join(each.name for each in signals)} depends on a policy. Train'
-    ' the runs one by one.'
-  )
 
 
 def _alike(run: Run, other: Run) -> Run:

@@ -127,7 +127,7 @@ def update_program(
 def _whole(objective: Objective) -> Gradient:
   """(params, batch, scalars) -> ((sums, weight), gradient), not yet divided."""
 
-  def weighted_sum(params, batch, scalars):
+  def weighted_sum(params: PyTree, batch: Batch, scalars: Scalars):
     losses: Losses = objective(params, batch, scalars)
     sums = {'loss': losses.each, **losses.metrics}
     sums = {k: jnp.sum(losses.weight * v) for k, v in sums.items()}
@@ -135,7 +135,7 @@ def _whole(objective: Objective) -> Gradient:
 
   differentiated = jax.value_and_grad(weighted_sum, has_aux=True)
 
-  def gradient(params, batch, scalars):
+  def gradient(params: PyTree, batch: Batch, scalars: Scalars):
     (_, sums), grads = differentiated(params, batch, scalars)
     return sums, grads
 
@@ -145,12 +145,12 @@ def _whole(objective: Objective) -> Gradient:
 def _accumulated(gradient: Gradient, num_microbatches: int) -> Gradient:
   """The same sums over the parts of a batch, one part in memory at a time."""
 
-  def accumulated(params, batch, scalars):
+  def accumulated(params: PyTree, batch: Batch, scalars: Scalars):
     split = jax.tree.map(
       lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
     )
 
-    def body(total, microbatch):
+    def body(total: Sums, microbatch: Batch):
       part = gradient(params, microbatch, scalars)
       return jax.tree.map(jnp.add, total, part), None
 

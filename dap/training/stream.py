@@ -176,6 +176,11 @@ class Recorded:
     return tuple(n[len(_COLUMN) :] for n in names if n.startswith(_COLUMN))
 
   @property
+  def scored(self) -> bool:
+    """What annotators said was recorded."""
+    return True
+
+  @property
   def prompt_length(self) -> int:
     """Tokens of a prompt, padding included."""
     return self.rows['prompt'].shape[1]

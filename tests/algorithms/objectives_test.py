@@ -1,16 +1,24 @@
 import dataclasses
 import functools
+from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from dap import errors, losses
-from dap.algorithms import algorithm, signals, views
+from dap import errors, losses, train
+from dap.algorithms import (
+  algorithm,
+  refresh,
+  signals,
+  views,
+)
 from dap.algorithms.objectives import Loss, LossObjective, numbers, reads
 from dap.models.policy import Policy
-from dap.records import Outputs
+from dap.records import Outputs, RoleParams
+from dap.training import rollouts
 
 
 class Fixed(Policy):
@@ -192,6 +200,94 @@ def test_two_signals_of_one_name_and_circles_are_refused():
     algorithm.Algorithm(Loss(my_loss), signals=(circle(),))
 
 
+@dataclasses.dataclass(frozen=True)
+class Gap:
+  """What separates the scores of a pair, at each of its responses."""
+
+  name: str = 'gap'
+  reads: ClassVar = ('scores',)
+  owner: ClassVar = ''
+
+  def __call__(self, model, params, batch):
+    return jnp.repeat(jnp.ptp(batch.scores, axis=1, keepdims=True), 2, axis=1)
+
+
+def gap_loss(policy, mask, gap, *, beta):
+  margin = losses.log_ratio_margin(policy, policy, mask)
+  return beta * margin * gap.chosen
+
+
+@pytest.mark.parametrize(
+  ('slot', 'value', 'words'),
+  [
+    ('signals', Gap, r'signals .* is a value, got the class Gap.*@Gap\(\)'),
+    ('passes', Gap(), r'passes .* is a Passes; Gap.* has no rows_of_update'),
+    ('annotator', Gap(), r'annotator .* is a Annotator; Gap.* has no model'),
+    ('reference', refresh.Current(), r'reference .* refresh.Every\(1\)'),
+  ],
+)
+def test_what_fits_no_slot_is_refused_where_the_algorithm_is_made(
+  slot, value, words
+):
+  # The types of most are checked before in tests, though not for users.
+  with pytest.raises(errors.InputError, match=words):
+    algorithm._check_slot(slot, value)
+
+
+@pytest.mark.parametrize('name', ['policy', 'values', 'log_odds'])
+def test_a_signal_asks_the_model_itself(name):
+  class Mistaken(Gap):
+    reads = (name,)
+
+  with pytest.raises(errors.InputError, match=f'reads {name}, which is no col'):
+    algorithm.Algorithm(Loss(gap_loss, {'beta': 1}), signals=(Mistaken(),))
+
+
+def test_scores_that_nobody_gives_are_refused(tmp_path):
+  offline = algorithm.Algorithm(Loss(gap_loss, {'beta': 1}), signals=(Gap(),))
+  with pytest.raises(
+    errors.InputError, match='gap_loss.*this data set has not'
+  ):
+    train.fit(
+      tiny.run(offline),
+      tiny.pairs(),
+      train.Params(tiny.POLICY.init(jax.random.key(0))),
+      tmp_path,
+    )
+
+
+@pytest.mark.parametrize('shape', [(8,), (8, 1)])
+def test_a_column_is_of_every_response(shape):
+  class Short(Gap):
+    def __call__(self, model, params, batch):
+      return jnp.zeros(shape)
+
+  batch = tiny.on_device(tiny.pairs(8).batch(np.arange(8)))
+  with pytest.raises(
+    errors.InputError, match=r'gap must give .*\(8, 2, \.\.\.\)'
+  ):
+    rollouts.with_columns(tiny.POLICY, (Short(),), RoleParams(None), batch)
+
+
+def test_a_number_that_is_positional_is_told_to_be_keyword_only():
+  def lonely_loss(policy, reference, mask, beta):
+    return beta * losses.log_ratio_margin(policy, reference, mask)
+
+  with pytest.raises(errors.InputError, match=r'write \* before it.*\*, beta'):
+    Loss(lonely_loss, {'beta': 0.1})
+
+
+@pytest.mark.parametrize('view', [views.pairs, views.responses, views.Tokens()])
+def test_a_loss_leaves_the_mean_to_the_step(view):
+  def mean_loss(policy):
+    return jnp.mean(jnp.zeros(()))
+
+  objective = LossObjective(Fixed(), mean_loss, view)
+  batch = batch_of(tiny.pairs(8))
+  with pytest.raises(errors.InputError, match='one number for each example'):
+    objective(jnp.zeros((8, 2, 5)), batch, {})
+
+
 def test_columns_come_after_those_that_they_read():
   given = (signals.Whitened(), signals.Returns(), signals.Gae(),
            signals.TokenRewards())  # fmt: skip
@@ -204,7 +300,7 @@ def test_columns_come_after_those_that_they_read():
     each.name for each in algorithm.Algorithm(loss, signals=given).columns
   ]
   for signal in given:
-    for read in signal.reads:
+    for read in {*signal.reads} - {'scores'}:
       assert order.index(read) < order.index(signal.name)
 
 

@@ -26,17 +26,18 @@ def parameter(role):
 @pytest.mark.parametrize(
   ('schedule', 'expected'),
   [
-    (refresh.Every(1), [0, 1, 2, 3, 4, 5, 6, 7]),
-    (refresh.Every(3), [0, 0, 0, 3, 3, 3, 6, 6]),
-    (refresh.Lagged(1), [0, 0, 1, 2, 3, 4, 5, 6]),
-    (refresh.Lagged(3), [0, 0, 0, 0, 1, 2, 3, 4]),
+    (refresh.Every(1), [-1, 1, 2, 3, 4, 5, 6, 7]),
+    (refresh.Every(3), [-1, -1, -1, 3, 3, 3, 6, 6]),
+    (refresh.Lagged(1), [-1, 0, 1, 2, 3, 4, 5, 6]),
+    (refresh.Lagged(3), [-1, -1, -1, 0, 1, 2, 3, 4]),
   ],
   ids=str,
 )
 def test_a_copy_is_of_the_policy_of_these_steps(schedule, expected):
+  # -1 is what the run was given: a reference that is no copy of the policy.
   found = roles(schedule)
   assert [parameter(role) for role in found] == expected
-  assert [role.taken_at for role in found] == expected
+  assert [role.taken_at for role in found] == [max(0, n) for n in expected]
 
 
 def test_the_current_policy_is_no_copy():
@@ -51,7 +52,7 @@ def test_what_never_follows_stays():
 
 def test_a_lag_holds_as_many_copies_as_it_has_steps():
   assert [len(role.later) for role in roles(refresh.Lagged(3))] == [
-    0, 1, 2, 3, 3, 3, 3, 3,
+    1, 2, 3, 3, 3, 3, 3, 3,
   ]  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_a_moving_average_nears_the_policy_by_its_rate():
 @pytest.mark.parametrize('schedule', [refresh.Every(2), refresh.Lagged(1)])
 def test_a_copy_outlives_the_donation_of_the_policy(schedule):
   policy = {'w': jnp.ones(3)}
-  role = schedule(0, START, policy)
+  role = schedule(2, schedule(1, START, policy), {'w': jnp.ones(3)})
   jax.jit(lambda tree: {'w': tree['w'] + 1}, donate_argnums=0)(policy)
   np.testing.assert_array_equal(role.params['w'], 1)
 

@@ -222,9 +222,25 @@ class Tree:
 
   def _add_models(self) -> None:
     """Stages A to E: data, golden and proxy models, SFT and golden policy."""
+    study = self.study
+    self._add_judges()
+    self._add_sft('sft', study.sft, study.sft_start)
+    for size in study.sizes:
+      self._add_sft(f'sft_{size.name}', size.sft, size.sft_start)
+    run = dataclasses.replace(study.golden_policy, seed=self.seed)
+    self.stages['golden_policy'] = self._policy_run(
+      'golden_policy',
+      trainings.Training(run, mesh=study.mesh),
+      self.stages['sft'],
+      {'pairs': self.stages['relabel']},
+      annotator='golden',
+      group='golden_policy',
+    )
+
+  def _add_judges(self) -> None:
+    """Data, the golden model and its labels, the proxy that learns them."""
     study, made = self.study, self.stages
-    policy, proxy = study.sft.model, study.proxy.model
-    vocab_size = policy.language_model.vocab_size
+    vocab_size = study.sft.model.language_model.vocab_size
     made['data'] = data = stage(
       'data', trainings.prepare, trainings.Preparing(self.source, vocab_size)
     )
@@ -251,21 +267,9 @@ class Tree:
     made['proxy_accuracy'] = stage(
       'proxy_accuracy',
       trainings.preference_accuracy,
-      trainings.Relabelling(proxy, 0, mesh=study.mesh),
+      trainings.Relabelling(study.proxy.model, 0, mesh=study.mesh),
       data=made['relabel'],
       model=made['proxy'],
-    )
-    self._add_sft('sft', study.sft, study.sft_start)
-    for size in study.sizes:
-      self._add_sft(f'sft_{size.name}', size.sft, size.sft_start)
-    run = dataclasses.replace(study.golden_policy, seed=self.seed)
-    made['golden_policy'] = self._policy_run(
-      'golden_policy',
-      trainings.Training(run, mesh=study.mesh),
-      made['sft'],
-      {'pairs': made['relabel']},
-      annotator='golden',
-      group='golden_policy',
     )
 
   def _add_sft(self, name: str, run: Run, start: Checkpoint | None) -> None:
