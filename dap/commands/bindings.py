@@ -33,6 +33,21 @@ class Reference(NamedTuple):
 
 
 REQUIRED = Macro('gin.REQUIRED')
+# Packages that no plain installation has: how to get each (`setup.py`).
+_EXTRAS = {
+  **dict.fromkeys(
+    ('tensorflow', 'seqio', 'tensorflow_datasets'),
+    "pip install -e '.[seqio]'",
+  ),
+  **dict.fromkeys(
+    ('t5x', 'airio', 'jestimator', 'clu', 'fiddle', 'grain'),
+    'bash launch/install_t5x.sh',
+  ),
+  **dict.fromkeys(
+    ('datasets', 'huggingface_hub'), "pip install -e '.[huggingface]'"
+  ),
+  'gcsfs': "pip install -e '.[gcs]'",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -204,28 +219,36 @@ def _import(
   try:
     module = importlib.import_module(statement.module)
   except ModuleNotFoundError as error:
-    instead = moved.words(error.name or '')
+    missing = error.name or ''
+    instead = moved.words(missing) or _near_module(statement.module, missing)
     raise InputError(
-      f'{origin}: `{statement.format()}`: there is no module `{error.name}`.'
-      f'{instead or _near_module(statement.module, error.name)}'
+      f'{origin}: `{statement.format()}`: there is no module `{missing}`.'
+      f'{instead}'
     ) from error
   if not (statement.is_from or statement.alias):
     module = importlib.import_module(statement.module.split('.')[0])
   symbols[statement.bound_name()] = module
 
 
-def _near_module(wanted: str, missing: str | None) -> str:
-  parent, _, leaf = wanted.rpartition('.')
-  if missing != wanted or not parent:
+def _near_module(wanted: str, missing: str) -> str:
+  """What to do about the module `missing`, to import the module `wanted`."""
+  package = missing.partition('.')[0]
+  if package in _EXTRAS:
+    return f' Install it: {_EXTRAS[package]}'
+  parent, _, leaf = missing.rpartition('.')
+  if parent:
+    found = importlib.import_module(parent)
+    paths = getattr(found, '__path__', [])
+    return nearest.hint(leaf, [m.name for m in pkgutil.iter_modules(paths)])
+  if wanted.partition('.')[0] != missing:
     return (
-      ' Install the package that has it; tensorflow, seqio and'
-      " tensorflow_datasets come with: pip install -e '.[seqio]'"
+      f' {wanted} imports it: install the package that has it, or put its'
+      ' folder on PYTHONPATH.'
     )
-  package = importlib.import_module(parent)
-  names = [
-    m.name for m in pkgutil.iter_modules(getattr(package, '__path__', []))
-  ]
-  return nearest.hint(leaf, names)
+  return (
+    ' If it is a file of yours, put its folder on PYTHONPATH: PYTHONPATH=. dap'
+    ' train ...'
+  )
 
 
 def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> object:
