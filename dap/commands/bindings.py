@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import pathlib
 import pkgutil
 import types
 from collections.abc import Callable, Sequence
@@ -55,7 +56,9 @@ class Binding:
   """`scope/target.argument = value`; a macro is a target that is a string.
 
   `origin` is `file:line` or the override as it was typed. A binding of a part
-  is a default: an experiment that includes the part may leave it unread.
+  is a default: an experiment that includes the part may leave it unread. It
+  stands in `file`, and came with `given`, the file of a `--gin_file`: that one
+  or one that includes it. An override has neither.
   """
 
   scope: tuple[str, ...]
@@ -65,6 +68,8 @@ class Binding:
   origin: str
   is_override: bool = False
   is_part: bool = False
+  file: pathlib.Path | None = None
+  given: pathlib.Path | None = None
 
   @property
   def name(self) -> str:
@@ -141,7 +146,7 @@ def look_up(parsed: syntax.Parsed) -> Bindings:
   found: list[Binding] = []
   symbols: list[_Symbols] = []
   for file in parsed.files:
-    found.extend(_of_file(file, symbols))
+    found.extend(_of_file(file, symbols, file.path))
   known = [*symbols, _loaded()]
   for statement, origin in parsed.overrides:
     binding = _binding(
@@ -151,22 +156,28 @@ def look_up(parsed: syntax.Parsed) -> Bindings:
   return Bindings(found)
 
 
-def _of_file(file: syntax.File, seen: list[_Symbols]) -> list[Binding]:
+def _of_file(
+  file: syntax.File, seen: list[_Symbols], given: pathlib.Path
+) -> list[Binding]:
   symbols = _Symbols()
   seen.append(symbols)
-  is_part = places.is_part(file.path)
+  where = {
+    'is_part': places.is_part(file.path),
+    'file': file.path,
+    'given': given,
+  }
   bindings = []
   for each in file.statements:
     match each:
       case syntax.File():
-        bindings.extend(_of_file(each, seen))
+        bindings.extend(_of_file(each, seen, given))
       case syntax.Statement(config_parser.ImportStatement() as what, origin):
         _import(what, symbols, origin)
       case syntax.Statement(config_parser.BlockDeclaration() as what, origin):
         _look_up(what.selector, [symbols], origin)
       case syntax.Statement(config_parser.BindingStatement() as what, origin):
         bound = _binding(what, [symbols], origin)
-        bindings.append(dataclasses.replace(bound, is_part=is_part))
+        bindings.append(dataclasses.replace(bound, **where))
   return bindings
 
 
