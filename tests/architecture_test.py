@@ -46,6 +46,7 @@ LAYERS = {
   'study': 7,
   'commands': 8,
   'main': 8,
+  '__main__': 8,
 }
 # Within dap/study, floor by floor: each imports those before it.
 STUDY_ROOMS = (
@@ -70,7 +71,7 @@ HEAVY = {
   'tensorflow',
   'tensorflow_datasets',
 }
-GIN_READERS = {'commands', 'main'}
+GIN_READERS = {'commands'}
 # Derives classes from those of T5X and seqio; nothing else of dap imports it.
 T5X_ADAPTER = 't5x'
 

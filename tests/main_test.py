@@ -223,6 +223,9 @@ def test_an_override_that_only_another_command_reads_is_refused(
     ('exampel.Algorithm.beta = 1', 'no import statement provides `exampel`'),
     ('example.NOT_CALLABLE.x = 1', '`example.NOT_CALLABLE` is a int'),
     ('import dap.lossess', 'no module `dap.lossess`. Nearest: losses.'),
+    ('import my_module', 'If it is a file of yours, put its folder on PYTHON'),
+    ('import my_module', 'on PYTHONPATH: PYTHONPATH=. dap train ...'),
+    ('from my_package import rules', 'no module `my_package`. If it is a file'),
     ('from __gin__ import magic', 'no feature `__gin__.magic`'),
     ("include 'prat.gin'", 'bad.gin:15: no such gin file'),
     ("include 'bad.gin'", 'includes itself'),
@@ -287,6 +290,29 @@ def test_a_file_that_is_not_text_is_refused(example, capsys, tmp_path):
 def test_an_unknown_command_is_refused_with_the_nearest(example, capsys):
   assert 'no command `trian`. Nearest: train.' in refusal(capsys, 'trian')
   assert 'name a command: train, study' in refusal(capsys)
+
+
+@pytest.mark.parametrize(
+  ('inside', 'expected'),
+  [
+    ('import no_such_package', 'mine imports it: install the package'),
+    ('import dap.lossess', 'no module `dap.lossess`. Nearest: losses.'),
+    ('raise ModuleNotFoundError(name="seqio")', "pip install -e '.[seqio]'"),
+    ('raise ModuleNotFoundError(name="t5x")', 'bash launch/install_t5x.sh'),
+  ],
+)
+def test_what_a_module_lacks_is_told_apart_from_the_module(
+  example, capsys, tmp_path, monkeypatch, inside, expected
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.delitem(sys.modules, 'mine', raising=False)
+  (tmp_path / 'mine.py').write_text(inside + '\n')
+  (tmp_path / 'mine.gin').write_text(EXPERIMENT + 'import mine\n')
+  message = refusal(
+    capsys, 'train', '--gin_file=mine.gin', '--gin.MODEL_DIR="out"'
+  )
+  assert expected in message
+  assert 'a file of yours' not in message
 
 
 # How it ends
@@ -374,6 +400,23 @@ def test_help_is_quick_and_imports_no_jax():
   assert done.stdout.endswith('[]\n')
   assert all(name in done.stdout for name in commands.COMMANDS)
   assert time.perf_counter() - start < 5  # 0.1 s on an idle machine
+
+
+def test_python_m_dap_is_dap_and_its_help_imports_no_jax():
+  program = (
+    'import runpy, sys\n'
+    'sys.argv = ["dap", "--help"]\n'
+    'try: runpy.run_module("dap", run_name="__main__")\n'
+    f'finally: print(sorted({set(SLOW) | {"gin"}!r} & set(sys.modules)))\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=True
+  )
+  assert done.stdout.startswith('usage: dap ')
+  assert done.stdout.endswith('[]\n')
+  command = [sys.executable, '-m', 'dap', '--version']
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  assert done.stdout == f'dap {dap.__version__}\n'
 
 
 SLOW = ('jax', 'flax', 'optax', 'orbax', 'tensorflow', 'matplotlib', 'numpy')

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import pathlib
 import pkgutil
 import types
 from collections.abc import Callable, Sequence
@@ -33,6 +34,21 @@ class Reference(NamedTuple):
 
 
 REQUIRED = Macro('gin.REQUIRED')
+# Packages that no plain installation has: how to get each (`setup.py`).
+_EXTRAS = {
+  **dict.fromkeys(
+    ('tensorflow', 'seqio', 'tensorflow_datasets'),
+    "pip install -e '.[seqio]'",
+  ),
+  **dict.fromkeys(
+    ('t5x', 'airio', 'jestimator', 'clu', 'fiddle', 'grain'),
+    'bash launch/install_t5x.sh',
+  ),
+  **dict.fromkeys(
+    ('datasets', 'huggingface_hub'), "pip install -e '.[huggingface]'"
+  ),
+  'gcsfs': "pip install -e '.[gcs]'",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +56,9 @@ class Binding:
   """`scope/target.argument = value`; a macro is a target that is a string.
 
   `origin` is `file:line` or the override as it was typed. A binding of a part
-  is a default: an experiment that includes the part may leave it unread.
+  is a default: an experiment that includes the part may leave it unread. It
+  stands in `file`, and came with `given`, the file of a `--gin_file`: that one
+  or one that includes it. An override has neither.
   """
 
   scope: tuple[str, ...]
@@ -50,6 +68,8 @@ class Binding:
   origin: str
   is_override: bool = False
   is_part: bool = False
+  file: pathlib.Path | None = None
+  given: pathlib.Path | None = None
 
   @property
   def name(self) -> str:
@@ -126,7 +146,7 @@ def look_up(parsed: syntax.Parsed) -> Bindings:
   found: list[Binding] = []
   symbols: list[_Symbols] = []
   for file in parsed.files:
-    found.extend(_of_file(file, symbols))
+    found.extend(_of_file(file, symbols, file.path))
   known = [*symbols, _loaded()]
   for statement, origin in parsed.overrides:
     binding = _binding(
@@ -136,22 +156,28 @@ def look_up(parsed: syntax.Parsed) -> Bindings:
   return Bindings(found)
 
 
-def _of_file(file: syntax.File, seen: list[_Symbols]) -> list[Binding]:
+def _of_file(
+  file: syntax.File, seen: list[_Symbols], given: pathlib.Path
+) -> list[Binding]:
   symbols = _Symbols()
   seen.append(symbols)
-  is_part = places.is_part(file.path)
+  where = {
+    'is_part': places.is_part(file.path),
+    'file': file.path,
+    'given': given,
+  }
   bindings = []
   for each in file.statements:
     match each:
       case syntax.File():
-        bindings.extend(_of_file(each, seen))
+        bindings.extend(_of_file(each, seen, given))
       case syntax.Statement(config_parser.ImportStatement() as what, origin):
         _import(what, symbols, origin)
       case syntax.Statement(config_parser.BlockDeclaration() as what, origin):
         _look_up(what.selector, [symbols], origin)
       case syntax.Statement(config_parser.BindingStatement() as what, origin):
         bound = _binding(what, [symbols], origin)
-        bindings.append(dataclasses.replace(bound, is_part=is_part))
+        bindings.append(dataclasses.replace(bound, **where))
   return bindings
 
 
@@ -204,28 +230,36 @@ def _import(
   try:
     module = importlib.import_module(statement.module)
   except ModuleNotFoundError as error:
-    instead = moved.words(error.name or '')
+    missing = error.name or ''
+    instead = moved.words(missing) or _near_module(statement.module, missing)
     raise InputError(
-      f'{origin}: `{statement.format()}`: there is no module `{error.name}`.'
-      f'{instead or _near_module(statement.module, error.name)}'
+      f'{origin}: `{statement.format()}`: there is no module `{missing}`.'
+      f'{instead}'
     ) from error
   if not (statement.is_from or statement.alias):
     module = importlib.import_module(statement.module.split('.')[0])
   symbols[statement.bound_name()] = module
 
 
-def _near_module(wanted: str, missing: str | None) -> str:
-  parent, _, leaf = wanted.rpartition('.')
-  if missing != wanted or not parent:
+def _near_module(wanted: str, missing: str) -> str:
+  """What to do about the module `missing`, to import the module `wanted`."""
+  package = missing.partition('.')[0]
+  if package in _EXTRAS:
+    return f' Install it: {_EXTRAS[package]}'
+  parent, _, leaf = missing.rpartition('.')
+  if parent:
+    found = importlib.import_module(parent)
+    paths = getattr(found, '__path__', [])
+    return nearest.hint(leaf, [m.name for m in pkgutil.iter_modules(paths)])
+  if wanted.partition('.')[0] != missing:
     return (
-      ' Install the package that has it; tensorflow, seqio and'
-      " tensorflow_datasets come with: pip install -e '.[seqio]'"
+      f' {wanted} imports it: install the package that has it, or put its'
+      ' folder on PYTHONPATH.'
     )
-  package = importlib.import_module(parent)
-  names = [
-    m.name for m in pkgutil.iter_modules(getattr(package, '__path__', []))
-  ]
-  return nearest.hint(leaf, names)
+  return (
+    ' If it is a file of yours, put its folder on PYTHONPATH: PYTHONPATH=. dap'
+    ' train ...'
+  )
 
 
 def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> object:

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 
-from dap.commands import Command, bindings, reads, resolve, show, syntax
+from dap.commands import Command, bindings, idle, reads, resolve, show, syntax
 
 
 def configure(
@@ -30,7 +30,9 @@ def configure(
   parsed = syntax.parse(files, overrides)  # before anything slow is imported
   function = getattr(importlib.import_module(command.module), command.function)
   read = bindings.look_up(parsed)
-  reads.refuse_unread(read, function, _run_functions(commands))
+  run_functions = _run_functions(commands)
+  reads.refuse_unread(read, function, run_functions)
+  idle.refuse_idle(read, [function, *run_functions])
   if stand_ins and (missing := reads.required(read, function)):
     print(
       f'Needed to run it, and not given: {", ".join(missing)}\n', flush=True

@@ -38,7 +38,7 @@ class File(NamedTuple):
 class Statement(NamedTuple):
   """One of gin's statements; `origin` is `file:line` or the override."""
 
-  what: object
+  what: Any  # one of gin's four kinds
   origin: str
 
 
@@ -92,17 +92,8 @@ def _file(
     )
   if path in known:
     return known[path]
-  try:
-    text = path.read_text(encoding='utf-8')
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f'{path}: a gin file is UTF-8 text; byte {error.start} is not. Save it as'
-      ' UTF-8.'
-    ) from None
   found: list[Statement | File] = []
-  name = places.shorten(path)
-  for what in _statements(text, name):
-    origin = f'{name}:{what.location.line_num}'
+  for what, origin in statements(path):
     match what:
       case config_parser.IncludeStatement():
         part = places.find_include(what.filename, path, origin)
@@ -113,6 +104,24 @@ def _file(
     found.append(Statement(what, origin))
   known[path] = File(path, tuple(found))
   return known[path]
+
+
+def statements(path: pathlib.Path) -> Iterator[Statement]:
+  """What stands in one file; what it includes is a statement, unread.
+
+  Raises:
+    InputError: the file is malformed.
+  """
+  try:
+    text = path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f'{path}: a gin file is UTF-8 text; byte {error.start} is not. Save it as'
+      ' UTF-8.'
+    ) from None
+  name = places.shorten(path)
+  for what in _statements(text, name):
+    yield Statement(what, f'{name}:{what.location.line_num}')
 
 
 def _check_import(statement: config_parser.ImportStatement, origin: str):
@@ -156,7 +165,7 @@ def _override(name: str, value: str) -> Statement:
   return Statement(statements[0], origin)
 
 
-def _statements(text: str, origin: str) -> Iterator[Any]:  # gin's four kinds
+def _statements(text: str, origin: str) -> Iterator[Any]:
   try:
     yield from config_parser.ConfigParser(text, _Delegate())
   except SyntaxError as error:  # IndentationError is one

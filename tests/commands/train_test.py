@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_commands as tiny
 
+from dap import main
 from dap.checkpoints import layouts, state
 from dap.evaluation import sample
 from dap.training import stream
@@ -154,6 +155,59 @@ def test_the_behaviour_policy_can_lag_behind(runs, tmp_path):
   for name in ('chosen', 'rejected', 'reference_chosen'):
     np.testing.assert_array_equal(ours[name][first], on_policy[name][first])
   assert not equal(tmp_path, runs / 'online')
+
+
+def test_a_rule_labels_samples_without_a_model_to_ask(runs, tmp_path):
+  start = f'--gin.INITIAL_CHECKPOINT_PATH={str(runs / "sft")!r}'
+  tiny.dap(
+    'train',
+    'online_ipo',
+    tmp_path / 'rule',
+    '--gin_file=gin/annotators/rule.gin',
+    start,  # and no ANNOTATOR_CHECKPOINT_PATH
+    RECORD_STREAM=True,
+  )
+  lines = (tmp_path / 'rule' / 'answers.jsonl').read_text().splitlines()
+  said = [score for line in lines for score in json.loads(line)['scores']]
+  # The fewer words the better: minus a number of words, of at most 6 tokens.
+  assert said and set(said) <= set(map(float, range(-6, 1)))
+  assert len(set(said)) > 1
+  assert len(metrics(tmp_path / 'rule')) == 6
+  assert not equal(tmp_path / 'rule', runs / 'online')
+  configuration = (tmp_path / 'rule' / 'configuration.json').read_text()
+  assert 'dap.annotators.host.shorter' in configuration
+
+
+def test_a_rule_of_ones_own_scores_for_another_algorithm(
+  runs, tmp_path, monkeypatch
+):
+  (tmp_path / 'my_rules.py').write_text(
+    'def longer(prompt, response):\n  return float(len(response))\n'
+  )
+  (tmp_path / 'longer.gin').write_text(
+    'from __gin__ import dynamic_registration\n'
+    'import my_rules\n'
+    "include 'configs/embedded/rloo.gin'\n"
+    "include 'gin/annotators/rule.gin'\n"
+    'RULE = @my_rules.longer\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  words = [f'--gin.{name}={value!r}' for name, value in tiny.SIZES.items()]
+  main.main(
+    [
+      'train',
+      f'--gin_file={tmp_path / "longer.gin"}',
+      f'--gin.MODEL_DIR={str(tmp_path / "run")!r}',
+      f'--gin.INITIAL_CHECKPOINT_PATH={str(runs / "sft")!r}',
+      '--gin.rloo/train.Run.num_steps=2',
+      '--gin.rloo/train.Run.save_steps=()',
+      *words,
+    ]
+  )
+  lines = (tmp_path / 'run' / 'answers.jsonl').read_text().splitlines()
+  scores = [json.loads(line)['scores'] for line in lines]
+  # Four responses to each prompt; no score is below that of an empty text.
+  assert scores and all(len(each) == 4 and min(each) >= 0 for each in scores)
 
 
 @pytest.mark.parametrize('loss', ['dpo', 'cdpo', 'hinge', 'best_of_two'])

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Hashable
 
+from dap import errors
 from dap.algorithms.run import Run
 from dap.checkpoints.load import Checkpoint
 from dap.models.trained import comparer_of, policy_of
@@ -206,6 +207,12 @@ class Tree:
     """
     algorithm = training.run.algorithm
     samples = algorithm.sampler is not None
+    if samples and algorithm.host_annotator is not None:
+      raise errors.InputError(
+        f'Stage {name}: in a study the proxy labels samples, got the annotator'
+        f' {type(algorithm.host_annotator).__name__} on the host. Give `dap'
+        ' train` such an annotator (gin/annotators/rule.gin), or take it away.'
+      )
     asked = samples and algorithm.annotator is not None
     judge = {'annotator': self.stages[annotator]} if asked else {}
     weight = 12 if samples else 8
