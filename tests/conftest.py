@@ -1,9 +1,31 @@
-"""Settings that must stand before jax is imported."""
+"""Settings that must stand before jax is imported.
+
+Most of the tests' time is the compiler's. It takes less care here, and all
+processes of a test run share what it made; laws hold whatever it does, and the
+golden numbers have a process of their own with the compiler as users have it.
+"""
 
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+  os.environ.get('XLA_FLAGS', '')
+  + ' --xla_force_host_platform_device_count=4'
+  + ' --xla_backend_optimization_level=0'
 )
+_OWN_CACHE = 'JAX_COMPILATION_CACHE_DIR' not in os.environ
+if _OWN_CACHE:  # a worker of xdist has what the first process sets
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(
+    prefix='dap_tests_'
+  )
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+
+
+def pytest_unconfigure():
+  """Removes what the compiler made, when the process that chose it ends."""
+  if _OWN_CACHE:
+    shutil.rmtree(os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)

@@ -31,6 +31,7 @@ from dap.algorithms.objectives import Loss
 from dap.data import arrays
 from dap.training import stacks, stream
 
+XLA_FLAGS = '--xla_force_host_platform_device_count=4'  # as it was recorded
 STALE = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Every(4))
 REPLAY = dataclasses.replace(
   tiny.OFFLINE, source=sources.FromDataset(arrays.in_order)
