@@ -58,6 +58,8 @@ check() {
 check format ruff format --check .
 check lint ruff check .
 check types pyright --pythonpath "$VIRTUAL_ENV/bin/python"
+check 'strict types' pyright -p pyrightconfig.strict.json \
+  --pythonpath "$VIRTUAL_ENV/bin/python"
 check tests pytest -n 2 --dist worksteal -q --durations=5 "$@"
 
 if [ "${#failed[@]}" -gt 0 ]; then

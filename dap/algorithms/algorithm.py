@@ -115,7 +115,8 @@ class Algorithm:
       raise errors.InputError(
         'An algorithm that samples from the policy needs an annotator to label'
         ' the samples, got none. Include gin/annotators/preference_model.gin,'
-        ' or take responses from data with gin/samplers/dataset.gin.'
+        ' or rule.gin for a rule in Python, or take responses from data with'
+        ' gin/samplers/dataset.gin.'
       )
     self.columns  # noqa: B018 (a column that nobody makes is refused here)
 
