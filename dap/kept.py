@@ -16,6 +16,7 @@ from dap.memory import Saved
 from dap.models.counts import PairReading
 from dap.models.t5 import T5, T5Config
 from dap.models.t5_layers import NUM_BUCKETS
+from dap.training import rollouts
 
 # Arrays as wide as its block that the gradient of an activation keeps.
 _OF_ACTIVATION = {'gelu': 5, 'relu': 1, 'linear': 0}
@@ -29,12 +30,14 @@ def counted(run: Run, prompt_length: int, length: int) -> Saved:
     prompt_length: tokens of a prompt.
     length: tokens of a response.
   """
-  read = run.model.pair_reading(prompt_length, length)
+  algorithm = run.algorithm
+  _, n = rollouts.group_shape(algorithm.sampler, algorithm.pairing)
+  read = run.model.pair_reading(prompt_length, length).of_group(n)
   config = cast(T5, run.model.language_model).config
   wide, row = _encoder(config, read)
   more_wide, more_row = _decoder(config, read)
   logits = read.scored * config.vocab_size
-  if logits * run.batch_size <= run.num_microbatches * heads.MAX_LOGITS:
+  if logits * run.rows_of_update <= run.num_microbatches * heads.MAX_LOGITS:
     more_row += 4 * logits  # else they are computed again
   fixed = _fixed(config, read)
   if read.head:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dap import costs, optimizers, partitioning
+from dap.algorithms.passes import Once
 from dap.algorithms.run import Run
 from dap.losses import heads
 from dap.models.protocols import LanguageModel, Parameters, Reader
@@ -87,7 +88,7 @@ def estimate(
   model, data = run.model, mesh_shape[0]
   params = params_bytes(model, mesh)
   state = _state_bytes(model, run.optimizer, mesh)
-  rows = run.batch_size / run.num_microbatches / data
+  rows = run.rows_of_update / run.num_microbatches / data
   kept = keeps(run, prompt_length, length)
   gradients = params * (1 if run.num_microbatches == 1 else 2)
   update = (
@@ -96,20 +97,26 @@ def estimate(
     + rows * kept.wide
   )
   held, rollout = params, 0.0
-  if run.algorithm.sampler is not None:
+  sampler = run.algorithm.sampler
+  if sampler is not None:
+    n = sampler.num_samples
     if run.algorithm.behaviour.keeps:
       held += params  # a copy that goes on sampling
+    if run.algorithm.needs_reference and run.algorithm.reference.keeps:
+      held += params
     rows = run.batch_size / data
     judged = 0.0
     if run.algorithm.annotator is not None:
       judge = run.algorithm.annotator.model
       held += params_bytes(judge, mesh)
-      judged = judging_bytes(judge, rows, prompt_length, length, mesh_shape[1])
+      judged = judging_bytes(
+        judge, rows, prompt_length, length, mesh_shape[1], n
+      )
     rollout = max(
       sampling_bytes(
-        model.language_model, rows, prompt_length, length, mesh_shape[1]
+        model.language_model, rows, prompt_length, length, mesh_shape[1], n
       ),
-      scoring_bytes(model, rows, prompt_length, length, mesh_shape[1]),
+      scoring_bytes(model, rows, prompt_length, length, mesh_shape[1], n),
       judged,
     )
   return Memory(state, held, update, rollout)
@@ -150,15 +157,24 @@ def saved(run: Run, prompt_length: int, length: int) -> Saved:
 
 def _alike(run: Run) -> Run:
   """One run for all whose gradients keep the same of a row."""
+  whole = dataclasses.replace(run.algorithm, passes=Once())
   return dataclasses.replace(
-    costs.program(run), batch_size=1, num_microbatches=1
+    costs.program(
+      dataclasses.replace(run, algorithm=whole, num_microbatches=1)
+    ),
+    batch_size=1,
   )
 
 
 def sampling_bytes(
-  model: LanguageModel, rows: float, prompt: int, length: int, split: int
+  model: LanguageModel,
+  rows: float,
+  prompt: int,
+  length: int,
+  split: int,
+  n: int = 2,
 ) -> float:
-  """Kernels, caches and logits while two responses to each row are drawn.
+  """Kernels, caches and logits while n responses to each row are drawn.
 
   Args:
     model: of the policy.
@@ -166,29 +182,47 @@ def sampling_bytes(
     prompt: tokens of a prompt.
     length: tokens of a response.
     split: devices of the model axis.
+    n: responses to each prompt.
   """
-  cache = model.decoding().token * (prompt + 2 * length)
-  logits = 2 * 2 * model.vocab_size * 4
+  cache = model.decoding().token * (prompt + n * length)
+  logits = 2 * n * model.vocab_size * 4
   each = 2 * cache + logits  # a copy in another layout
   return (model.kernel_bytes() + rows * each) / split
 
 
 def scoring_bytes(
-  policy: Reader, rows: float, prompt: int, length: int, split: int
+  policy: Reader,
+  rows: float,
+  prompt: int,
+  length: int,
+  split: int,
+  n: int = 2,
 ) -> float:
-  """Kernels, a layer and the head while pairs are scored; as above."""
+  """Kernels, a layer and the head while groups are scored; as above."""
   model = policy.language_model
-  logits = min(2 * rows * length * model.vocab_size, heads.MAX_LOGITS)
-  each = policy.widest_bytes(prompt, length, split)
+  logits = min(n * rows * length * model.vocab_size, heads.MAX_LOGITS)
+  each = _widest(policy, prompt, length, split, n)
   return (model.kernel_bytes() + 2 * 4 * logits) / split + rows * each
 
 
 def judging_bytes(
-  model: Reader, rows: float, prompt: int, length: int, split: int
+  model: Reader,
+  rows: float,
+  prompt: int,
+  length: int,
+  split: int,
+  n: int = 2,
 ) -> float:
-  """Kernels and the largest layer while a preference model reads each row."""
-  each = model.widest_bytes(prompt, length, split)
+  """Kernels and the largest layer while a judge reads each row; as above."""
+  each = _widest(model, prompt, length, split, n)
   return model.language_model.kernel_bytes() / split + rows * each
+
+
+def _widest(
+  model: Reader, prompt: int, length: int, split: int, n: int
+) -> float:
+  """The largest layer of a group: its texts at most grow with their number."""
+  return model.widest_bytes(prompt, length, split) * max(1, n / 2)
 
 
 def _saved_at(

@@ -1,5 +1,6 @@
 import dataclasses
 
+import algorithm_laws as laws
 import pytest
 import tiny
 
@@ -49,6 +50,17 @@ def test_a_gradient_keeps_about_what_jax_says(name, changes):
   assert total(counted) == pytest.approx(total(told), rel=0.06)
   assert counted.fixed == pytest.approx(told.fixed, rel=0.1)
   assert counted.wide == pytest.approx(told.wide, rel=0.02)
+
+
+@pytest.mark.parametrize('config', ['rloo', 'grpo', 'ppo', 'best_of_four'])
+def test_a_group_of_any_size_in_minibatches_keeps_about_what_jax_says(config):
+  run = laws.run_of(config)
+  run = dataclasses.replace(run, model=run.model.with_language_model(T5))
+  counted, told = (
+    memory.estimate(run, (1, 1), PROMPT, LENGTH, keeps).update
+    for keeps in (kept.counted, memory.traced)
+  )
+  assert counted == pytest.approx(told, rel=0.06)
 
 
 def test_an_encoder_layer_is_counted_by_hand():

@@ -62,3 +62,12 @@ class PairReading(NamedTuple):
   length: int
   scored: int
   head: bool
+
+  def of_group(self, n: int) -> 'PairReading':
+    """The same for n responses, which share a prompt's encoding if two do."""
+    contexts = self.contexts if self.contexts == 1 else self.contexts * n // 2
+    return self._replace(
+      contexts=contexts,
+      texts=self.texts * n // 2,
+      scored=self.scored * n // 2,
+    )

@@ -1,8 +1,6 @@
 """Layer 5. What a frozen reference says of a Task's pairs, as its features."""
 
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from dap.checkpoints import load
 from dap.data import arrays
 from dap.errors import InputError
 from dap.models.policy import Policy
+from dap.stages import values
 from dap.t5x import features
 from dap.training import steps
 
@@ -59,9 +58,8 @@ def task_with_reference(
       f' {jax.process_count()}. Register a Task that brings the features'
       f' {" and ".join(features.REFERENCE)} itself.'
     )
-  content = [load.fingerprint(checkpoint_path), dict(lengths), vars(policy)]
-  text = json.dumps(content, sort_keys=True, default=_content)
-  suffix = hashlib.sha256(text.encode()).hexdigest()[:12]
+  content = (load.fingerprint(checkpoint_path), dict(lengths), policy)
+  suffix = values.digest(content)[:12]
   names = {}
   for task in seqio.get_subtasks(given):
     names[task] = f'{task.name}_with_reference_{suffix}'
@@ -116,11 +114,6 @@ def _scored(
   mesh = partitioning.mesh()
   params = load.load_params(policy, checkpoint_path, mesh)
   return tokens | _log_probs(policy, params, tokens, mesh, batch_size)
-
-
-def _content(value: object) -> object:
-  """A configuration by its fields, a function by its name."""
-  return getattr(value, '__qualname__', None) or vars(value)
 
 
 def task_vocabulary(
