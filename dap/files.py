@@ -116,7 +116,7 @@ def write_json(path: str | Path, value: object) -> None:
   write_atomically(path, text + '\n')
 
 
-def read_json(path: str | Path | epath.Path) -> Any:
+def read_json(path: str | Path | epath.Path) -> Any:  # see `Record`
   """Reads a JSON file; an InputError names the file and line of a mistake."""
   try:
     return json.loads(epath.Path(path).read_bytes().decode('utf-8'))

@@ -165,7 +165,7 @@ def _override(name: str, value: str) -> Statement:
   return Statement(statements[0], origin)
 
 
-def _statements(text: str, origin: str) -> Iterator[Any]:
+def _statements(text: str, origin: str) -> Iterator[Any]:  # see Statement.what
   try:
     yield from config_parser.ConfigParser(text, _Delegate())
   except SyntaxError as error:  # IndentationError is one

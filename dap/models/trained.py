@@ -38,7 +38,7 @@ class Trained(Reader, Protocol):
     """The model of the part that others read."""
     ...
 
-  def with_shared(self, shared: Any) -> 'Trained':
+  def with_shared(self, shared: Any) -> 'Trained':  # of the type of `shared`
     """The same with another model of that part."""
     ...
 

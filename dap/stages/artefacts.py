@@ -55,7 +55,7 @@ class Stage:
   name: str
   version: int
   function: StageFunction
-  config: Any = None
+  config: Any = None  # of the type that its function takes
   inputs: Mapping[str, 'Stage'] = dataclasses.field(
     default_factory=dict, hash=False
   )

@@ -8,7 +8,7 @@ dispatched ahead.
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -139,7 +139,7 @@ def _has(written: Mapping[str, object], name: str) -> bool:
 
 
 def _wanted(
-  model: Trained, template: Template, written: Mapping[str, Any]
+  model: Trained, template: Template, written: Mapping[str, checkpoints.Entry]
 ) -> Tree:
   """Templates of all that was written but the shared parameters."""
   learner = template.learner
@@ -211,7 +211,7 @@ def _pending_tree(pending: Collected) -> Tree:
 
 
 def _pending_template(
-  written: Mapping[str, Any], examples: jax.sharding.Sharding
+  written: Mapping[str, checkpoints.Entry], examples: jax.sharding.Sharding
 ) -> Tree:
   """From what the checkpoint says of itself: the shapes are those of a step."""
   tree: Tree = {}

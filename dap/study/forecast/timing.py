@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -97,7 +97,7 @@ def time_steps(config: Timing, inputs: Mapping[str, Path], work: Path) -> None:
   files.write_json(work / 'timed.json', timed._asdict())
 
 
-def _median(call: Callable[[], Any]) -> float:
+def _median(call: Callable[[], object]) -> float:
   """Seconds of a call, after one that does not count."""
   jax.block_until_ready(call())
   taken: list[float] = []

@@ -71,6 +71,7 @@ def svg_text(drawing: Drawn) -> str:
   import matplotlib
 
   file = io.StringIO()
+  # matplotlib's stub takes keys of a type of its own.
   settings: dict[Any, str] = {'svg.hashsalt': 'dap', 'svg.fonttype': 'path'}
   with matplotlib.rc_context(settings):
     drawing.savefig(
