@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -100,6 +101,22 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
       sync_folder(path.parent)
     finally:
       aside.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path, patience: float = 5.0) -> None:
+  """Removes a folder, also while a writer that failed still adds to it.
+
+  Threads of a library may write on for a moment after their error was raised.
+
+  Args:
+    folder: that goes, if it is there.
+    patience: seconds until what cannot be removed is left.
+  """
+  end = time.monotonic() + patience
+  shutil.rmtree(folder, ignore_errors=True)
+  while folder.exists() and time.monotonic() < end:
+    time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, object]) -> None:

@@ -1,8 +1,7 @@
 """Settings that must stand before jax is imported.
 
-Most of the tests' time is the compiler's. It takes less care here, and all
-processes of a test run share what it made; laws hold whatever it does, and the
-golden numbers have a process of their own with the compiler as users have it.
+Most of the tests' time is the compiler's: all processes of a test run share
+what it made.
 """
 
 import os
@@ -12,9 +11,7 @@ import tempfile
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
 os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '')
-  + ' --xla_force_host_platform_device_count=4'
-  + ' --xla_backend_optimization_level=0'
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
 )
 _OWN_CACHE = 'JAX_COMPILATION_CACHE_DIR' not in os.environ
 if _OWN_CACHE:  # a worker of xdist has what the first process sets

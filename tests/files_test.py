@@ -1,6 +1,9 @@
+import contextlib
 import errno
 import json
 import os
+import threading
+import time
 
 import pytest
 
@@ -144,3 +147,30 @@ def test_a_fingerprint_is_of_the_content(tmp_path):
   assert files.fingerprint(tmp_path / 'copy') == before
   with pytest.raises(InputError, match='absent cannot be read'):
     files.fingerprint(tmp_path / 'absent')
+
+
+def test_a_folder_goes_though_a_thread_still_writes_into_it(tmp_path):
+  folder, ended = tmp_path / 'aside', threading.Event()
+  folder.mkdir()
+
+  def write():
+    for number in range(200):
+      with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        (folder / str(number)).write_text('late')
+      time.sleep(0.001)
+    ended.set()
+
+  writer = threading.Thread(target=write)
+  writer.start()
+  while not ended.is_set():
+    files.remove_folder(folder)
+  writer.join()
+  files.remove_folder(folder)
+  assert not folder.exists()
+
+
+def test_what_cannot_be_removed_is_left_after_a_while(tmp_path, monkeypatch):
+  monkeypatch.setattr(files.shutil, 'rmtree', lambda *_, **__: None)
+  files.remove_folder(tmp_path, patience=0.1)
+  files.remove_folder(tmp_path / 'none')

@@ -30,7 +30,7 @@ def belongs(name, part):
 
 
 def observed(part, folder):
-  """(arrays, machine) of a process whose compiler is set as users have it."""
+  """(arrays, machine) of a process without the checks of types of tests."""
   output = folder / 'found.npz'
   environment = {
     **os.environ,

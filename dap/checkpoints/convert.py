@@ -2,7 +2,6 @@
 
 import glob
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +118,7 @@ def _write_aside(
       write(epath.Path(aside), contents, target)
       files.publish_folder(aside, folder)
     finally:
-      shutil.rmtree(aside, ignore_errors=True)
+      files.remove_folder(aside)
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -127,7 +126,7 @@ def _remove_abandoned(folder: Path) -> None:
   for aside in folder.parent.glob(f'.{glob.escape(folder.name)}.*.aside'):
     number = aside.name.split('.')[-2]
     if number.isdecimal() and not _is_running(int(number)):
-      shutil.rmtree(aside, ignore_errors=True)
+      files.remove_folder(aside)
 
 
 def _is_running(process: int) -> bool:

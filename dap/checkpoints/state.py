@@ -120,7 +120,7 @@ def save(
   partial = root / f'checkpoint_{step}.partial'
   with files.explained(root):
     root.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
+    files.remove_folder(partial)
     partial.mkdir()
     _check_room(root, (params, dict(rest)))
     with files.as_os_error(partial), _checkpointer() as checkpointer:

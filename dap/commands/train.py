@@ -28,7 +28,8 @@ from dap.stages import values
 from dap.training import loop, metrics, programs, stream
 from dap.training.collectors import Examples
 from dap.training.journals import Hook
-from dap.training.programs import IN_STEP, Collect, Params
+from dap.training.programs import Params
+from dap.training.running import IN_STEP, Collect
 
 
 def train(

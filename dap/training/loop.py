@@ -23,13 +23,8 @@ from dap.training import programs as programs_lib
 from dap.training.collectors import Examples
 from dap.training.journals import Hook, Journal, RunJournal
 from dap.training.metrics import MetricsLog
-from dap.training.programs import (
-  IN_STEP,
-  AskHost,
-  Collect,
-  Params,
-  Programs,
-)
+from dap.training.programs import Params, Programs
+from dap.training.running import IN_STEP, AskHost, Collect
 
 
 def fit(

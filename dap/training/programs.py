@@ -3,10 +3,8 @@
 A stack of runs has the same, see `dap/training/stacks.py`.
 """
 
-import dataclasses
-import pathlib
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +24,11 @@ from dap.records import (
   Scalars,
   State,
 )
-from dap.stages import values
 from dap.training import collectors, rollouts, steps
 from dap.training.collectors import Examples
 from dap.training.restart import Template
-from dap.training.rollouts import Collector, Rollouts
+from dap.training.rollouts import Collector
+from dap.training.running import IN_STEP, Collect, Rollouts
 
 
 class Params(NamedTuple):
@@ -66,97 +64,6 @@ class Programs(NamedTuple):
   passes: Callable[[int, Batch], Iterator[Batch]]
   update: steps.Update
   scalars: Callable[[int], Scalars]
-
-
-@runtime_checkable
-class Collect(Protocol):
-  """How rollouts are run: a place, which changes no number.
-
-  Attributes:
-    lead: steps that a draw is dispatched ahead of its own; the behaviour policy
-      of the run lags by as many.
-  """
-
-  lead: ClassVar[int]
-
-  def __call__(
-    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
-  ) -> Collector:
-    """The collector of a run that samples."""
-    ...
-
-
-@dataclasses.dataclass(frozen=True)
-class InStep:
-  """Each rollout in its own step, as one program: the default."""
-
-  lead: ClassVar[int] = 0
-
-  def __call__(
-    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
-  ) -> Collector:
-    """See `Collect`."""
-    del run, mesh
-    return rollouts.fused(rolling)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ahead:
-  """Each draw while the step before it is trained; needs a lag of one."""
-
-  lead: ClassVar[int] = 1
-
-  def __call__(
-    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
-  ) -> Collector:
-    """See `Collect`.
-
-    Raises:
-      errors.InputError: the behaviour policy does not lag by one step.
-    """
-    del mesh
-    rollouts.check_ahead(run.algorithm)
-    return rollouts.ahead(rolling, run.num_steps)
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """Sampling, then the annotator by a program of its own, then the rest."""
-
-  lead: ClassVar[int] = 0
-
-  def __call__(
-    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
-  ) -> Collector:
-    """See `Collect`."""
-    del run, mesh
-    return rollouts.split(rolling, rollouts.on_device(rolling))
-
-
-@dataclasses.dataclass(frozen=True)
-class AskHost:
-  """Two programs with the run's host annotator between them.
-
-  Attributes:
-    folder: keeps the answers.
-    decode: token ids to text.
-  """
-
-  folder: pathlib.Path
-  decode: Callable[[np.ndarray], str]
-  lead: ClassVar[int] = 0
-
-  def __call__(
-    self, run: Run, rolling: Rollouts, mesh: jax.sharding.Mesh
-  ) -> Collector:
-    """See `Collect`."""
-    name = values.digest(run.algorithm.host_annotator)
-    answers = rollouts.answers_of(run.algorithm, self.folder, name)
-    ask = rollouts.on_host(answers, self.decode, mesh)
-    return rollouts.split(rolling, ask)
-
-
-IN_STEP = InStep()
 
 
 class Kind(NamedTuple):

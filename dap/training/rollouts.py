@@ -1,15 +1,10 @@
 """Layer 5. Rollouts: the policy answers, somebody judges, examples are made.
 
-    draw: sample > annotate > pair           reads behaviour and annotator
-    signals: the columns that a loss reads   read policy and reference
-
-Three ways to run them give the same numbers: `fused`, one program; `split`,
-with an annotator on the host between two programs; `ahead`, where the draw of
-the next step is dispatched before the update of this one.
+draw: sample > annotate > pair           reads behaviour and annotator
+signals: the columns that a loss reads   read policy and reference
 """
 
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -21,10 +16,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from dap import errors, partitioning
 from dap.algorithms.algorithm import Algorithm
 from dap.algorithms.pairings import Pairing
-from dap.algorithms.refresh import Lagged
 from dap.algorithms.samplers import Sampler
 from dap.algorithms.signals import Signal
-from dap.annotators.host import Answers
 from dap.annotators.models import Annotator
 from dap.models.trained import Trained, policy_of
 from dap.records import (
@@ -195,7 +188,7 @@ def rollout(
 ) -> tuple[Batch, Drawn]:
   """Draw, then compute the columns."""
   batch, drawn = draw(shape, params, prompts, root, step)
-  return _signals_of(shape, params, batch), drawn
+  return signals_of(shape, params, batch), drawn
 
 
 def _keys(
@@ -212,6 +205,17 @@ def _take(
 ) -> Array:
   index = numbers.reshape(*numbers.shape, *(1,) * (leaf.ndim - 2))
   return jnp.take_along_axis(leaf, index, axis=1)
+
+
+def role_params(state: State) -> RoleParams:
+  """The parameters that a program may read, by whose they are."""
+  roles: Roles = state.roles
+  return RoleParams(
+    state.learner.params,
+    roles.behaviour.params,
+    roles.reference.params,
+    roles.annotator.params,
+  )
 
 
 # -- the same, compiled
@@ -295,7 +299,8 @@ def compile_one(
   )
 
 
-def _signals_of(shape: Shape, params: RoleParams, batch: Batch) -> Batch:
+def signals_of(shape: Shape, params: RoleParams, batch: Batch) -> Batch:
+  """The batch with its columns."""
   return with_columns(shape.model, shape.signals, params, batch)
 
 
@@ -310,208 +315,4 @@ def finish(
 ) -> tuple[Batch, Drawn]:
   """What is left of a rollout after the annotator: pair, compute columns."""
   batch, drawn = pair(shape, prompts, responses, scores, root, step)
-  return _signals_of(shape, params, batch), drawn
-
-
-class Rollouts:
-  """The programs of one run's (or stack's) rollouts, and where its rows are.
-
-  Attributes:
-    prompts: (step) -> the prompts of a step, on the mesh.
-  """
-
-  def __init__(
-    self,
-    shape: Shape,
-    given: tuple[str, ...],
-    prompts: Callable[[int], Prompts],
-    seed: int,
-    mesh: jax.sharding.Mesh,
-    place: Place = compile_one,
-  ):
-    """Compiles nothing yet.
-
-    Args:
-      shape: of the programs.
-      given: the roles that have parameters.
-      prompts: of a step.
-      seed: of the root key.
-      mesh: of devices.
-      place: how functions become programs.
-    """
-    self._shape, self._given, self._mesh = shape, given, mesh
-    self._place = place
-    self.prompts = prompts
-    self.root = jax.device_put(
-      jax.random.key(seed), partitioning.replicated(mesh)
-    )
-
-  def program(
-    self, function: Callable[..., PyTree], *arguments: str
-  ) -> Callable[..., PyTree]:
-    """A function of this module as a program."""
-    return self._place(
-      function, self._shape, self._given, arguments, self._mesh
-    )
-
-
-def role_params(state: State) -> RoleParams:
-  """The parameters that a program may read, by whose they are."""
-  roles: Roles = state.roles
-  return RoleParams(
-    state.learner.params,
-    roles.behaviour.params,
-    roles.reference.params,
-    roles.annotator.params,
-  )
-
-
-def fused(rollouts: Rollouts) -> Collector:
-  """One program for all: the default."""
-  program = rollouts.program(rollout, 'rows', 'shared', 'shared')
-
-  def collect(state: State) -> tuple[State, Collected]:
-    prompts = rollouts.prompts(state.step)
-    batch, drawn = program(
-      role_params(state), prompts, rollouts.root, np.int32(state.step)
-    )
-    taken_at = state.roles.behaviour.taken_at
-    return state, Collected(state.step, taken_at, batch, drawn)
-
-  return collect
-
-
-def ahead(rollouts: Rollouts, num_steps: int) -> Collector:
-  """Dispatches the draw of the next step before the update of this one.
-
-  The numbers are those of `refresh.Lagged(1)`: the policy that the next step
-  samples from is the one before this step's update. Columns are computed at
-  their own step, as there.
-  """
-  drawing = rollouts.program(draw, 'rows', 'shared', 'shared')
-  finishing = rollouts.program(_signals_of, 'sampled')
-
-  def drawn_for(step: int, taken_at: int, params: RoleParams) -> Collected:
-    prompts = rollouts.prompts(step)
-    batch, drawn = drawing(params, prompts, rollouts.root, np.int32(step))
-    return Collected(step, taken_at, batch, drawn)
-
-  def collect(state: State) -> tuple[State, Collected]:
-    # No role of its own: what is dispatched now reads the policy as it is.
-    params = role_params(state)
-    now = state.pending
-    if now is None:
-      now = drawn_for(state.step, state.step, params)
-    pending = None
-    if state.step + 1 < num_steps:
-      pending = drawn_for(state.step + 1, state.step, params)
-    now = now._replace(batch=finishing(params, now.batch))
-    return state._replace(pending=pending), now
-
-  return collect
-
-
-def check_ahead(algorithm: Algorithm) -> None:
-  """Refuses an algorithm whose numbers `ahead` would change.
-
-  Raises:
-    errors.InputError: its behaviour policy does not lag by one step.
-  """
-  if algorithm.behaviour != Lagged(1):
-    raise errors.InputError(
-      'Rollouts ahead of their update sample from the policy of one step'
-      f' before; the behaviour policy of this run is {algorithm.behaviour}.'
-      ' Include gin/refresh/lagged.gin (REFRESH_LAG = 1), or do not run ahead.'
-    )
-
-
-# (step, prompts, responses, state) -> scores: a program, or the host.
-Ask = Callable[[int, Prompts, Responses, State], Scores]
-
-
-def split(rollouts: Rollouts, ask: Ask) -> Collector:
-  """Two programs with `ask` between them."""
-  sampling = rollouts.program(sample, 'rows', 'shared', 'shared')
-  finishing = rollouts.program(
-    finish, 'rows', 'sampled', 'sampled', 'shared', 'shared'
-  )
-
-  def collect(state: State) -> tuple[State, Collected]:
-    step, params = state.step, role_params(state)
-    prompts = rollouts.prompts(step)
-    root, number = rollouts.root, np.int32(step)
-    responses = sampling(params, prompts, root, number)
-    scores = ask(step, prompts, responses, state)
-    batch, drawn = finishing(params, prompts, responses, scores, root, number)
-    taken_at = state.roles.behaviour.taken_at
-    return state, Collected(step, taken_at, batch, drawn)
-
-  return collect
-
-
-def on_device(rollouts: Rollouts) -> Ask:
-  """Asks the annotator of the run by a program of its own."""
-  program = rollouts.program(annotate, 'rows', 'sampled', 'shared', 'shared')
-
-  def ask(
-    step: int, prompts: Prompts, responses: Responses, state: State
-  ) -> Scores:
-    return program(
-      role_params(state), prompts, responses, rollouts.root, np.int32(step)
-    )
-
-  return ask
-
-
-def on_host(
-  answers: Answers,
-  decode: Callable[[np.ndarray], str],
-  mesh: jax.sharding.Mesh,
-) -> Ask:
-  """Asks with texts; process 0 asks, and tells the others.
-
-  Args:
-    answers: what was said before, and whom to ask.
-    decode: token ids to text.
-    mesh: of devices.
-  """
-  examples = partitioning.by_example(mesh)
-
-  def ask(
-    step: int, prompts: Prompts, responses: Responses, state: State
-  ) -> Scores:
-    del step, state
-    tokens, written = _whole((prompts.tokens, responses.tokens))
-    scores = np.zeros(written.shape[:2], np.float32)
-    if jax.process_index() == 0:
-      texts = [[decode(row) for row in group] for group in written]
-      scores = answers.ask([decode(row) for row in tokens], texts)
-    return jax.device_put(_told(scores), examples)
-
-  return ask
-
-
-def _whole(tree: PyTree) -> PyTree:
-  """Arrays of all processes, on each."""
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  from jax.experimental import multihost_utils
-
-  return multihost_utils.process_allgather(tree, tiled=True)
-
-
-def _told(scores: np.ndarray) -> np.ndarray:
-  """What process 0 has, on all."""
-  if jax.process_count() == 1:
-    return scores
-  from jax.experimental import multihost_utils
-
-  return np.asarray(multihost_utils.broadcast_one_to_all(scores))
-
-
-def answers_of(
-  algorithm: Algorithm, folder: pathlib.Path, name: str
-) -> Answers:
-  """What the host annotator of a run said before, in `folder`."""
-  assert algorithm.host_annotator is not None
-  return Answers(algorithm.host_annotator, folder / 'answers.jsonl', name)
+  return signals_of(shape, params, batch), drawn

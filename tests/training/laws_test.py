@@ -21,7 +21,7 @@ from dap.algorithms.objectives import Loss
 from dap.annotators import host
 from dap.annotators import models as annotators
 from dap.data import arrays
-from dap.training import loop, programs, rollouts, steps, stream
+from dap.training import loop, programs, rollouts, running, steps, stream
 from dap.training.journals import RunJournal
 from dap.training.metrics import MetricsLog
 
@@ -74,10 +74,10 @@ def made_for(run, collect):
   return programs.of(run, PAIRS, PARAMS, mesh, collect)
 
 
-def fit(which, folder, collect=programs.IN_STEP, doom=None, **changes):
+def fit(which, folder, collect=running.IN_STEP, doom=None, **changes):
   run = tiny.run(which, num_steps=3, save_steps=(1,), log_every=1, **changes)
   if which.host_annotator is not None:
-    collect = programs.AskHost(folder, decode)
+    collect = running.AskHost(folder, decode)
   made = made_for(run, collect)
   journal = RunJournal(
     run,
@@ -107,16 +107,16 @@ def left_behind(learner, folder):
 
 
 KINDS = {
-  'read': (tiny.OFFLINE, programs.IN_STEP),
+  'read': (tiny.OFFLINE, running.IN_STEP),
   'fused': (
     dataclasses.replace(
       tiny.ONLINE, behaviour=refresh.Every(2), reference=refresh.Ema(0.5)
     ),
-    programs.IN_STEP,
+    running.IN_STEP,
   ),
-  'ahead': (LAGGED, programs.Ahead()),
-  'split': (LAGGED, programs.Split()),
-  'host': (RULED, programs.IN_STEP),
+  'ahead': (LAGGED, running.Ahead()),
+  'split': (LAGGED, running.Split()),
+  'host': (RULED, running.IN_STEP),
 }
 
 
@@ -141,7 +141,7 @@ def same(first, second):
 
 def test_rollouts_ahead_are_a_lag_of_one(tmp_path):
   lagged = fit(LAGGED, tmp_path / 'lagged')
-  ahead = fit(LAGGED, tmp_path / 'ahead', programs.Ahead())
+  ahead = fit(LAGGED, tmp_path / 'ahead', running.Ahead())
   assert same((lagged, tmp_path / 'lagged'), (ahead, tmp_path / 'ahead'))
   on_policy = fit(tiny.ONLINE, tmp_path / 'now')
   assert not same((lagged, tmp_path / 'lagged'), (on_policy, tmp_path / 'now'))
@@ -153,18 +153,18 @@ def test_rollouts_ahead_are_a_lag_of_one(tmp_path):
 
 def test_a_rollout_in_two_programs_is_that_of_one(tmp_path):
   one = fit(tiny.ONLINE, tmp_path / 'one')
-  two = fit(tiny.ONLINE, tmp_path / 'two', programs.Split())
+  two = fit(tiny.ONLINE, tmp_path / 'two', running.Split())
   assert same((one, tmp_path / 'one'), (two, tmp_path / 'two'))
 
 
 def test_rollouts_ahead_need_a_lag_of_one(tmp_path):
   with pytest.raises(errors.InputError, match='gin/refresh/lagged.gin'):
-    fit(tiny.ONLINE, tmp_path, programs.Ahead())
+    fit(tiny.ONLINE, tmp_path, running.Ahead())
 
 
 def test_a_run_ahead_goes_on_ahead(tmp_path):
   with pytest.raises(Killed):
-    fit(LAGGED, tmp_path, programs.Ahead(), Doom(14))
+    fit(LAGGED, tmp_path, running.Ahead(), Doom(14))
   with pytest.raises(errors.InputError, match='Go on with gin/rollouts/ahead'):
     fit(LAGGED, tmp_path)
 
