@@ -108,11 +108,10 @@ def test_a_checkpoint_of_t5x_is_read_as_our_parameters():
 def test_reference_features_are_the_log_probs_of_the_checkpoint():
   name, batch = tiny.referenced()
   pair = dap.t5x.preference_batch(batch)
-  expected = jax.jit(tiny.POLICY.pair_log_probs)(
-    tiny.written()[1], pair.prompts.tokens, pair.responses
+  expected = jax.jit(tiny.POLICY.log_probs)(
+    tiny.written()[1], pair.prompts.tokens, pair.responses.tokens
   )
-  for side, ours in zip(pair.reference_log_probs, expected, strict=True):
-    np.testing.assert_allclose(side, ours, atol=1e-5)
+  np.testing.assert_allclose(pair.columns['reference'], expected, atol=1e-5)
   again = dap.t5x.task_with_reference(
     tiny.TASK, tiny.POLICY, tiny.written()[0], tiny.LENGTHS
   )
@@ -154,16 +153,17 @@ def test_loss_and_gradients_are_ours(loss, function, factor):
   (value, metrics), gradient = found(params, tiny.referenced()[1])
 
   batch = dap.t5x.preference_batch(tiny.referenced()[1])
-  prompts, pair = batch.prompts.tokens, batch.responses
+  prompts, tokens = batch.prompts.tokens, batch.responses.tokens
 
   def ours(params):
-    mask = Pair(*((side > 0).astype(jnp.float32) for side in pair))
-    each = function(
-      tiny.POLICY.pair_log_probs(params, prompts, pair),
-      batch.reference_log_probs,
-      mask,
-      **dict(loss.scalars),
-    )
+    seen = {
+      'policy': tiny.POLICY.log_probs(params, prompts, tokens),
+      'reference': batch.columns['reference'],
+      'mask': (tokens > 0).astype(jnp.float32),
+    }
+    pairs = {name: Pair(x[:, 0], x[:, 1]) for name, x in seen.items()}
+    asked = (pairs[name] for name in objectives.reads(function))
+    each = function(*asked, **dict(loss.scalars))
     return jnp.mean(each) * (8 / factor if factor else 1)
 
   expected, slopes = jax.jit(jax.value_and_grad(ours))(params)
