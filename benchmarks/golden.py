@@ -30,6 +30,18 @@ def checkout(
   if revision is None:
     yield ROOT
     return
+  script = subprocess.run(
+    ['git', '-C', str(ROOT), 'cat-file', '-e', f'{revision}:tests/golden.py'],
+    stderr=subprocess.DEVNULL,
+  )
+  if script.returncode:
+    print(
+      f'{revision} is no commit with tests/golden.py, which 0.4.0 added before'
+      ' it changed anything: git log --reverse -- tests/golden.py names the'
+      ' first.',
+      file=sys.stderr,
+    )
+    sys.exit(2)
   git = ['git', '-C', str(ROOT), 'worktree']
   subprocess.run([*git, 'add', '--detach', str(folder), revision], check=True)
   try:
