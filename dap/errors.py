@@ -1,4 +1,6 @@
-"""Layer 0. The caller's mistakes, told apart from our own."""
+"""Layer 0. The caller's mistakes, told apart from our own, and exit codes."""
+
+import enum
 
 
 class InputError(ValueError):
@@ -6,3 +8,17 @@ class InputError(ValueError):
 
   The command line prints the message alone and exits with code 2.
   """
+
+
+class Exit(enum.IntEnum):
+  """How `dap` ends, for a shell and for a scheduler.
+
+  The codes of signals are 128 and the signal's number, as shells have them.
+  """
+
+  DONE = 0
+  FAULT = 1  # a mistake of ours; its traceback is printed
+  REFUSED = 2  # the caller's to solve: input, a full disk, a folder in use
+  INTERRUPTED = 130  # SIGINT, control-C
+  UNREAD = 141  # SIGPIPE: nobody reads what is printed
+  TERMINATED = 143  # SIGTERM, a scheduler's notice

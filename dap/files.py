@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import io
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -89,11 +91,12 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
   block raises.
   """
   path = Path(path)
-  aside = path.with_name(f'.{path.name}.{os.getpid()}.aside')
+  aside = path.with_name(f'.{path.name}.{writer()}.aside')
   with explained(path):
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, f'.{path.name}.', '.aside')
     try:
-      with open(aside, 'wb') as file:
+      with open(aside, 'xb') as file:  # never through a link that lies there
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -101,6 +104,49 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
       sync_folder(path.parent)
     finally:
       aside.unlink(missing_ok=True)
+
+
+@functools.cache
+def _host() -> str:
+  return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def writer() -> str:
+  """What half-written files of this process have in their names."""
+  return f'{_host()}-{os.getpid()}'
+
+
+def sweep(folder: Path, start: str, end: str = '') -> None:
+  """Removes what dead processes of this machine left half-written.
+
+  Args:
+    folder: looked through, not what is below it.
+    start: that their names begin with, before `writer()` of who wrote them.
+    end: that their names end with.
+  """
+  own = re.compile(re.escape(start) + rf'{_host()}-(\d+)\b.*' + re.escape(end))
+  with os.scandir(folder) as found:
+    entries = [(entry, own.fullmatch(entry.name)) for entry in found]
+  for entry, match in entries:
+    if match is None or _is_alive(int(match.group(1))):
+      continue
+    if entry.is_dir(follow_symlinks=False):
+      remove_folder(Path(entry.path))
+    else:
+      Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+  """Whether another process of that number lives."""
+  if process == os.getpid():
+    return False
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:  # it is somebody else's
+    return True
+  return True
 
 
 def remove_folder(folder: Path, patience: float = 5.0) -> None:
@@ -150,11 +196,24 @@ def read_json(path: str | Path | epath.Path) -> Any:  # see `Record`
     raise InputError(f'{path} is no JSON of ours: {error}.') from error
 
 
-def append_json_lines(path: str | Path, records: Iterable[Record]) -> None:
+def append_json_lines(
+  path: str | Path, records: Iterable[Record], *, at: int | None = None
+) -> bytes:
   """Appends one line for each record, in one write.
 
   A write that fails half-way (a full disk) is taken back, so the file still
-  ends with a whole line.
+  ends with a whole line; a torn line that a kill left at its end goes.
+
+  Args:
+    path: of the file, which is made where there is none.
+    records: one a line.
+    at: bytes that the file must have before, when one process alone writes it.
+
+  Returns:
+    What was appended.
+
+  Raises:
+    InputError: the file has another size, or cannot be written.
   """
   path = Path(path)
   data = ''.join(
@@ -163,14 +222,56 @@ def append_json_lines(path: str | Path, records: Iterable[Record]) -> None:
   ).encode()
   with explained(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'ab', buffering=0) as file:
-      before = file.tell()
+    with open(path, 'a+b', buffering=0) as file, _alone(file):
+      before = file.seek(0, os.SEEK_END)
+      if at is not None:
+        check_size(path, before, at)
+      end = _end_of_last_line(file, before)
       try:
+        if end < before:
+          file.truncate(end)
         _write_all(file, data)
       except OSError:
         with contextlib.suppress(OSError):
-          file.truncate(before)
+          file.truncate(end)
         raise
+  return data
+
+
+def check_size(path: Path, found: int, wanted: int) -> None:
+  """Refuses a file that somebody changed while it is being written."""
+  if found != wanted:
+    raise InputError(
+      f'{path} was changed or taken away while it was being written: it has'
+      f' {found} bytes, not {wanted}. Stop whoever else writes there, then give'
+      ' the same command again: it goes on from the last checkpoint that is'
+      ' whole.'
+    )
+
+
+@contextlib.contextmanager
+def _alone(file: io.RawIOBase) -> Iterator[None]:
+  """Keeps other processes from appending; without flock it does not."""
+  with contextlib.suppress(OSError):
+    fcntl.flock(file, fcntl.LOCK_EX)
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):
+      fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _end_of_last_line(file: io.RawIOBase, size: int) -> int:
+  """Where the last whole line of a file ends."""
+  end = size
+  while end > 0:
+    start = max(0, end - 65536)
+    file.seek(start)
+    part = file.read(end - start) or b''
+    if b'\n' in part:
+      return start + part.rindex(b'\n') + 1
+    end = start
+  return 0
 
 
 def read_json_lines(path: str | Path) -> list[Record]:
@@ -249,6 +350,12 @@ def fingerprint(path: str | Path) -> str:
 def _fingerprint(path: str, size: int, changed: int) -> str:
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def shortened(text: str, limit: int = 80) -> str:
+  """The beginning and the end of a long text."""
+  half = (limit - 3) // 2
+  return text if len(text) <= limit else f'{text[:half]}...{text[-half:]}'
 
 
 def readable_size(num_bytes: float) -> str:

@@ -1,20 +1,20 @@
 """Layer 8. The command line: `dap COMMAND --gin_file=FILE [--gin.NAME=VALUE]`.
 
-Exit codes: 0 done, 2 a mistake of the caller or a full or unwritable disk (one
-message on stderr), 130 interrupted, 141 nobody reads what is printed. Any other
-exception is a mistake of ours and keeps its traceback.
+Exit codes are those of `errors.Exit`. What the caller can solve is one message
+on stderr; any other exception is a mistake of ours and keeps its traceback.
 """
 
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from dap import __version__
+from dap import __version__, stopping
 from dap.commands import COMMANDS, Command, Word, failures, nearest
-from dap.errors import InputError
+from dap.errors import Exit, InputError
 
 _DESCRIPTION = """\
 Direct alignment from preferences: how far does online training beat offline
@@ -56,22 +56,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     rest, overrides = _take_overrides(arguments)
     _refuse_unknown_command(rest)
     options = _parser().parse_args(rest)
-    _run(COMMANDS[options.command], options, overrides)
-  except KeyboardInterrupt:
-    how = 'continues from the last checkpoint or finished stage'
-    if named and COMMANDS[named[0]].words:
-      how = 'begins anew: nothing was written'
-    print(f'\n{speaker}: interrupted. The same command {how}.', file=sys.stderr)
-    raise SystemExit(130) from None
+    with stopping.signals_heard():
+      _run(COMMANDS[options.command], options, overrides)
+  except (stopping.Stopped, KeyboardInterrupt) as stopped:
+    print(f'{speaker}: {_how_it_stopped(stopped, named)}', file=sys.stderr)
+    code = getattr(stopped, 'exit_code', Exit.INTERRUPTED)
+    raise SystemExit(int(code)) from None
   except BrokenPipeError:  # `| head` has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(141) from None  # what a shell says of SIGPIPE
+    raise SystemExit(int(Exit.UNREAD)) from None
   except Exception as error:
     message = failures.explain(error)
     if message is None:
       raise
     print(f'{speaker}: {message}', file=sys.stderr)
-    raise SystemExit(2) from None
+    raise SystemExit(int(Exit.REFUSED)) from None
+
+
+def _how_it_stopped(stopped: BaseException, named: Sequence[str]) -> str:
+  """One line: which signal, what is kept, what the same command does."""
+  how = 'goes on from the last checkpoint or finished stage'
+  if named and COMMANDS[named[0]].words:
+    how = 'begins anew: nothing was written'
+  by = signal.Signals(getattr(stopped, 'signum', signal.SIGINT)).name
+  where = f'; {stopped}' if str(stopped) else ''
+  return f'stopped by {by}{where}. The same command {how}.'
 
 
 def _run(

@@ -22,9 +22,12 @@ EXPERIMENTS = [path for path in CONFIGS if path.parent.name != 't5x']
 LAYERS = {
   'errors': 0,
   'files': 0,
+  'folders': 0,
   'progress': 0,
   'records': 0,
+  'seals': 0,
   'stages': 0,
+  'stopping': 0,
   'estimators': 1,
   'losses': 1,
   'sampling': 1,

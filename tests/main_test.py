@@ -322,7 +322,7 @@ def test_an_interrupt_exits_with_130_and_says_how_to_resume(example, capsys):
   message = refusal(
     capsys, *TRAIN, '--gin.example.train.fail=@example.interrupt', code=130
   )
-  assert 'The same command continues' in message
+  assert 'The same command goes on' in message
 
 
 def test_a_full_disk_exits_with_2_and_names_the_file(example, capsys):

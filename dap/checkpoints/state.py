@@ -4,9 +4,13 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
 
 - `params/`: the parameters alone; what evaluation and later stages read;
 - `rest/`: all else that a restart needs (optimizer, behaviour policy), kept
-  for the newest checkpoint only;
-- `metadata.json`: the step, the digest of the configuration that wrote it,
-  name, shape and dtype of every array, CRC-32 of every file and of itself.
+  for the two newest only;
+- `metadata.json`: the step, the digest of the configuration that wrote it, who
+  wrote it when, name, shape and dtype of every array, CRC-32 of every file and
+  of itself, and how far the files beside it had come.
+
+A restart point is the same under the name `restart_<step>`: it lies there while
+a training is open, for a restart alone.
 """
 
 import errno
@@ -17,18 +21,26 @@ import re
 import shutil
 import zlib
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from types import MappingProxyType
+from typing import Any, NotRequired, TypedDict
 
 import jax
 from etils import epath
 from jaxtyping import PyTree
 
-from dap import errors, files
+from dap import errors, files, seals
 from dap.checkpoints import stored
+from dap.stages import provenance
 
-VERSION = 1
+VERSION = 2
+POINT, RESTART = 'checkpoint', 'restart'  # what a folder's name begins with
 Place = pathlib.Path | epath.Path
-_NAME = re.compile(r'^checkpoint_(\d+)$')
+_NAME = re.compile(rf'^({POINT}|{RESTART})_(\d+)$')
+_KEPT = 2  # that a restart can go on from
+
+
+class Damaged(seals.Broken):
+  """A checkpoint is not what was saved."""
 
 
 class Entry(TypedDict):
@@ -39,7 +51,11 @@ class Entry(TypedDict):
 
 
 class Metadata(TypedDict):
-  """metadata.json without its own CRC-32; arrays and files by their names."""
+  """metadata.json without its own CRC-32; arrays and files by their names.
+
+  `beside` has, for a file of the training, its size and a hash of it as they
+  were when this was saved. Version 1 had neither that nor `made`.
+  """
 
   version: int
   step: int
@@ -47,6 +63,8 @@ class Metadata(TypedDict):
   params: dict[str, Entry]
   rest: dict[str, Entry]
   files: dict[str, int]
+  beside: NotRequired[dict[str, seals.Seal]]
+  made: NotRequired[dict[str, Any]]  # see `provenance.of_process`
 
 
 def _checkpointer():
@@ -54,8 +72,9 @@ def _checkpointer():
 
   import orbax.checkpoint as ocp
 
-  # It logs with a traceback what it raises as well.
-  logging.getLogger('absl').setLevel(logging.CRITICAL)
+  # They log with a traceback what is raised as well, for each array once.
+  for name in ('absl', 'asyncio'):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   return ocp.StandardCheckpointer()
 
 
@@ -103,8 +122,14 @@ def save(
   params: PyTree,
   rest: Mapping[str, PyTree],
   digest: str,
+  *,
+  kind: str = POINT,
+  beside: Mapping[str, seals.Seal] = MappingProxyType({}),
 ) -> pathlib.Path:
-  """Writes `root/checkpoint_<step>`; older ones keep their parameters only.
+  """Writes `root/<kind>_<step>`; older ones cannot be continued any more.
+
+  The two newest can. Of the others points keep their parameters, and restart
+  points go.
 
   Args:
     root: folder of the run's checkpoints, created when absent.
@@ -112,12 +137,14 @@ def save(
     params: nested dictionary of arrays.
     rest: what a restart needs beside them.
     digest: names the configuration; a restart under another is refused.
+    kind: `POINT` or `RESTART`.
+    beside: how far other files of the training are, by their names.
 
   Raises:
     errors.InputError: the disk is full or the folder cannot be written.
   """
-  final = root / f'checkpoint_{step}'
-  partial = root / f'checkpoint_{step}.partial'
+  final = root / f'{kind}_{step}'
+  partial = root / f'{final.name}.partial'
   with files.explained(root):
     root.mkdir(parents=True, exist_ok=True)
     files.remove_folder(partial)
@@ -134,15 +161,42 @@ def save(
       'params': _summary(params),
       'rest': _summary(dict(rest)),
       'files': _crc_of_files(partial),
+      'beside': dict(beside),
+      'made': provenance.of_process(),
     }
     told = {**written, 'crc32': _crc_of_json(written)}
     files.write_json(partial / 'metadata.json', told)
+    _check_saved(partial)
     _drop(final)
     files.publish_folder(partial, final)
-    for older in steps(root):
-      if older != step:
-        _drop(root / f'checkpoint_{older}' / 'rest')
+    for older in restartable(root)[_KEPT:]:
+      is_point = older.name.startswith(POINT)
+      _drop(older / 'rest' if is_point else older)
   return final
+
+
+def _check_saved(folder: pathlib.Path) -> None:
+  """Opens what was saved: every name and shape is there.
+
+  Raises:
+    errors.InputError: it could not be read again.
+  """
+  written = metadata(folder)
+  for part in ('params', 'rest'):
+    if not written[part]:
+      continue
+    with _checkpointer() as checkpointer:
+      tree = checkpointer.metadata(folder.resolve() / part).item_metadata
+    found = {
+      name: list(entry.shape)
+      for name, entry in names(getattr(tree, 'tree', tree)).items()
+    }
+    if found != {name: entry['shape'] for name, entry in written[part].items()}:
+      raise errors.InputError(
+        f'What was just saved as {folder / part} cannot be read again, so that'
+        ' it would be lost. Give a MODEL_DIR on another file system, or with'
+        ' another name.'
+      )
 
 
 def _check_room(root: pathlib.Path, tree: PyTree) -> None:
@@ -161,20 +215,46 @@ def _drop(folder: pathlib.Path) -> None:
     shutil.rmtree(doomed)
 
 
+def sweep(root: pathlib.Path) -> None:
+  """Removes what a kill left half-written or half-removed.
+
+  For the one process that trains in that folder.
+  """
+  if root.is_dir():
+    for place in [*root.glob('*.partial'), *root.rglob('*.dropped')]:
+      files.remove_folder(place)
+
+
+def drop_restarts(root: pathlib.Path) -> None:
+  """Removes restart points: their training is at its end."""
+  for folder in restartable(root):
+    if folder.name.startswith(RESTART):
+      _drop(folder)
+
+
 def steps(root: pathlib.Path) -> list[int]:
   """Steps of the whole checkpoints under `root`, ascending."""
-  if not root.is_dir():
-    return []
-  found = (_NAME.match(entry.name) for entry in root.iterdir())
-  return sorted(int(match.group(1)) for match in found if match)
+  return sorted(step for kind, step in _found(root) if kind == POINT)
 
 
 def newest(root: pathlib.Path) -> int | None:
   """The newest step that a restart can continue from, None when none."""
-  for step in reversed(steps(root)):
-    if (root / f'checkpoint_{step}' / 'rest').is_dir():
-      return step
-  return None
+  found = restartable(root)
+  return int(found[0].name.rpartition('_')[2]) if found else None
+
+
+def restartable(root: pathlib.Path) -> list[pathlib.Path]:
+  """What a restart can continue from, the newest first."""
+  found = sorted(_found(root), key=lambda each: (-each[1], each[0]))
+  folders = [root / f'{kind}_{step}' for kind, step in found]
+  return [folder for folder in folders if (folder / 'rest').is_dir()]
+
+
+def _found(root: pathlib.Path) -> list[tuple[str, int]]:
+  if not root.is_dir():
+    return []
+  matches = (_NAME.match(entry.name) for entry in root.iterdir())
+  return [(m.group(1), int(m.group(2))) for m in matches if m]
 
 
 def metadata(folder: Place) -> Metadata:
@@ -253,8 +333,8 @@ def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
     return checkpointer.restore(folder.resolve() / part, template)
 
 
-def _damaged(folder: Place, reason: str) -> errors.InputError:
-  return errors.InputError(
-    f'The checkpoint {folder} is damaged: {reason}. Remove that folder to'
-    ' continue from an older one, or copy it again from where it came.'
+def _damaged(folder: Place, reason: str) -> Damaged:
+  return Damaged(
+    f'The checkpoint {folder} is damaged: {reason}. Copy it again from where it'
+    ' came, or remove that folder and give the command that trained it again.'
   )

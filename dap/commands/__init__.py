@@ -26,7 +26,9 @@ class Command(NamedTuple):
   `dry_run_needs_all` is False where a dry run can do without what is marked
   `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'. A command
   whose dry run also takes `--measure` says in `measures` what that does. A
-  command with `words` takes these and `--dry_run`, and no gin files.
+  command with `words` takes these and `--dry_run`, and no gin files. `writes`
+  is the argument with the folder that it writes; of a command that
+  `writes_alone` only one runs there at a time.
   """
 
   module: str
@@ -37,6 +39,8 @@ class Command(NamedTuple):
   dry_run_needs_all: bool = True
   words: tuple[Word, ...] = ()
   measures: str = ''
+  writes: str = ''
+  writes_alone: bool = False
 
 
 _ONLINE = '--gin_file=configs/embedded/online_ipo.gin'
@@ -66,6 +70,8 @@ reference, refit. A run that was stopped continues from its last checkpoint.""",
     --gin.INITIAL_CHECKPOINT_PATH='"out/sft"' \\
     --gin.ANNOTATOR_CHECKPOINT_PATH='"out/preference_model"'""",
     measures="compile the update and say XLA's memory; time matmuls here",
+    writes='model_dir',
+    writes_alone=True,
   ),
   'evaluate': Command(
     module='dap.commands.evaluate',
@@ -79,6 +85,8 @@ Writes a line for each checkpoint of a training run to its runs.jsonl.""",
     --gin.OPPONENT_CHECKPOINT_PATH='"out/golden_policy"' \\
     --gin.GOLDEN_CHECKPOINT_PATH='"out/golden"' \\
     --gin.PROXY_CHECKPOINT_PATH='"out/preference_model"'""",
+    writes='model_dir',
+    writes_alone=True,
   ),
   'sample': Command(
     module='dap.commands.sample',
@@ -101,6 +109,7 @@ a second start, or a start with other bindings, redoes only what changed.""",
     dry_run_needs_all=False,
     measures='make some steps of each training here, in place of counting'
     ' operations: a minute or more',
+    writes='study_dir',
   ),
   'report': Command(
     module='dap.study.report.report',

@@ -1,9 +1,13 @@
 """Layer 8. One command: configure, refuse bad input, then run or dry-run."""
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 
+from dap import folders
 from dap.commands import Command, bindings, idle, reads, resolve, show, syntax
 
 
@@ -45,6 +49,14 @@ def configure(
   return resolve.resolve(read, function)
 
 
+def _alone(folder: Path, command: Command) -> AbstractContextManager[None]:
+  """Of two commands that write the same files of a folder one is refused."""
+  lock = folder / f'.{command.function}.lock'
+  return folders.held(
+    lock, folders.refuse(f'{command.writes.upper()} {folder}')
+  )
+
+
 def _run_functions(commands: Mapping[str, Command]) -> list[object]:
   """Those that are loaded: no gin file can have bound the others."""
   return [
@@ -74,9 +86,16 @@ def run(
     print(show.text(arguments), flush=True)
     return
   module = importlib.import_module(command.module)
-  if not dry_run:
-    getattr(module, command.function)(**arguments)
-    return
+  with contextlib.ExitStack() as stack:
+    if command.writes:
+      folder = folders.check_name(
+        str(arguments[command.writes]), command.writes.upper()
+      )
+      if command.writes_alone and not dry_run:
+        stack.enter_context(_alone(folder, command))
+    if not dry_run:
+      getattr(module, command.function)(**arguments)
+      return
   if arguments:
     print(show.compact(arguments), flush=True)
   module.dry_run(**arguments, **({'measure': True} if measure else {}))

@@ -8,7 +8,6 @@ stage can go on from what it had saved.
 
 import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
 import os
 import re
@@ -18,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap import files, progress
+from dap import files, folders, progress
 from dap.errors import InputError
 from dap.stages import code, values
 
@@ -256,21 +255,14 @@ def _job(
 def _locked(job: Job) -> Iterator[None]:
   """Holds the job's lock, which the kernel drops when the process dies."""
   path = job.folder.parent / '.locks' / job.folder.name
-  with contextlib.ExitStack() as stack:
-    with files.explained(path):
-      path.parent.mkdir(parents=True, exist_ok=True)
-      file = stack.enter_context(open(path, 'a+'))
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      holder = file.read().strip() or 'another process'
+  told: list[str] = []
+
+  def wait(holder: str) -> None:
+    if holder not in told:
       progress.say(f'{job.folder.name}: waiting for {holder}, which runs it')
-      fcntl.flock(file, fcntl.LOCK_EX)
-    file.seek(0)
-    file.truncate()
-    file.write(f'process {os.getpid()}')
-    file.flush()
+      told.append(holder)
+
+  with folders.held(path, wait):
     yield
 
 

@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
@@ -15,13 +16,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from dap import progress
+from dap import progress, stopping
 from dap.errors import InputError
 from dap.stages import artefacts, differences, machine, worker
 from dap.stages.artefacts import Job, Runtime, Stage
 from dap.stages.schedule import Schedule
 
 _PATIENCE = 10.0  # seconds that a worker has to end by itself
+_TO_SAVE = 60.0  # seconds that a worker has to save after a signal
 
 
 class StageError(RuntimeError):
@@ -60,6 +62,7 @@ def run_stages(
   Raises:
     InputError: a stage refused its input.
     StageError: a stage failed.
+    stopping.Stopped: a signal came; trainings have kept their steps.
   """
   root = Path(root).absolute()
   where = artefacts.runtime(threads=threads if num_workers else None)
@@ -100,6 +103,7 @@ class _Run:
     self._schedule = Schedule(jobs, self._num_workers)
     self._shown = shown
     self._failures: list[tuple[Job, worker.Failed]] = []
+    self._stopped: list[worker.Stopped] = []
     self._start = time.monotonic()
     self._started: dict[str, float] = {}
 
@@ -110,15 +114,36 @@ class _Run:
       for index in range(number)
     ]
     with _workers(environments, where) as workers:
-      while True:
-        self._hand_out(workers)
-        if self._schedule.finished:
-          break
-        busy = {workers[i].pipe: k for k, i in self._schedule.running.items()}
-        for pipe in connection.wait(list(busy)):
-          message = _received(pipe, workers)  # type: ignore[arg-type]
-          self._take(self._jobs[busy[pipe]], message)  # type: ignore[index]
+      try:
+        while not self._schedule.finished:
+          self._hand_out(workers)
+          self._listen(workers)
+      except stopping.Stopped as stopped:
+        self._stop(workers)
+        raise stopping.Stopped(stopped.signum, self._kept()) from None
+    if self._stopped:  # a signal went to the worker alone
+      raise stopping.Stopped(self._stopped[0].signum, self._kept())
     _raise(self._failures)
+
+  def _listen(
+    self, workers: Sequence[_Worker], timeout: float | None = None
+  ) -> None:
+    busy = {workers[i].pipe: k for k, i in self._schedule.running.items()}
+    for pipe in connection.wait(list(busy), timeout):
+      message = _received(pipe, workers)  # type: ignore[arg-type]
+      self._take(self._jobs[busy[pipe]], message)  # type: ignore[index]
+
+  def _stop(self, workers: Sequence[_Worker]) -> None:
+    """Lets the workers save what they are at."""
+    self._schedule.drop_waiting()
+    for index in set(self._schedule.running.values()):
+      workers[index].process.terminate()  # SIGTERM
+    end = time.monotonic() + _TO_SAVE
+    while not self._schedule.finished and time.monotonic() < end:
+      self._listen(workers, timeout=1.0)
+
+  def _kept(self) -> str:
+    return ', '.join(each.text for each in self._stopped if each.text)
 
   def _hand_out(self, workers: Sequence[_Worker]) -> None:
     busy = set(self._schedule.running.values())
@@ -136,6 +161,10 @@ class _Run:
       case worker.Done():
         self._schedule.done(job.key)
         self._shown.say(self._done_line(job))
+      case worker.Stopped():
+        self._schedule.done(job.key)
+        self._schedule.drop_waiting()
+        self._stopped.append(message)
       case worker.Failed():
         self._schedule.done(job.key)
         self._schedule.drop_waiting()
@@ -229,9 +258,15 @@ def _received(
   except (EOFError, ConnectionError):
     process = next(each.process for each in workers if each.pipe is pipe)
     process.join()
-    why = ' (killed: out of memory?)' if process.exitcode == -9 else ''
+    if process.exitcode == -signal.SIGKILL:
+      return worker.Failed(
+        True,
+        'Its process was killed by SIGKILL, as the system does when memory runs'
+        ' out. What was finished is whole. Give the same command again with'
+        ' fewer processes at once: --gin.study.run.num_workers=1.',
+      )
     return worker.Failed(
-      False, f'Its process ended with exit code {process.exitcode}{why}.'
+      False, f'Its process ended with exit code {process.exitcode}.'
     )
 
 

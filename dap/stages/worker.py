@@ -16,7 +16,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from dap import progress
+from dap import progress, stopping
 from dap.errors import InputError
 from dap.stages import artefacts
 
@@ -33,6 +33,13 @@ class Done(NamedTuple):
   """A job is done."""
 
 
+class Stopped(NamedTuple):
+  """A signal ended a job; the text says what of it is kept."""
+
+  signum: int
+  text: str
+
+
 class Failed(NamedTuple):
   """A job failed; `refused` when the caller's input was at fault."""
 
@@ -40,7 +47,7 @@ class Failed(NamedTuple):
   text: str
 
 
-Message = progress.Event | Said | Done | Failed
+Message = progress.Event | Said | Done | Stopped | Failed
 
 
 class _Sender:
@@ -90,13 +97,22 @@ def work(connection: Connection, parent: int, where: artefacts.Runtime) -> None:
   with (
     progress.redirected(sender),
     contextlib.redirect_stdout(_Output(sender)),
-    contextlib.suppress(EOFError, ConnectionError),  # the parent is gone
+    # The parent is gone, or a signal came while there was nothing to do.
+    contextlib.suppress(EOFError, ConnectionError, stopping.Stopped),
+    stopping.signals_heard(signal.SIGTERM),
   ):
     while (packed := connection.recv_bytes()) != b'':
       sender.send(_outcome(packed, where))
 
 
-def _outcome(packed: bytes, where: artefacts.Runtime) -> Done | Failed:
+def _outcome(packed: bytes, where: artefacts.Runtime) -> Message:
+  try:
+    return _worked(packed, where)
+  except stopping.Stopped as stopped:
+    return Stopped(stopped.signum, str(stopped))
+
+
+def _worked(packed: bytes, where: artefacts.Runtime) -> Done | Failed:
   try:
     _take_settings(where)
   except Exception:

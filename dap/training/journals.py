@@ -2,7 +2,8 @@
 
 What stands there beyond the checkpoint that a restart goes on from is dropped
 and written again, so that a training which was cut off ends with the same
-bytes.
+bytes. A checkpoint says how far the other files were, and what was in them: one
+is whole if they are.
 """
 
 import pathlib
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors
+from dap import errors, progress, seals
 from dap.algorithms.run import Run
 from dap.checkpoints import state as checkpoints
 from dap.records import Collected, Scalars, State
@@ -22,6 +23,9 @@ from dap.training.metrics import MetricsLog
 from dap.training.restart import Template
 from dap.training.steps import Metrics
 
+_METRICS, _STREAM = 'metrics.jsonl', 'stream/records.bin'
+# How far the files of a training are, by their names.
+Beside = Mapping[str, seals.Seal]
 # (finished steps, parameters that others read) -> None, after each checkpoint
 Hook = Callable[[int, PyTree], None]
 
@@ -46,8 +50,12 @@ class Journal(Protocol):
     """Makes a checkpoint, whole or absent."""
     ...
 
+  def save_restart(self, state: State) -> None:
+    """Makes a point that a restart can go on from, and nobody else reads."""
+    ...
+
   def close(self) -> None:
-    """All is written."""
+    """All is written; restart points go."""
     ...
 
 
@@ -83,22 +91,47 @@ class RunJournal:
 
   def restore(self, template: Template) -> State | None:
     """See `Journal`."""
-    folder = newest(self.root, self._digest)
-    if folder is None:
-      self.truncate(0)
+
+    def read(folder: pathlib.Path) -> State:
+      self.check(checkpoints.metadata(folder).get('beside', {}))
+      return restart.restore(folder, self.run.model, template)[0]
+
+    found = go_on(self.root, self._digest, read)
+    if found is None:
+      self.truncate(0, {})
       return None
-    state, _ = restart.restore(folder, self.run.model, template)
-    self.truncate(state.step)
-    if self._hook is not None:  # a kill may have come before it
+    folder, state = found
+    self.truncate(state.step, checkpoints.metadata(folder).get('beside', {}))
+    is_point = folder.name.startswith(checkpoints.POINT)
+    if self._hook is not None and is_point:  # a kill may have come before it
       self._hook(state.step, self.run.model.split(state.learner.params)[0])
     return state
 
-  def truncate(self, step: int) -> None:
+  def check(self, beside: Beside) -> None:
+    """Holds metrics and stream against what they were.
+
+    Raises:
+      seals.Broken: what is to be kept of them is changed or missing.
+    """
+    if _METRICS in beside:
+      self._metrics.check(beside[_METRICS])
+    if self._stream is not None and _STREAM in beside:
+      self._open().check(beside[_STREAM])
+
+  def truncate(self, step: int, beside: Beside) -> None:
     """Drops what was written after `step` steps; opens the stream."""
-    self._metrics.truncate(step)
+    if _METRICS in beside:
+      self._metrics.go_back(beside[_METRICS])
+    else:
+      self._metrics.truncate(step)
     if self._stream is not None:
+      self._open().truncate(step)
+
+  def _open(self) -> stream.Writer:
+    if self._recorder is None:
+      assert self._stream is not None
       self._recorder = stream.Writer(self._stream, self.run.seed)
-      self._recorder.truncate(step)
+    return self._recorder
 
   def record(self, collected: Collected) -> None:
     """See `Journal`; what is read from data is not kept."""
@@ -115,23 +148,50 @@ class RunJournal:
 
   def save(self, state: State) -> None:
     """See `Journal`."""
-    shared, _ = self.run.model.split(state.learner.params)
-    roles = restart.kept_roles(self.run.algorithm)
-    rest = restart.rest_of(state, self.run.model, roles)
+    shared, rest = self._parts(state)
     self.keep(state.step, shared, rest)
     if self._hook is not None:
       self._hook(state.step, shared)
 
-  def keep(self, step: int, params: PyTree, rest: restart.Tree) -> None:
-    """A checkpoint, after the batches that led to it."""
+  def save_restart(self, state: State) -> None:
+    """See `Journal`."""
+    self.keep(state.step, *self._parts(state), kind=checkpoints.RESTART)
+
+  def _parts(self, state: State) -> tuple[PyTree, restart.Tree]:
+    shared, _ = self.run.model.split(state.learner.params)
+    roles = restart.kept_roles(self.run.algorithm)
+    return shared, restart.rest_of(state, self.run.model, roles)
+
+  def keep(
+    self,
+    step: int,
+    params: PyTree,
+    rest: restart.Tree,
+    kind: str = checkpoints.POINT,
+  ) -> None:
+    """A checkpoint, after the batches and metrics that led to it."""
+    checkpoints.save(
+      self.root,
+      step,
+      params,
+      rest,
+      self._digest,
+      kind=kind,
+      beside=self.flush(),
+    )
+
+  def flush(self) -> dict[str, seals.Seal]:
+    """Brings metrics and stream to disk, and says what they are by then."""
+    beside = {_METRICS: self._metrics.flush()}
     if self._recorder is not None:
-      self._recorder.flush()
-    checkpoints.save(self.root, step, params, rest, self._digest)
+      beside[_STREAM] = self._recorder.flush()
+    return beside
 
   def close(self) -> None:
     """See `Journal`."""
     if self._recorder is not None:
       self._recorder.close()
+    checkpoints.drop_restarts(self.root)
 
 
 class StackJournal:
@@ -160,15 +220,23 @@ class StackJournal:
 
   def restore(self, template: Template) -> State | None:
     """See `Journal`."""
-    folder = newest(self._root, self._digest)
-    state = None
-    if folder is not None:
-      model = self._run.model
-      shared, _ = model.split(template.learner.params)
-      state, _ = restart.restore(folder, model, template, params=shared)
-    for journal in self._members.values():
-      journal.truncate(state.step if state else 0)
-    return state
+    model = self._run.model
+    shared, _ = model.split(template.learner.params)
+
+    def read(folder: pathlib.Path) -> State:
+      beside = checkpoints.metadata(folder).get('beside', {})
+      for name, journal in self._members.items():
+        journal.check(_of_member(beside, name))
+      return restart.restore(folder, model, template, params=shared)[0]
+
+    found = go_on(self._root, self._digest, read)
+    beside = {}
+    if found is not None:
+      beside = checkpoints.metadata(found[0]).get('beside', {})
+    for name, journal in self._members.items():
+      own = _of_member(beside, name)
+      journal.truncate(found[1].step if found else 0, own)
+    return found[1] if found else None
 
   def record(self, collected: Collected) -> None:
     """See `Journal`."""
@@ -190,20 +258,52 @@ class StackJournal:
 
   def save(self, state: State) -> None:
     """See `Journal`; the members' parameters come first."""
-    model = self._run.model
-    shared, _ = model.split(state.learner.params)
+    shared, _ = self._run.model.split(state.learner.params)
     for index, journal in enumerate(self._members.values()):
       journal.keep(state.step, self._member(shared, index), {})
+    self._keep(state, checkpoints.POINT)
+
+  def save_restart(self, state: State) -> None:
+    """See `Journal`."""
+    self._keep(state, checkpoints.RESTART)
+
+  def _keep(self, state: State, kind: str) -> None:
+    model = self._run.model
+    shared, _ = model.split(state.learner.params)
     roles = restart.kept_roles(self._run.algorithm)
     rest = restart.rest_of(state, model, roles) | {'params': shared}
     # Parameters of older checkpoints stay for ever; here the members have them.
     only = {'updates': state.learner.updates}
-    checkpoints.save(self._root, state.step, only, rest, self._digest)
+    beside = {
+      f'{name}/{file}': seal
+      for name, journal in self._members.items()
+      for file, seal in journal.flush().items()
+    }
+    checkpoints.save(
+      self._root,
+      state.step,
+      only,
+      rest,
+      self._digest,
+      kind=kind,
+      beside=beside,
+    )
 
   def close(self) -> None:
     """See `Journal`."""
     for journal in self._members.values():
       journal.close()
+    checkpoints.drop_restarts(self._root)
+
+
+def _of_member(beside: Beside, name: str) -> dict[str, seals.Seal]:
+  """What is said of the files of one run of a stack."""
+  start = f'{name}/'
+  return {
+    each[len(start) :]: seal
+    for each, seal in beside.items()
+    if each.startswith(start)
+  }
 
 
 def mean_of(told: Sequence[Metrics]) -> dict[str, np.ndarray]:
@@ -217,20 +317,54 @@ def mean_of(told: Sequence[Metrics]) -> dict[str, np.ndarray]:
   }
 
 
-def newest(root: pathlib.Path, digest: str) -> pathlib.Path | None:
-  """The newest checkpoint that a restart can go on from; None when none.
+def go_on(
+  root: pathlib.Path, digest: str, read: Callable[[pathlib.Path], State]
+) -> tuple[pathlib.Path, State] | None:
+  """The newest checkpoint that is whole, and what it holds; None when none.
+
+  One that is not is told and passed over: what follows the older one is trained
+  again, with the same bits.
+
+  Args:
+    root: folder of the checkpoints.
+    digest: names the configuration.
+    read: the state of a checkpoint; raises `seals.Broken` where it, or what the
+      training had written by then, is damaged.
 
   Raises:
-    errors.InputError: another configuration wrote it.
+    errors.InputError: another configuration wrote it, or none is whole.
   """
-  step = checkpoints.newest(root)
-  if step is None:
-    return None
-  folder = root / f'checkpoint_{step}'
+  checkpoints.sweep(root)
+  damage: list[str] = []
+  for folder in checkpoints.restartable(root):
+    try:
+      _check_digest(folder, digest)
+      state = read(folder)
+    except seals.Broken as error:
+      damage.append(str(error))
+      continue
+    for each in damage:
+      progress.say(f'{each} Going on from {folder.name}.')
+    return folder, state
+  if damage:
+    raise errors.InputError(
+      'No checkpoint is whole that this training could go on from:\n'
+      + '\n'.join(damage)
+      + f'\nRemove {root.parent} to train from the start.'
+    )
+  if checkpoints.steps(root):
+    progress.say(
+      f'{root} has checkpoints without what a restart needs: the training'
+      ' begins at step 0.'
+    )
+  return None
+
+
+def _check_digest(folder: pathlib.Path, digest: str) -> None:
   written = checkpoints.metadata(folder)['digest']
   if written != digest:
     raise errors.InputError(
-      f'{root.parent} holds the run of another configuration (digest {written},'
-      f' this one {digest}). Give another MODEL_DIR, or remove that folder.'
+      f'{folder.parents[1]} holds the run of another configuration (digest'
+      f' {written}, this one {digest}). Give another MODEL_DIR, or remove that'
+      ' folder.'
     )
-  return folder

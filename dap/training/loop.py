@@ -7,7 +7,8 @@
         state.learner, metrics = update(state.learner, batch, scalars(step))
 
 All that changes numbers is in a `Run`; a restart from a checkpoint repeats the
-rest of the run bit for bit, its metrics and its recorded stream included.
+rest of the run bit for bit, its metrics and its recorded stream included. One
+is kept at the run's own steps, in between as a `Pace` says, and at a signal.
 """
 
 import pathlib
@@ -16,13 +17,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from dap import errors, partitioning, progress
+from dap import errors, partitioning, progress, stopping
 from dap.algorithms.run import Run
 from dap.records import Learner, State
 from dap.training import programs as programs_lib
 from dap.training.collectors import Examples
 from dap.training.journals import Hook, Journal, RunJournal
 from dap.training.metrics import MetricsLog
+from dap.training.pace import Pace
 from dap.training.programs import Params, Programs
 from dap.training.running import IN_STEP, AskHost, Collect
 
@@ -41,6 +43,7 @@ def fit(
   label: str = 'train',
   collect: Collect = IN_STEP,
   decode: Callable[[np.ndarray], str] | None = None,
+  pace: Pace | None = None,
 ) -> Learner:
   """Trains, or goes on with a training that was cut off.
 
@@ -61,13 +64,16 @@ def fit(
     label: of the progress bar.
     collect: how rollouts are run, which changes no number.
     decode: token ids to text, for an annotator on the host.
+    pace: of the points that a restart can go on from beside checkpoints.
 
   Returns:
     The learner after the last step.
 
   Raises:
     errors.InputError: see `programs.check`; a checkpoint of another
-      configuration; a disk that cannot be written; a loss that is no number.
+      configuration; a disk that cannot be written; a loss that is no number;
+      files of the run that somebody changed.
+    stopping.Stopped: a signal came; all steps are kept.
   """
   mesh = partitioning.mesh((1, 1)) if mesh is None else mesh
   programs_lib.check(run, examples, mesh)
@@ -82,7 +88,7 @@ def fit(
     digest=digest,
     on_checkpoint=on_checkpoint,
   )
-  return loop(run, programs, files, label).learner
+  return loop(run, programs, files, label, pace or Pace()).learner
 
 
 def _asking(
@@ -96,7 +102,13 @@ def _asking(
   return AskHost(folder, decode)
 
 
-def loop(run: Run, programs: Programs, files: Journal, label: str) -> State:
+def loop(
+  run: Run,
+  programs: Programs,
+  files: Journal,
+  label: str,
+  pace: Pace | None = None,
+) -> State:
   """Every step that is not done yet: collect once, update as the passes say.
 
   Cut off anywhere, it ends with the bytes of a loop that was not.
@@ -106,9 +118,16 @@ def loop(run: Run, programs: Programs, files: Journal, label: str) -> State:
     programs: what a step calls.
     files: what is left on disk.
     label: of the progress bar.
+    pace: of restart points; none are kept when None.
+
+  Raises:
+    stopping.Stopped: a signal came; the steps until then are kept.
   """
   state = files.restore(programs.template) or programs.start()
-  with progress.track(label, run.num_steps, start=state.step) as tick:
+  shown = progress.track(label, run.num_steps, start=state.step)
+  with shown as tick, stopping.at_step_ends() as stopped_by:
+    if pace is not None:
+      pace.begin(state.step)
     for step in range(state.step, run.num_steps):
       state = programs.refresh(state)
       state, collected = programs.collect(state)
@@ -121,8 +140,25 @@ def loop(run: Run, programs: Programs, files: Journal, label: str) -> State:
       state = state._replace(step=step + 1)
       if run.logs(state.step):
         files.write(state.step, told, scalars)
-      if run.saves(state.step):
-        files.save(state)
+      _keep(run, state, files, pace, bool(stopped_by()))
       tick(state.step)
+      if (signum := stopped_by()) and state.step < run.num_steps:
+        raise stopping.Stopped(
+          signum, f'{label}: step {state.step} of {run.num_steps} is kept'
+        )
   files.close()
   return state
+
+
+def _keep(
+  run: Run, state: State, files: Journal, pace: Pace | None, stops: bool
+) -> None:
+  """A checkpoint where the run has one, a restart point where one is due."""
+  if run.saves(state.step):
+    files.save(state)
+  elif stops or (pace is not None and pace.due(state.step, run.num_steps)):
+    files.save_restart(state)
+  else:
+    return
+  if pace is not None:
+    pace.begin(state.step)

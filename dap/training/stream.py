@@ -10,16 +10,17 @@ on the unshuffled stream then repeats the online run bit for bit.
 
 import dataclasses
 import hashlib
-import json
+import os
 import pathlib
 
 import numpy as np
 
-from dap import errors, files
+from dap import errors, files, seals
 from dap.data.pairs import Pairs
 from dap.records import PADDING, Batch, Collected, Prompts, Responses
 
-VERSION = 2
+VERSION = 3  # 2 has no hash of stream.json
+_CURE = 'Copy the stream again from where it came, or record it again.'
 _CHAIN = 32  # bytes of a sha256
 _COLUMN = 'columns/'  # before the name of a column
 _ALIASES = {  # parts of pairs by their sides, views of the same bytes
@@ -73,28 +74,44 @@ class Writer:
     with files.explained(folder):
       folder.mkdir(parents=True, exist_ok=True)
       self._file = open(folder / 'records.bin', 'ab')  # noqa: SIM115
-    self._chain = b''
+    self._chain, self._size = b'', 0
 
   def truncate(self, num_batches: int) -> None:
     """Keeps the first `num_batches`; what came after is trained again.
 
     Raises:
-      errors.InputError: fewer are there.
+      errors.InputError: fewer are there, or they are changed.
     """
     self._file.flush()
-    size = 0
-    if num_batches:
-      size = num_batches * _Layout.read(self.folder).size
-    self._file.truncate(size)
+    layout = _Layout.read(self.folder) if num_batches else None
+    chain = b'' if layout is None else self._chain_of(layout, num_batches)
+    self._size = 0 if layout is None else num_batches * layout.size
+    self._file.truncate(self._size)
     self._file.seek(0, 2)
-    data = (self.folder / 'records.bin').read_bytes()
-    if len(data) != size:
-      raise errors.InputError(
+    self._chain = chain
+
+  def check(self, seal: seals.Seal) -> None:
+    """Holds the batches until `seal` against it.
+
+    Raises:
+      seals.Broken: they are changed, or there are fewer.
+    """
+    layout = _Layout.read(self.folder)
+    num_batches = seal['size'] // layout.size
+    if self._chain_of(layout, num_batches).hex() != seal['sha256']:
+      raise _broken(self.folder, num_batches - 1)
+
+  def _chain_of(self, layout: '_Layout', num_batches: int) -> bytes:
+    """The hash of so many batches, each of which has its own right."""
+    with open(self.folder / 'records.bin', 'rb') as file:
+      data = file.read(num_batches * layout.size)
+    if len(data) < num_batches * layout.size:
+      raise seals.Broken(
         f'The stream {self.folder} must hold {num_batches} batches to go on'
-        ' from its checkpoint, it holds fewer. Remove the run and start it'
-        ' again.'
+        ' from its checkpoint, it holds fewer. Copy it again from where it'
+        ' came, or remove the run and start it again.'
       )
-    self._chain = data[-_CHAIN:]
+    return _checked(self.folder, layout, data)
 
   def append(self, collected: Collected) -> None:
     """Writes one batch and the hash of all bytes up to its end."""
@@ -105,14 +122,24 @@ class Writer:
     self._chain = hashlib.sha256(self._chain + data).digest()
     with files.explained(self.folder):
       self._file.write(data + self._chain)
+    self._size += len(data) + _CHAIN
 
-  def flush(self) -> None:
-    """Brings all batches to disk; called before each checkpoint."""
-    import os
+  def flush(self) -> seals.Seal:
+    """Brings all batches to disk; called before each checkpoint.
 
+    Returns:
+      Their size, and the last hash of the chain.
+
+    Raises:
+      errors.InputError: the file was changed or taken away meanwhile.
+    """
+    path = self.folder / 'records.bin'
     with files.explained(self.folder):
       self._file.flush()
       os.fsync(self._file.fileno())
+      found = path.stat().st_size if path.exists() else 0
+      files.check_size(path, found, self._size)
+    return {'size': self._size, 'sha256': self._chain.hex()}
 
   def close(self) -> None:
     """Flushes and closes."""
@@ -134,7 +161,7 @@ class _Layout:
     return self.batch_size * self.dtype.itemsize + _CHAIN
 
   def write(self, folder: pathlib.Path) -> None:
-    files.write_json(
+    seals.write_json(
       folder / 'stream.json',
       {
         'version': self.version,
@@ -145,12 +172,23 @@ class _Layout:
 
   @classmethod
   def read(cls, folder: pathlib.Path) -> '_Layout':
-    header = json.loads((folder / 'stream.json').read_text())
-    fields = [
-      (name, kind, tuple(shape[0]) if shape else ())
-      for name, kind, *shape in header['dtype']
-    ]
-    return cls(header['version'], header['batch_size'], np.dtype(fields))
+    path = folder / 'stream.json'
+    if not path.exists():
+      raise errors.InputError(
+        'A recorded stream is a folder with stream.json and records.bin;'
+        f' {folder} is none. Bind RECORD_STREAM = True in an online run.'
+      )
+    header = files.read_json(path)
+    if not isinstance(header, dict) or header.get('version') not in (1, 2):
+      header = seals.read_json(path, _CURE)
+    try:
+      fields = [
+        (name, kind, tuple(shape[0]) if shape else ())
+        for name, kind, *shape in header['dtype']
+      ]
+      return cls(header['version'], header['batch_size'], np.dtype(fields))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+      raise seals.Broken(f'{path} is damaged ({error}). {_CURE}') from None
 
 
 def fingerprint(path: str) -> str:
@@ -241,31 +279,32 @@ def read_rows(folder: pathlib.Path) -> np.ndarray:
   Raises:
     errors.InputError: no stream is there, or its hash chain is broken.
   """
-  try:
-    layout = _Layout.read(folder)
+  layout = _Layout.read(folder)
+  with files.explained(folder):
     data = (folder / 'records.bin').read_bytes()
-  except FileNotFoundError as error:
-    raise errors.InputError(
-      'A recorded stream is a folder with stream.json and records.bin;'
-      f' {folder} is none. Bind RECORD_STREAM = True in an online run.'
-    ) from error
-  num_batches, rest = divmod(len(data), layout.size)
-  if rest:
-    raise _broken(folder, num_batches)
-  chain, parts = b'', []
-  for index in range(num_batches):
-    start = index * layout.size
-    batch = data[start : start + layout.size - _CHAIN]
-    chain = hashlib.sha256(chain + batch).digest()
+  if not data or len(data) % layout.size:
+    raise _broken(folder, len(data) // layout.size)
+  _checked(folder, layout, data)
+  whole = np.frombuffer(data, np.uint8).reshape(-1, layout.size)
+  rows = np.frombuffer(whole[:, :-_CHAIN].tobytes(), layout.dtype)
+  return _with_sides(_of_version_1(rows) if layout.version == 1 else rows)
+
+
+def _checked(folder: pathlib.Path, layout: _Layout, data: bytes) -> bytes:
+  """The last hash of the chain, every one of which is right.
+
+  Raises:
+    seals.Broken: a batch is changed, or is not of its step.
+  """
+  chain, size = b'', layout.size - _CHAIN
+  for index, start in enumerate(range(0, len(data), layout.size)):
+    batch = memoryview(data)[start : start + size]
+    chain = hashlib.sha256(chain + bytes(batch)).digest()
     steps = np.frombuffer(batch, layout.dtype)['step']
-    stored = data[start + layout.size - _CHAIN : start + layout.size]
+    stored = data[start + size : start + layout.size]
     if chain != stored or np.any(steps != index):
       raise _broken(folder, index)
-    parts.append(batch)
-  if not parts:
-    raise _broken(folder, 0)
-  rows = np.frombuffer(b''.join(parts), layout.dtype)
-  return _with_sides(_of_version_1(rows) if layout.version == 1 else rows)
+  return chain
 
 
 def _with_sides(rows: np.ndarray) -> np.ndarray:
@@ -322,8 +361,8 @@ def _of_version_1(rows: np.ndarray) -> np.ndarray:
   return found
 
 
-def _broken(folder: pathlib.Path, batch: int) -> errors.InputError:
-  return errors.InputError(
+def _broken(folder: pathlib.Path, batch: int) -> seals.Broken:
+  return seals.Broken(
     f'The stream {folder} is not what its run recorded: batch {batch} is'
     ' changed, missing or cut short. Training on it would repeat another run.'
     ' Record it again.'

@@ -72,11 +72,12 @@ def test_a_checkpoint_is_found_by_its_folder_or_its_runs(tmp_path):
     assert layouts.find(place) == (epath.Path(newest), 'dap')
 
 
-def test_only_the_newest_checkpoint_can_be_continued(tmp_path):
-  for step in (2, 5):
+def test_only_the_two_newest_checkpoints_can_be_continued(tmp_path):
+  for step in (2, 4, 5):
     state.save(tmp_path, step, PARAMS, REST, '')
   older = tmp_path / 'checkpoint_2'
-  assert state.steps(tmp_path) == [2, 5] and state.newest(tmp_path) == 5
+  assert state.steps(tmp_path) == [2, 4, 5] and state.newest(tmp_path) == 5
+  assert equal(restored(tmp_path / 'checkpoint_4'), (PARAMS, REST))
   assert equal(state.restore_params(older, shapes(PARAMS)), PARAMS)
   assert not (older / 'rest').exists()
   with pytest.raises(errors.InputError, match='rest/.* is missing'):
@@ -105,15 +106,17 @@ def test_a_leftover_of_a_kill_is_ignored_and_replaced(tmp_path):
   (tmp_path / 'checkpoint_7.partial' / 'metadata.json').unlink()
   (tmp_path / 'checkpoint_7.partial' / 'rest' / 'junk').write_text('junk')
   (folder / 'rest.dropped').mkdir()
+  (tmp_path / 'restart_6.partial').mkdir()
   assert state.steps(tmp_path) == [3] and state.newest(tmp_path) == 3
   assert layouts.find(tmp_path)[0] == epath.Path(folder)
+  state.sweep(tmp_path)
   seventh = state.save(tmp_path, 7, doubled(PARAMS), REST, '')
   assert equal(restored(seventh)[0], doubled(PARAMS))
   assert not (seventh / 'rest' / 'junk').exists()
   names = sorted(entry.name for entry in tmp_path.iterdir())
   assert names == ['checkpoint_3', 'checkpoint_7']
   names = sorted(entry.name for entry in folder.iterdir())
-  assert names == ['metadata.json', 'params']  # rest.dropped is gone too
+  assert names == ['metadata.json', 'params', 'rest']  # rest.dropped is gone
 
 
 class Killed(Exception):
@@ -174,7 +177,7 @@ def test_a_flipped_byte_is_damage_wherever_it_is(copied):
       flipped = bytearray(whole)
       flipped[place] ^= 0x11
       path.write_bytes(flipped)
-      with pytest.raises(errors.InputError, match='is damaged: .*Remove that'):
+      with pytest.raises(errors.InputError, match='is damaged: .*remove that'):
         restored(copied)
     path.write_bytes(whole)
   assert equal(restored(copied), (PARAMS, REST))

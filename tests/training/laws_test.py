@@ -63,7 +63,14 @@ class DoomedFiles:
   """A journal, each of whose calls may be the last."""
 
   def __init__(self, files, doom):
-    for name in ('restore', 'record', 'write', 'save', 'close'):
+    for name in (
+      'restore',
+      'record',
+      'write',
+      'save',
+      'save_restart',
+      'close',
+    ):
       setattr(self, name, doom(getattr(files, name)))
 
 
