@@ -173,6 +173,37 @@ def write_arrays(path: str | Path, arrays: Mapping[str, object]) -> None:
     np.savez(file, **dict(arrays))  # type: ignore[arg-type]
 
 
+def read_arrays(
+  path: str | Path, names: Collection[str] | None = None, cure: str = ''
+) -> dict[str, Any]:
+  """Named arrays of an .npz; all of them when no names are given.
+
+  Args:
+    path: of the file.
+    names: that it must have.
+    cure: a sentence: what to do when it cannot be read.
+
+  Raises:
+    InputError: it is not there, damaged, or lacks an array.
+  """
+  import zipfile
+  import zlib
+
+  import numpy as np
+
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      return {name: stored[name] for name in names or stored.files}
+  except (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError,
+    NotImplementedError, zipfile.BadZipFile, zlib.error,
+  ) as error:  # fmt: skip
+    needed = f' with {", ".join(names)}' if names else ''
+    raise InputError(
+      f'{path} needs to be an .npz file of arrays{needed}: {error}. {cure}'
+    ) from error
+
+
 def write_json(path: str | Path, value: object) -> None:
   """Writes `value` as readable JSON, keys in order, atomically."""
   text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)

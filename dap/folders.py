@@ -93,8 +93,6 @@ def held(path: Path, busy: Busy) -> Iterator[None]:
     InputError: `busy` did, or the file cannot be written.
   """
   absent = [place for place in path.parents if not place.exists()]
-  with files.explained(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
   try:
     with contextlib.ExitStack() as stack:
       if not _flocked(path, stack, busy):
@@ -110,7 +108,11 @@ def _flocked(path: Path, stack: contextlib.ExitStack, busy: Busy) -> bool:
   """Takes the kernel's lock; False where the file system has none."""
   while True:
     with files.explained(path):
-      file = stack.enter_context(open(path, 'a+'))  # noqa: SIM115
+      path.parent.mkdir(parents=True, exist_ok=True)
+      try:
+        file = stack.enter_context(open(path, 'a+'))  # noqa: SIM115
+      except FileNotFoundError:  # its last holder has just removed the folder
+        continue
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -101,6 +101,7 @@ def _run(
     COMMANDS,
     options.show_config,
     _measure(options),
+    {name: getattr(options, name) for name, _ in command.switches},
   )
 
 
@@ -214,6 +215,8 @@ def _add_command(commands, name: str, command: Command):
       action='store_true',
       help=f'with --dry_run: {command.measures}',
     )
+  for switch, words in command.switches:
+    parser.add_argument(f'--{switch}', action='store_true', help=words)
   parser.add_argument(
     '--show_config',
     action='store_true',

@@ -26,7 +26,8 @@ class Command(NamedTuple):
   `dry_run_needs_all` is False where a dry run can do without what is marked
   `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'. A command
   whose dry run also takes `--measure` says in `measures` what that does. A
-  command with `words` takes these and `--dry_run`, and no gin files. `writes`
+  command with `words` takes these and `--dry_run`, and no gin files. A
+  switch, (name, help), is an argument that is False unless it is given. `writes`
   is the argument with the folder that it writes; of a command that
   `writes_alone` only one runs there at a time.
   """
@@ -39,6 +40,7 @@ class Command(NamedTuple):
   dry_run_needs_all: bool = True
   words: tuple[Word, ...] = ()
   measures: str = ''
+  switches: tuple[tuple[str, str], ...] = ()
   writes: str = ''
   writes_alone: bool = False
 
@@ -110,6 +112,18 @@ a second start, or a start with other bindings, redoes only what changed.""",
     measures='make some steps of each training here, in place of counting'
     ' operations: a minute or more',
     writes='study_dir',
+    switches=(
+      (
+        'accept_code',
+        'use what other code, or other versions of libraries, have finished'
+        ' where nothing else differs; the report says so',
+      ),
+      (
+        'verify',
+        'make a sample of the finished stages again, elsewhere, and compare'
+        ' their bits; nothing else is run',
+      ),
+    ),
   ),
   'report': Command(
     module='dap.study.report.report',
@@ -148,6 +162,18 @@ studies read all of these themselves: INITIAL_CHECKPOINT_PATH.""",
       ),
       Word('--vocabulary', "a SentencePiece model: hf's tokenizer", (), ''),
     ),
+  ),
+  'check': Command(
+    module='dap.commands.check',
+    function='check',
+    summary='read all that a folder keeps, and name what is damaged',
+    description="""\
+Reads checkpoints, metrics, streams, stages, prepared data, results and reports
+below FOLDER and holds each file against the hash that was kept when it was
+written. It changes nothing. What is damaged is named, with what makes it again;
+the exit code is 2 then.""",
+    example='dap check out/gap',
+    words=(Word('folder', 'MODEL_DIR, STUDY_DIR, a cache, or their parent'),),
   ),
   'env': Command(
     module='dap.commands.environment',

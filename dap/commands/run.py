@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
 from dap import folders
 from dap.commands import Command, bindings, idle, reads, resolve, show, syntax
@@ -74,6 +75,7 @@ def run(
   commands: Mapping[str, Command],
   show_config: bool = False,
   measure: bool = False,
+  switches: Mapping[str, bool] = MappingProxyType({}),
 ):
   """Run a command, or with `dry_run` print what it would do and cost.
 
@@ -82,6 +84,7 @@ def run(
   """
   stand_ins = (dry_run or show_config) and not command.dry_run_needs_all
   arguments = configure(command, files, overrides, commands, stand_ins)
+  arguments |= {name: True for name, given in switches.items() if given}
   if show_config:
     print(show.text(arguments), flush=True)
     return

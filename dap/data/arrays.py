@@ -169,7 +169,7 @@ def prepare(
       _publish(aside, folder)
     finally:
       shutil.rmtree(aside, ignore_errors=True)
-  return _open(folder)
+  return opened(folder)
 
 
 def _check_rule(source: Source, rule: LongResponses) -> None:
@@ -198,7 +198,12 @@ def _publish(aside: Path, folder: Path) -> None:
       raise  # otherwise another process was first, with the same content
 
 
-def _open(folder: Path) -> Prepared:
+def opened(folder: Path) -> Prepared:
+  """A split that `prepare` wrote.
+
+  Raises:
+    InputError: a file of it is missing or damaged.
+  """
   try:
     facts = json.loads((folder / 'facts.json').read_text('utf-8'))
     columns = {

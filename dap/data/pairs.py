@@ -136,9 +136,8 @@ def load(path: pathlib.Path) -> Pairs:
     errors.InputError: there is no such file, or it is not one of ours.
   """
   try:
-    with np.load(path) as columns:
-      return Pairs(**{name: columns[name] for name in columns.files})
-  except (OSError, ValueError, TypeError) as error:
+    return Pairs(**files.read_arrays(path))
+  except (ValueError, TypeError) as error:
     raise errors.InputError(
       f'Pairs are an .npz that a study wrote; {path} cannot be read ({error}).'
     ) from error

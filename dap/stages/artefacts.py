@@ -1,14 +1,15 @@
 """Layer 0. Stages: folders of files named by all that they are made of.
 
 A stage's folder is named by a hash of its configuration, of the stages that it
-reads and of what else changes bits. It appears by a rename once it is whole;
-until then the work is in `<folder>.partial`, which outlives a kill so that the
-stage can go on from what it had saved.
+reads, of the code that it can reach and of what else changes bits. It appears
+by a rename once it is whole; until then the work is in `<folder>.partial`,
+which outlives a kill so that the stage can go on from what it had saved.
+stage.json has all that the name is made of, a seal of every file, and who made
+it.
 """
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import re
 import resource
@@ -17,12 +18,20 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap import files, folders, progress
+from dap import files, folders, progress, seals
 from dap.errors import InputError
-from dap.stages import code, values
+from dap.stages import code, modules, provenance, values
 
 # The configuration is of any type: each function has one of its own.
 StageFunction = Callable[[Any, dict[str, Path], Path], None]
+
+_RECORD = 'stage.json'
+_CURE = (
+  'Remove the folder and give the same command again: that stage alone is'
+  ' repeated.'
+)
+# Files of Orbax below `checkpoint_N/params` and `rest`.
+_OF_CHECKPOINT = re.compile(r'(^|/)checkpoint_\d+/(params|rest)/')
 
 # Settings of jax that change numbers.
 _JAX_SETTINGS = (
@@ -40,7 +49,6 @@ class Stage:
 
   Attributes:
     name: letters, digits, `_`, `.` and `-`: the beginning of the folder's name.
-    version: raised when the function's results change.
     function: called with the configuration, the folders of the inputs by name
       and the folder to write in, which may hold what a killed run left.
     config: a value that `values.describe` can describe.
@@ -52,7 +60,6 @@ class Stage:
   """
 
   name: str
-  version: int
   function: StageFunction
   config: Any = None  # of the type that its function takes
   inputs: Mapping[str, 'Stage'] = dataclasses.field(
@@ -75,8 +82,7 @@ class Runtime(NamedTuple):
   On a CPU the number of threads does: it decides how sums are split.
   """
 
-  jax: str
-  jaxlib: str
+  libraries: tuple[tuple[str, str], ...]
   backend: str
   threads: int
   xla_flags: str
@@ -86,7 +92,8 @@ class Runtime(NamedTuple):
 class Job(NamedTuple):
   """A stage with its place on the disk; it can be sent to another process.
 
-  `needs` are the keys of the inputs; `inputs` their folders by name.
+  `needs` are the keys of the inputs; `inputs` their folders by name. `content`
+  is what the key would be if all code and all libraries were the same.
   """
 
   key: str
@@ -94,7 +101,8 @@ class Job(NamedTuple):
   stage: Stage
   inputs: dict[str, Path]
   needs: tuple[str, ...]
-  description: dict[str, object]
+  description: dict[str, Any]  # JSON; as stage.json has it
+  content: str = ''
 
 
 def runtime(*, threads: int | None = None) -> Runtime:
@@ -108,8 +116,7 @@ def runtime(*, threads: int | None = None) -> Runtime:
   platform = os.environ.get('JAX_PLATFORMS', '').split(',')[0]
   own = int(os.environ.get('NPROC') or len(os.sched_getaffinity(0)))
   return Runtime(
-    jax.__version__,
-    importlib.metadata.version('jaxlib'),
+    tuple(provenance.libraries().items()),
     {'cuda': 'gpu'}.get(platform, platform) or jax.default_backend(),
     own if threads is None else threads,
     ' '.join(sorted(os.environ.get('XLA_FLAGS', '').split())),
@@ -117,48 +124,128 @@ def runtime(*, threads: int | None = None) -> Runtime:
   )
 
 
-def plan(targets: Sequence[Stage], root: Path, where: Runtime) -> list[Job]:
+def plan(
+  targets: Sequence[Stage],
+  root: Path,
+  where: Runtime,
+  *,
+  accept_code: bool = False,
+) -> list[Job]:
   """The jobs of the targets and of all that they read, inputs first.
 
   Stages that are equal in content are one job.
+
+  Args:
+    targets: wanted.
+    root: of the study.
+    where: the runtime of all stages.
+    accept_code: take what other code or other libraries have finished for done,
+      where nothing else differs.
   """
+  return plan_for(targets, root, where, accept_code=accept_code)[0]
+
+
+def plan_for(
+  targets: Sequence[Stage],
+  root: Path,
+  where: Runtime,
+  *,
+  accept_code: bool = False,
+) -> tuple[list[Job], list[Job]]:
+  """What `plan` gives, and of these the job of each target."""
   jobs: dict[str, Job] = {}
   keys: dict[int, str] = {}
 
   def visit(stage: Stage) -> str:
     if id(stage) not in keys:
       needs = {name: visit(read) for name, read in stage.inputs.items()}
-      job = _job(
-        stage, Path(root), where, {n: jobs[k] for n, k in needs.items()}
-      )
+      reads = {name: jobs[key] for name, key in needs.items()}
+      job = _job(stage, Path(root), where, reads)
+      if accept_code and not job.folder.exists():
+        job = _accepted(job)
       keys[id(stage)] = job.key
       jobs.setdefault(job.key, job)
     return keys[id(stage)]
 
-  for target in targets:
-    visit(target)
-  return list(jobs.values())
+  wanted = [visit(target) for target in targets]
+  return list(jobs.values()), [jobs[key] for key in wanted]
+
+
+def _accepted(job: Job) -> Job:
+  """The job as other code has done it, the newest such; itself if none has."""
+  found = [
+    (path, record)
+    for path, record in records(job)
+    if record.get('content') == job.content
+  ]
+  if not found:
+    return job
+  path, _ = found[0]
+  return job._replace(key=path.name.rpartition('-')[2], folder=path)
+
+
+def records(job: Job) -> Iterator[tuple[Path, dict[str, Any]]]:
+  """Finished stages of the job's name: folder and stage.json, newest first."""
+  own = re.compile(re.escape(job.stage.name) + '-[0-9a-f]{16}')
+  parent = job.folder.parent
+  found = [
+    path / _RECORD
+    for path in (parent.iterdir() if parent.is_dir() else ())
+    if own.fullmatch(path.name) and (path / _RECORD).exists()
+  ]
+  for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
+    try:
+      yield path.parent, seals.read_json(path, _CURE)
+    except seals.Broken:  # of an earlier version, or damaged: nobody reads it
+      continue
 
 
 def folder(stage: Stage, root: Path, where: Runtime) -> Path:
   """Where the stage's files are or will be."""
-  return plan([stage], root, where)[-1].folder
+  return plan_for([stage], root, where)[1][0].folder
 
 
 def is_done(job: Job) -> bool:
-  """Whether the folder is there, and as it was when it was finished."""
+  """Whether the folder is there, with all files in their sizes.
+
+  Raises:
+    InputError: it is there, and was changed after it was finished.
+  """
   if not job.folder.exists():
     return False
-  record = job.folder / 'stage.json'
-  if not record.exists():
-    raise InputError(_damaged(job.folder, 'stage.json is missing'))
-  for name, size in files.read_json(record)['files'].items():
+  record = record_of(job.folder)
+  sizes = {name: seal['size'] for name, seal in record['files'].items()}
+  for name, size in {**sizes, **record['checkpoints']}.items():
     path = job.folder / name
     found = path.stat().st_size if path.exists() else None
     if found != size:
       was = 'is missing' if found is None else f'has {found} bytes'
-      raise InputError(_damaged(job.folder, f'{name} {was}, not {size} bytes'))
+      raise seals.Broken(
+        f'{job.folder} was changed after it was finished: {name} {was}, not'
+        f' {size} bytes. {_CURE}'
+      )
   return True
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+  """What stage.json says of a finished stage.
+
+  Raises:
+    InputError: it was changed, or is not there.
+  """
+  return seals.read_json(folder / _RECORD, _CURE)
+
+
+def check(folder: Path) -> None:
+  """Reads every file of a finished stage and holds it against its seal.
+
+  Those of checkpoints have their own CRC, which who loads them checks.
+
+  Raises:
+    InputError: a file was changed after the stage was finished.
+  """
+  record = record_of(folder)
+  seals.check_all(folder, record['files'], _CURE)
 
 
 def missing(jobs: Sequence[Job], targets: Sequence[Job]) -> list[Job]:
@@ -203,6 +290,8 @@ def run_job(job: Job) -> None:
   with _locked(job):
     if is_done(job):
       return
+    for folder in job.inputs.values():
+      check(folder)
     partial = job.folder.with_name(job.folder.name + '.partial')
     resumed = partial.exists()
     with files.explained(partial):
@@ -221,33 +310,51 @@ def run_job(job: Job) -> None:
       'process_peak_mib': _peak_mib(),
       'ended': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
     }
-    record = {**job.description, 'files': _manifest(partial)}
-    files.write_json(partial / 'stage.json', record)
-    files.append_json_lines(job.folder.parents[1] / 'costs.jsonl', [cost])
+    record = {
+      **job.description,
+      **_manifest(partial),
+      'content': job.content,
+      'made': provenance.of_process(),
+    }
+    seals.write_json(partial / _RECORD, record)
+    costs = job.folder.parents[1] / 'costs.jsonl'
+    files.append_json_lines(costs, [seals.sealed(cost)])
     files.publish_folder(partial, job.folder)
 
 
 def _job(
   stage: Stage, root: Path, where: Runtime, inputs: Mapping[str, Job]
 ) -> Job:
+  config = values.describe(stage.config)
+  runtime = {**where._asdict(), 'settings': dict(where.settings)}
+  libraries = dict(runtime.pop('libraries'))
   described = {
-    'schema': 1,
+    'schema': 2,
     'stage': stage.name,
-    'version': stage.version,
-    'config': values.describe(stage.config),
+    'function': code.name(stage.function),
+    'config': config,
     'inputs': {name: job.key for name, job in inputs.items()},
-    'runtime': where._asdict() | {'settings': dict(where.settings)},
+    'runtime': runtime,
   }
-  if not code.is_library(stage.function):  # no VERSION vouches for it
-    described['function'] = values.describe(stage.function)
-  key = code.sha256(values.canonical(described))
+  own = stage.function.__module__
+  named = {
+    'libraries': libraries,
+    'modules': modules.reached([own, *modules.named_in(config)]),
+  }
+  if not code.is_library(stage.function):  # of a notebook, say
+    named['text'] = values.describe(stage.function)
+  content = modules.without_code(described) | {
+    'inputs': {name: job.content for name, job in inputs.items()}
+  }
+  key = code.sha256(values.canonical({**described, **named}))
   return Job(
     key,
     root / 'stages' / f'{stage.name}-{key}',
     dataclasses.replace(stage, inputs={}),
     {name: job.folder for name, job in inputs.items()},
     tuple(sorted({job.key for job in inputs.values()})),
-    described,
+    {**described, **named},
+    code.sha256(values.canonical(content)),
   )
 
 
@@ -266,21 +373,22 @@ def _locked(job: Job) -> Iterator[None]:
     yield
 
 
-def _manifest(folder: Path) -> dict[str, int]:
-  """Sizes of all files in a stage's folder, by their names in it."""
-  paths = [path for path in sorted(folder.rglob('*')) if path.is_file()]
-  return {
-    str(path.relative_to(folder)): path.stat().st_size
-    for path in paths
-    if path != folder / 'stage.json'
-  }
+def _manifest(folder: Path) -> dict[str, dict]:
+  """Seals of a stage's files by their names; of a checkpoint's the sizes.
 
-
-def _damaged(folder: Path, how: str) -> str:
-  return (
-    f'{folder} was changed after it was finished: {how}. Remove the folder and'
-    ' give the same command again: that stage alone is repeated.'
-  )
+  The latter have a CRC-32 in the metadata.json beside them.
+  """
+  sealed: dict[str, seals.Seal] = {}
+  sizes: dict[str, int] = {}
+  for path in sorted(folder.rglob('*')):
+    if not path.is_file() or path == folder / _RECORD:
+      continue
+    name = path.relative_to(folder).as_posix()
+    if _OF_CHECKPOINT.search(name):
+      sizes[name] = path.stat().st_size
+    else:
+      sealed[name] = seals.of(path)
+  return {'files': sealed, 'checkpoints': sizes}
 
 
 def _setting(name: str) -> bool | int | str | None:

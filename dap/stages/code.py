@@ -70,11 +70,12 @@ def is_library(value: object) -> bool:
   file = getattr(module, '__file__', None)
   if file is None:  # built in
     return True
-  return _in_library(file)
+  return in_library(file)
 
 
 @functools.cache
-def _in_library(file: str) -> bool:
+def in_library(file: str) -> bool:
+  """Whether a file is this package's or an installed one's."""
   return str(Path(file).resolve()).startswith(_library_folders())
 
 

@@ -4,12 +4,13 @@ A changed binding names a new folder and leaves the old one where it is; a
 person who shares one folder between studies should be told what changed.
 """
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-from dap import files
+from dap.stages import artefacts
 from dap.stages.artefacts import Job
 
+_SAME = ('config', 'runtime')
 _MOST = 8  # lines; what else differs follows from the same bindings
 
 
@@ -26,12 +27,12 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
   lines = []
   own = {job.folder.name for job in planned}
   for job in missing:
-    for description in _others(job, own):
-      changes = [
-        change
-        for change in _changes(description, job.description, '')
-        if not change.startswith(('inputs', 'files'))
-      ]
+    for record in _others(job, own):
+      if record.get('content') == job.content:
+        continue  # see `of_code`
+      described = {name: record.get(name) for name in _SAME}
+      now = {name: job.description.get(name) for name in _SAME}
+      changes = list(_changes(described, now, ''))
       if changes and not any('.seed:' in change for change in changes):
         lines.append(
           f'{job.stage.name} is there with other bindings ({changes[0]}'
@@ -43,18 +44,65 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
   return lines[:_MOST] + ([f'So are {more} more stages.'] if more > 0 else [])
 
 
-def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, object]]:
+def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, Any]]:
   """Records of other finished stages of the same name, the newest first."""
-  own = re.compile(re.escape(job.stage.name) + '-[0-9a-f]{16}')
-  found = [
-    folder / 'stage.json'
-    for folder in job.folder.parent.glob(f'{job.stage.name}-*')
-    if own.fullmatch(folder.name)
-    and folder.name not in known
-    and (folder / 'stage.json').exists()
+  for folder, record in artefacts.records(job):
+    if folder.name not in known:
+      yield record
+
+
+def of_code(missing: Sequence[Job]) -> list[str]:
+  """What other code or other libraries have finished, and what differs.
+
+  Args:
+    missing: what will be run.
+
+  Returns:
+    A line that says how many stages are made anew, why, and how to use them as
+    they are; none where there are none.
+  """
+  changed: dict[str, None] = {}
+  count = 0
+  for job in missing:
+    for _, record in artefacts.records(job):
+      if record.get('content') == job.content:
+        changed |= dict.fromkeys(code_changes(record, job.description))
+        count += 1
+        break
+  if not count:
+    return []
+  named = list(changed) or ['the stages that they read']
+  listed = ', '.join(named[:_MOST]) + (' and more' if named[_MOST:] else '')
+  return [
+    f'{count} finished stages were made by other code ({listed}): they are made'
+    ' anew, and the old ones stay. To use these as they are, give'
+    ' --accept_code: the report then says so.'
   ]
-  for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
-    yield files.read_json(path)
+
+
+def accepted(jobs: Sequence[Job]) -> dict[str, list[str]]:
+  """What differs in code, by the names of finished stages where any does."""
+  found = {}
+  for job in jobs:
+    if job.folder.exists():
+      record = artefacts.record_of(job.folder)
+      if changes := code_changes(record, job.description):
+        found[job.stage.name] = changes
+  return found
+
+
+def code_changes(
+  there: Mapping[str, Any], here: Mapping[str, Any]
+) -> list[str]:
+  """Modules and libraries in which two records of a stage differ."""
+  found = []
+  for kind in ('modules', 'libraries'):
+    before, now = there.get(kind, {}), here.get(kind, {})
+    for name in sorted(before.keys() | now.keys()):
+      if before.get(name) != now.get(name):
+        versions = f' {before.get(name)} there, {now.get(name)} here'
+        found.append(name + (versions if kind == 'libraries' else ''))
+  return found
 
 
 def _changes(there: object, here: object, where: str) -> Iterator[str]:

@@ -43,6 +43,26 @@ def run_stages(
   threads: int = 1,
   devices_each: int = 1,
 ) -> list[Path]:
+  """Runs what is missing of the targets; gives their folders, see `finish`."""
+  jobs = finish(
+    targets,
+    root=root,
+    num_workers=num_workers,
+    threads=threads,
+    devices_each=devices_each,
+  )
+  return [job.folder for job in jobs]
+
+
+def finish(
+  targets: Sequence[Stage],
+  *,
+  root: str | Path,
+  num_workers: int = 0,
+  threads: int = 1,
+  devices_each: int = 1,
+  accept_code: bool = False,
+) -> list[Job]:
   """Runs what is missing of the targets and of all that they read.
 
   After a failure nothing more is started and what runs is finished. A call
@@ -55,9 +75,10 @@ def run_stages(
     threads: cores of each worker, and threads of its programs. The last bits of
       results depend on it, so stages are named by it.
     devices_each: accelerators of each worker, where there are any.
+    accept_code: see `artefacts.plan`.
 
   Returns:
-    The targets' folders.
+    The targets' jobs; every file in their folders is as it was finished.
 
   Raises:
     InputError: a stage refused its input.
@@ -66,18 +87,23 @@ def run_stages(
   """
   root = Path(root).absolute()
   where = artefacts.runtime(threads=threads if num_workers else None)
-  jobs = artefacts.plan(targets, root, where)
-  folders = [artefacts.folder(target, root, where) for target in targets]
-  wanted = [job for job in jobs if job.folder in set(folders)]
+  jobs, wanted = artefacts.plan_for(
+    targets, root, where, accept_code=accept_code
+  )
   missing = artefacts.missing(jobs, wanted)
-  for notice in differences.notices(missing, jobs):
+  for notice in [
+    *differences.of_code(missing),
+    *differences.notices(missing, jobs),
+  ]:
     progress.say(notice)
   if missing and num_workers:
     with progress.display() as shown:
       _Run(missing, num_workers, shown).on_workers(root, where, devices_each)
   else:
     _run_here(missing)
-  return folders
+  for job in wanted:
+    artefacts.check(job.folder)
+  return wanted
 
 
 def _run_here(jobs: Sequence[Job]) -> None:

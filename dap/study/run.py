@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from dap import costs, errors
-from dap.stages import artefacts, machine, pool
+from dap.stages import artefacts, differences, machine, pool
 from dap.study.design import Study, check_seeds
 from dap.study.forecast import forecast, means
 from dap.study.making import build, collect
@@ -24,6 +24,7 @@ def run(
   caveats: tuple[str, ...] = (),
   num_workers: int | None = None,
   device: costs.Device | None = None,
+  accept_code: bool = False,
 ) -> None:
   """Runs what is missing of a study and writes its report.
 
@@ -37,6 +38,8 @@ def run(
       study's mesh; as many as the machine has room for when None, and 0 runs
       everything in this process.
     device: that a dry run tells times for; this machine when None.
+    accept_code: take what other code, or other libraries, have finished for
+      done where nothing else differs; the report says so.
 
   Raises:
     errors.InputError: the configuration or the data cannot work.
@@ -46,17 +49,19 @@ def run(
   workers = _workers(num_workers, study)
   built = {seed: build.build(study, seed) for seed in check_seeds(seeds)}
   targets = [stage for tree in built.values() for stage in tree.values()]
-  folders = pool.run_stages(
+  jobs = pool.finish(
     targets,
     root=root,
     num_workers=workers,
     devices_each=math.prod(study.mesh),
+    accept_code=accept_code,
   )
-  places = iter(folders)
+  places = iter(job.folder for job in jobs)
   found = {
     seed: {name: next(places) for name in tree} for seed, tree in built.items()
   }
-  collect.write(study, found, root, title, caveats)
+  other_code = differences.accepted(jobs) if accept_code else {}
+  collect.write(study, found, root, title, caveats, other_code)
   report.refresh(study_dir)
 
 
@@ -67,6 +72,7 @@ def dry_run(
   seeds: tuple[int, ...] = (0,),
   num_workers: int | None = None,
   device: costs.Device | None = None,
+  accept_code: bool = False,
   measure: bool = False,
   **others: object,
 ) -> None:

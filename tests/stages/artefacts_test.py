@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dap import files
+from dap import files, seals
 from dap.errors import InputError
 from dap.stages import artefacts
 from dap.stages.artefacts import Stage
@@ -44,8 +44,8 @@ def write_when_released(config, inputs, work_dir):
   write(config, inputs, work_dir)
 
 
-A = Stage('a', 1, write, Text('a'))
-B = Stage('b', 1, write, Text('b'), {'from': A})
+A = Stage('a', write, Text('a'))
+B = Stage('b', write, Text('b'), {'from': A})
 
 
 def test_a_stage_is_run_after_what_it_reads_and_once(tmp_path):
@@ -58,7 +58,8 @@ def test_a_stage_is_run_after_what_it_reads_and_once(tmp_path):
   assert [cost['stage'] for cost in costs] == ['a', 'b']
   record = files.read_json(folder / 'stage.json')
   assert record['config']['text'] == 'b'
-  assert record['files'] == {'text': 2}
+  assert record['files'] == {'text': seals.of_bytes(b'ba')}
+  assert record['made']['dap'] and record['made']['date']
   assert 'seconds' not in record
 
 
@@ -66,18 +67,17 @@ def test_what_changes_results_changes_the_folder():
   variants = [
     B,
     dataclasses.replace(B, name='c'),
-    dataclasses.replace(B, version=2),
     dataclasses.replace(B, config=Text('b', 1)),
     dataclasses.replace(B, inputs={}),
     dataclasses.replace(B, inputs={'other': A}),
-    dataclasses.replace(B, inputs={'from': dataclasses.replace(A, version=2)}),
+    dataclasses.replace(B, inputs={'from': dataclasses.replace(A, name='x')}),
     dataclasses.replace(B, function=refuse),  # no library code: text counts
   ]
   root = pathlib.Path('/study')
   folders = [artefacts.folder(each, root, WHERE) for each in variants]
   folders += [
     artefacts.folder(B, root, WHERE._replace(threads=64)),
-    artefacts.folder(B, root, WHERE._replace(jax='0.0.1')),
+    artefacts.folder(B, root, WHERE._replace(libraries=(('jax', '0.0.1'),))),
     artefacts.folder(B, root, WHERE._replace(backend='gpu')),
   ]
   assert len(set(folders)) == len(folders)
@@ -87,7 +87,7 @@ def test_what_does_not_change_results_does_not_change_the_folder():
   same = dataclasses.replace(B, group='compiled', weight=7.0)
   root = pathlib.Path('/study')
   assert artefacts.folder(same, root, WHERE) == artefacts.folder(B, root, WHERE)
-  twice = Stage('c', 1, write, Text('c'), {'x': B, 'y': same})
+  twice = Stage('c', write, Text('c'), {'x': B, 'y': same})
   assert [job.stage.name for job in artefacts.plan([twice], root, WHERE)] == [
     'a',
     'b',
@@ -96,7 +96,7 @@ def test_what_does_not_change_results_does_not_change_the_folder():
 
 
 def test_a_stage_that_raises_leaves_no_folder_and_goes_on_from_there(tmp_path):
-  stage = Stage('count', 1, count_up, Text('', 3))
+  stage = Stage('count', count_up, Text('', 3))
   folder = artefacts.folder(stage, tmp_path, WHERE)
   for attempt in (1, 2):
     with pytest.raises(RuntimeError, match=f'killed at {attempt}'):
@@ -119,7 +119,8 @@ def test_inputs_of_a_finished_stage_are_not_needed(tmp_path):
   ('damage', 'message'),
   [
     (lambda path: path.unlink(), 'text is missing, not 2 bytes'),
-    (lambda path: path.write_text('b'), 'text has 1 bytes, not 2 bytes'),
+    (lambda path: path.write_text('b'), 'text has 1 bytes, not 2'),
+    (lambda path: (path.parent / 'stage.json').write_text('{}'), 'stage.json'),
     (lambda path: (path.parent / 'stage.json').unlink(), 'stage.json is'),
   ],
 )
@@ -130,8 +131,15 @@ def test_a_changed_folder_is_not_taken_for_whole(tmp_path, damage, message):
     artefacts.run_stage(B, tmp_path)
 
 
+def test_a_changed_digit_of_a_finished_stage_is_not_read(tmp_path):
+  folder = artefacts.run_stage(A, tmp_path)
+  (folder / 'text').write_text('b')  # of the same size
+  with pytest.raises(InputError, match='text was changed .*Remove the folder'):
+    artefacts.run_stage(B, tmp_path)
+
+
 def test_two_starters_do_the_work_once(tmp_path, capsys):
-  stage = Stage('slow', 1, write_when_released, Text('s'))
+  stage = Stage('slow', write_when_released, Text('s'))
   (job,) = artefacts.plan([stage], tmp_path, WHERE)
   starters = [
     threading.Thread(target=artefacts.run_job, args=(job,)) for _ in range(2)
@@ -151,7 +159,7 @@ def test_two_starters_do_the_work_once(tmp_path, capsys):
 
 def test_a_name_that_cannot_begin_a_folder_is_refused():
   with pytest.raises(InputError, match="letters, digits.*got 'a/b'"):
-    Stage('a/b', 1, write)
+    Stage('a/b', write)
 
 
 def test_a_study_folder_that_is_a_file_is_refused(tmp_path):

@@ -16,8 +16,8 @@ def write(config, inputs, work_dir):
   files.write_atomically(work_dir / 'text', config.text)
 
 
-A = Stage('a', 1, write, Text('old'))
-B = Stage('b', 1, write, Text('b'), {'from': A})
+A = Stage('a', write, Text('old'))
+B = Stage('b', write, Text('b'), {'from': A})
 NEW = dataclasses.replace(A, config=Text('new'))
 
 
@@ -41,10 +41,38 @@ def test_a_changed_binding_is_named_with_both_values(tmp_path):
   assert "config.text: 'old' there, 'new' here" in line
 
 
-def test_another_version_is_named(tmp_path):
-  artefacts.run_stage(A, tmp_path)
-  (line,) = lines(tmp_path, dataclasses.replace(A, version=2))
-  assert '(version: 1 there, 2 here)' in line
+def jobs_under(tmp_path, *targets, libraries):
+  where = artefacts.runtime()._replace(libraries=tuple(libraries.items()))
+  return artefacts.plan(list(targets), tmp_path, where)
+
+
+def test_stages_of_another_library_are_counted_and_may_be_used(tmp_path):
+  there, here = {'optax': '1', 'flax': '1'}, {'optax': '2', 'flax': '1'}
+  for job in jobs_under(tmp_path, B, libraries=there):
+    artefacts.run_job(job)
+  planned = jobs_under(tmp_path, B, libraries=here)
+  (line,) = differences.of_code(artefacts.missing(planned, planned))
+  assert line.startswith('2 finished stages were made by other code')
+  assert '(optax 1 there, 2 here)' in line and '--accept_code' in line
+  assert differences.notices(planned, planned) == []  # said once
+  where = artefacts.runtime()._replace(libraries=tuple(here.items()))
+  accepted = artefacts.plan([B], tmp_path, where, accept_code=True)
+  assert artefacts.missing(accepted, accepted) == []
+  changed = differences.accepted(accepted)
+  assert changed == {
+    'a': ['optax 1 there, 2 here'],
+    'b': ['optax 1 there, 2 here'],
+  }
+
+
+def test_what_is_accepted_differs_in_nothing_else(tmp_path):
+  for job in jobs_under(tmp_path, B, libraries={'optax': '1'}):
+    artefacts.run_job(job)
+  other = dataclasses.replace(B, inputs={'from': NEW})
+  accepted = artefacts.plan(
+    [other], tmp_path, artefacts.runtime(), accept_code=True
+  )
+  assert len(artefacts.missing(accepted, accepted)) == 2
 
 
 def test_a_change_within_a_list_has_its_place(tmp_path):

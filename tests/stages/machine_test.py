@@ -4,7 +4,7 @@ import pytest
 
 from dap.stages import artefacts, machine
 
-GPU = artefacts.Runtime('', '', 'gpu', 1, '', ())
+GPU = artefacts.Runtime((), 'gpu', 1, '', ())
 CPU = GPU._replace(backend='cpu')
 FRACTION = 'XLA_PYTHON_CLIENT_MEM_FRACTION'
 

@@ -8,7 +8,7 @@ from dap.stages.schedule import Schedule
 
 
 def job(key, needs=(), weight=1.0, group=None):
-  stage = Stage(key, 1, print, group=group, weight=weight)
+  stage = Stage(key, print, group=group, weight=weight)
   return Job(key, pathlib.Path(key), stage, {}, tuple(needs), {})
 
 

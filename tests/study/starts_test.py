@@ -30,16 +30,16 @@ def read_pairs(config, inputs, work):
 
 def trained(root, training, **settings):
   """The checkpoint's parameters of a supervised stage."""
-  data = artefacts.Stage('data', 1, read_pairs)
+  data = artefacts.Stage('data', read_pairs)
   config = trainings.Training(training, **settings)
-  made = artefacts.Stage('sft', 1, trainings.supervised, config, {'data': data})
+  made = artefacts.Stage('sft', trainings.supervised, config, {'data': data})
   folder = artefacts.run_stage(made, root, where=HERE)
   return trainings.load_params(training.model, folder, mesh=config.mesh)
 
 
 def stage_name(start):
   config = trainings.Training(tiny.run(SFT), start=start)
-  made = artefacts.Stage('sft', 1, trainings.supervised, config)
+  made = artefacts.Stage('sft', trainings.supervised, config)
   return artefacts.folder(made, pathlib.Path('study'), HERE)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dap import costs, errors, files, memory, progress
 from dap.algorithms.run import Run
-from dap.stages import artefacts
+from dap.stages import artefacts, differences
 from dap.stages.artefacts import Job, Stage
 from dap.stages.schedule import Schedule
 from dap.study.design import Study
@@ -133,6 +133,8 @@ def show(
   for line in _stage_lines(plan, clock):
     print(line)
   left = [job for job in plan.jobs if job.key not in plan.done]
+  for line in differences.of_code(left):
+    print(line)
   processes = max(1, workers)
   seconds = makespan(left, clock.seconds, processes)
   print(

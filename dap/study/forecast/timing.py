@@ -56,7 +56,7 @@ def measure(
   gone afterwards.
   """
   made = [
-    Stage(f'time_{name}', 1, time_steps, timing)
+    Stage(f'time_{name}', time_steps, timing)
     for name, timing in timings.items()
   ]
   with tempfile.TemporaryDirectory() as root:

@@ -12,8 +12,6 @@ from dap.study.design import Study, evaluated_steps, grid
 from dap.study.design.grid import Arm, GridRun, PolicySize, RunOf
 from dap.study.making import grouped, judging, trainings
 
-VERSION = 2  # of every stage; raised when results of the same config change
-
 
 def build(study: Study, seed: int) -> dict[str, Stage]:
   """The stages of one seed, by the names that `collect` reads them by.
@@ -314,7 +312,5 @@ def stage(
   group: Hashable = None,
   **inputs: Stage,
 ) -> Stage:
-  """A stage of this version."""
-  return Stage(
-    name, VERSION, function, config, inputs, group=group, weight=weight
-  )
+  """A stage with its inputs by name."""
+  return Stage(name, function, config, inputs, group=group, weight=weight)

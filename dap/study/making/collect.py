@@ -1,26 +1,29 @@
 """Layer 7. From the folders of stages to the files that a report reads.
 
 runs.jsonl has the points, measures/ the arrays beside them, samples.json what
-the policies write, study.json all else.
+the policies write, study.json all else; sealed.json their seals, and who made
+them when.
 """
 
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from dap import files
+from dap import files, seals
 from dap.algorithms.run import Run
 from dap.data.vocabulary import Vocabulary
 from dap.records import ended
-from dap.stages import values
+from dap.stages import provenance, values
 from dap.study.analyses import to_json
 from dap.study.design import Study, grid
 from dap.study.making import measures, trainings
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
+from dap.study.report import report
 
 Folders = dict[int, dict[str, Path]]  # by seed, by name of `build.build`
 _NUM_SHOWN = 12  # prompts of a seed in samples.json
@@ -32,8 +35,9 @@ def write(
   root: Path,
   title: str,
   caveats: Sequence[str] = (),
+  other_code: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-  """Writes all files; equal stages give equal bytes.
+  """Writes all files; equal stages give equal bytes, but of sealed.json.
 
   Args:
     study: that was run.
@@ -41,6 +45,8 @@ def write(
     root: of the study.
     title: of the report.
     caveats: sentences of the configuration, for the report.
+    other_code: what differs in code, by the names of stages that were accepted
+      as other code had made them.
   """
   lines = [
     point
@@ -57,6 +63,11 @@ def write(
     'data_set': _data_set(study.data.source),
     'seeds': sorted(folders),
     'caveats': list(caveats),
+    **(
+      {'other_code': {n: list(c) for n, c in other_code.items()}}
+      if other_code
+      else {}
+    ),
     'by_seed': {
       str(s): _held_out_numbers(p) for s, p in sorted(folders.items())
     },
@@ -79,6 +90,25 @@ def write(
     ),
   }
   files.write_json(root / 'study.json', summary)
+  _seal(root, study)
+
+
+def _seal(root: Path, study: Study) -> None:
+  """Seals what a report reads; a start that changed none of it is not told."""
+  names = ['runs.jsonl', 'study.json', 'samples.json']
+  names += [
+    path.relative_to(root).as_posix()
+    for name in study.measures
+    for path in sorted((root / 'measures' / name).glob('*.npz'))
+  ]
+  sealed = {name: seals.of(root / name) for name in names}
+  path = root / report.SEALED
+  try:
+    if seals.read_json(path, '')['files'] == sealed:
+      return
+  except seals.Broken:
+    pass
+  seals.write_json(path, {'files': sealed, 'made': provenance.of_process()})
 
 
 def _data_set(source: object) -> str:

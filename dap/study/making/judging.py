@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import costs, files, partitioning
+from dap import costs, files, partitioning, seals
 from dap.algorithms.run import Run
 from dap.data import datasets
 from dap.data.pairs import Pairs
@@ -93,7 +93,7 @@ def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
   for step in config.save_steps or (None,):
     name = f'step_{step}' if step is not None else 'newest'
     path = work / f'{name}.json'
-    if not path.exists():
+    if not _is_measured(path):
       params = load_params(policy, inputs['run'], step, shape)
       point, arrays = points.evaluate(
         policy, params, fixed, config.judging.evaluation, mesh
@@ -105,11 +105,21 @@ def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
         arrays['hidden_utility'] = utility
       point |= _training_costs(config, inputs['run'], fixed, step)
       files.write_arrays(work / f'{name}.npz', arrays)
-      files.write_json(path, point)
-    lines.append(
-      {'step': step, 'arrays': f'{name}.npz', **files.read_json(path)}
-    )
+      seal = seals.of(work / f'{name}.npz')
+      seals.write_json(path, {'point': point, 'arrays': seal})
+    point = seals.read_json(path, '')['point']
+    lines.append({'step': step, 'arrays': f'{name}.npz', **point})
   files.write_json(work / 'points.json', lines)
+
+
+def _is_measured(path: Path) -> bool:
+  """Whether a start that was cut off left a point, whole, and its arrays."""
+  try:
+    seal = seals.read_json(path, '')['arrays']
+    seals.check(path.with_suffix('.npz'), seal, '')
+  except seals.Broken:
+    return False
+  return True
 
 
 def _fixed(config: Judging, inputs: Folders) -> points.Fixed:

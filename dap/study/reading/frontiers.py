@@ -226,8 +226,7 @@ def _frontier(points: Sequence[Point], folder: Path, read: Read) -> Frontier:
 def _has_utility(path: Path) -> bool:
   if not path.exists():
     return False
-  with np.load(path, allow_pickle=False) as stored:
-    return 'hidden_utility' in stored.files
+  return 'hidden_utility' in files.read_arrays(path)
 
 
 # A study has thousands of files, and each predicate reads an arm anew.

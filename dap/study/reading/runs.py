@@ -144,14 +144,8 @@ def read_arrays(
   path: str | Path, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
   """The named per-prompt arrays of a point."""
-  try:
-    with np.load(path, allow_pickle=False) as stored:
-      return {name: stored[name] for name in names}
-  except (OSError, ValueError, KeyError) as error:
-    raise InputError(
-      f'{path} needs to be an .npz file with {", ".join(names)}: {error}.'
-      ' Evaluate the checkpoint again: remove the folder of its stage.'
-    ) from error
+  cure = 'Evaluate the checkpoint again: remove the folder of its stage.'
+  return files.read_arrays(path, names, cure)
 
 
 def _place(point: Point) -> tuple[str, int, int]:

@@ -2,11 +2,13 @@
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from dap import progress
+from dap.stages import provenance
 from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
@@ -54,6 +56,7 @@ class Results(NamedTuple):
     samples: samples.json.
     costs: lines of costs.jsonl.
     answers: of the analyses, in the order of the study.
+    made: by what and when, see `provenance.of_process`.
   """
 
   evidence: Evidence
@@ -61,6 +64,7 @@ class Results(NamedTuple):
   samples: Json
   costs: Sequence[Json]
   answers: Sequence[Answer]
+  made: Json = MappingProxyType({})  # type: ignore[assignment]
 
   @property
   def arms(self) -> list[str]:
@@ -115,6 +119,7 @@ def report(
     blocks.Heading('Points'),
     blocks.AllPoints(len(results.evidence.points)),
     *_configurations(results.study),
+    *_made(results.made),
   ]
 
 
@@ -148,6 +153,13 @@ def lines(results: Results) -> list[str]:
 def caveats(results: Results) -> list[str]:
   """What a reader must know before citing the numbers."""
   notes = list(results.study.get('caveats', ()))
+  if other := results.study.get('other_code'):
+    changed = sorted({each for every in other.values() for each in every})
+    notes.append(
+      f'{len(other)} stages are as other code made them, by choice'
+      f' (--accept_code); it differs in {", ".join(changed[:8])}'
+      f'{" and more" if changed[8:] else ""}.'
+    )
   num_seeds = len(results.evidence.seeds)
   if num_seeds < _ENOUGH_SEEDS:
     notes.append(
@@ -254,6 +266,19 @@ def _measures(study: Json) -> list[tuple[str, object]]:
   for key, value in (study.get('baselines') or {}).items():
     found.append((f'baseline: {key.replace("_", " ")}', value))
   return found
+
+
+def _made(made: Json) -> list[blocks.Block]:
+  """What the page is cited by."""
+  if not made:
+    return []
+  return [
+    blocks.Heading('Made by'),
+    blocks.Text(
+      f'{provenance.words(made)}, Python {made.get("python")}, on'
+      f' {made.get("machine")}, {made.get("date")}, by: {made.get("command")}'
+    ),
+  ]
 
 
 def _configurations(study: Json) -> list[blocks.Block]:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from dap import files, progress
+from dap import files, progress, seals
 from dap.errors import InputError
 from dap.study import analyses
 from dap.study.reading import runs as points_lib
@@ -28,7 +28,9 @@ from dap.study.report.pages import blocks, data, html, markdown
 _FIGURES = 'figures'
 _MAIN = 'frontier'
 _READS = ('runs.jsonl', 'study.json', 'samples.json', 'costs.jsonl')
+SEALED = 'sealed.json'  # of what `dap study` wrote for the report
 _STAMP = '.report'
+_CURE = 'Give the same `dap study` command again: it writes it from its stages.'
 _WRITES = (
   'report.html',
   'report.md',
@@ -60,13 +62,39 @@ def refresh(study_dir: str) -> None:
   """Writes the report unless it is there, of these results by this code."""
   folder = Path(study_dir)
   stamp, now = folder / _STAMP, _fingerprint(folder)
-  whole = all((folder / name).exists() for name in (_STAMP, *_WRITES))
-  if whole and stamp.read_text() == now:
+  if _is_whole(folder, now):
     progress.say(f'{folder}: report.html is of these results already')
     return
   stamp.unlink(missing_ok=True)
   report(study_dir=study_dir)
-  files.write_atomically(stamp, now)
+  written = {
+    path.relative_to(folder).as_posix(): seals.of(path)
+    for name in _WRITES
+    for path in ((folder / name).glob('*') if '/' in name else [folder / name])
+  }
+  seals.write_json(stamp, {'of': now, 'files': written})
+
+
+def check_pages(folder: Path) -> str:
+  """Holds pages and pictures against the seals that the report gave them.
+
+  Returns:
+    What they were made of, see `refresh`.
+
+  Raises:
+    InputError: a file was changed, or is missing.
+  """
+  cure = 'Give the same `dap study` command again: it writes the report anew.'
+  stamp = seals.read_json(folder / _STAMP, cure)
+  seals.check_all(folder, stamp['files'], cure)
+  return stamp['of']
+
+
+def _is_whole(folder: Path, now: str) -> bool:
+  try:
+    return check_pages(folder) == now
+  except seals.Broken:
+    return False
 
 
 def _fingerprint(folder: Path) -> str:
@@ -101,19 +129,41 @@ def dry_run(*, study_dir: str) -> None:
 
 
 def load(folder: Path) -> Results:
-  """A study's results, from its folder."""
+  """A study's results, from its folder.
+
+  Raises:
+    InputError: what a study wrote there was changed since.
+  """
+  check(folder)
   evidence = load_evidence(folder)
   study = _object(folder / 'study.json')
+  costs, changed = seals.whole_lines(folder / 'costs.jsonl')
+  if changed:
+    progress.say(f'{folder}/costs.jsonl: {changed} damaged lines are left out')
   return Results(
     evidence,
     study,
     _object(folder / 'samples.json'),
-    files.read_json_lines(folder / 'costs.jsonl'),
+    costs,
     [
       answer(analyses.from_json(each), evidence, study.get('arms') or {})
       for each in study.get('analyses') or ()
     ],
+    _object(folder / SEALED).get('made') or {},
   )
+
+
+def check(folder: Path) -> None:
+  """Holds results against the seals that the study gave them.
+
+  A folder without sealed.json, such as that of `dap evaluate`, has none.
+
+  Raises:
+    InputError: a file was changed, or is missing.
+  """
+  if (folder / SEALED).exists():
+    sealed = seals.read_json(folder / SEALED, _CURE)
+    seals.check_all(folder, sealed['files'], _CURE)
 
 
 def load_evidence(folder: Path) -> Evidence:
@@ -242,11 +292,4 @@ def _object(path: Path) -> blocks.Json:
 
 
 def _arrays(path: Path) -> Mapping[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as stored:
-      return dict(stored)
-  except (OSError, ValueError) as error:
-    raise InputError(
-      f'{path} needs to be an .npz file of arrays: {error}. Run the study'
-      ' again: it writes its measures at the end.'
-    ) from error
+  return files.read_arrays(path, cure=_CURE)

@@ -5,7 +5,7 @@ import pytest
 import refusals
 import tiny_study
 
-from dap import costs, files, main, memory
+from dap import costs, files, main, memory, seals
 from dap.commands import COMMANDS, run
 from dap.stages import artefacts
 from dap.study.forecast import effort, forecast, timing
@@ -39,9 +39,7 @@ def weight(stage):
 
 
 def stage(name, weight=1.0, **inputs):
-  return artefacts.Stage(
-    name, 1, trainings.prepare, name, inputs, weight=weight
-  )
+  return artefacts.Stage(name, trainings.prepare, name, inputs, weight=weight)
 
 
 def jobs(*targets):
@@ -82,7 +80,8 @@ def test_finished_stages_tell_the_time_of_their_kind(study, tmp_path):
     offline, (12.0, 18.0, 99.0), (False, False, True)
   ):
     job.folder.mkdir(parents=True)
-    files.write_json(job.folder / 'stage.json', {'files': {}})
+    record = {'files': {}, 'checkpoints': {}}
+    seals.write_json(job.folder / 'stage.json', record)
     line = {'key': job.key, 'seconds': seconds, 'resumed': resumed}
     files.append_json_lines(tmp_path / 'costs.jsonl', [line])
   plan = forecast._plan(trees(study, 1, 2), tmp_path, WHERE)
