@@ -59,6 +59,7 @@ STUDY_ROOMS = (
   'design',
   'making',
   'forecast',
+  'verify',
   'run',
 )
 # Seconds to import, or absent without an extra: only inside functions.

@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict
 
 import jax
+import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
@@ -319,6 +320,24 @@ def restore_params(folder: pathlib.Path, template: PyTree) -> PyTree:
 def restore_rest(folder: pathlib.Path, template: PyTree) -> PyTree:
   """What `save` was given as `rest`; otherwise as `restore_params`."""
   return _restore(folder, 'rest', template)
+
+
+def arrays(folder: pathlib.Path, part: str) -> dict[str, np.ndarray]:
+  """All arrays of a part of a checkpoint on the host; none where it has none.
+
+  Args:
+    folder: a checkpoint.
+    part: 'params' or 'rest'.
+
+  Raises:
+    errors.InputError: it is damaged.
+  """
+  if not (folder / part).exists():
+    return {}
+  check_files(folder, part)
+  with _checkpointer() as checkpointer:
+    tree = checkpointer.restore(folder.resolve() / part)
+  return {name: np.asarray(leaf) for name, leaf in names(tree).items()}
 
 
 def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:

@@ -27,8 +27,8 @@ class Command(NamedTuple):
   `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'. A command
   whose dry run also takes `--measure` says in `measures` what that does. A
   command with `words` takes these and `--dry_run`, and no gin files. A
-  switch, (name, help), is an argument that is False unless it is given. `writes`
-  is the argument with the folder that it writes; of a command that
+  switch, (name, help), is an argument that is False unless it is given.
+  `writes` is the argument with the folder that it writes; of a command that
   `writes_alone` only one runs there at a time.
   """
 

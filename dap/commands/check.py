@@ -1,4 +1,4 @@
-"""Layer 8. `dap check`: reads all that a folder keeps, and names what is damaged."""
+"""Layer 8. `dap check`: reads all that a folder keeps and names damage."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -136,7 +136,7 @@ def _read(file: str, size: int, changed: int) -> tuple[str, tuple[str, ...]]:
   return hashlib.sha256(content).hexdigest()[:16], tuple(imports)
 
 
-def _plain(node: object, imports: list[str]) -> object:
+def _plain(node: object, imports: list[str]) -> Any:  # what marshal takes
   """A tree as tuples and words, equal for equal trees in every process."""
   if isinstance(node, list):
     return tuple([_plain(each, imports) for each in node])

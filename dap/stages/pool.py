@@ -96,14 +96,26 @@ def finish(
     *differences.notices(missing, jobs),
   ]:
     progress.say(notice)
-  if missing and num_workers:
-    with progress.display() as shown:
-      _Run(missing, num_workers, shown).on_workers(root, where, devices_each)
-  else:
-    _run_here(missing)
+  run_jobs(missing, root, num_workers, threads, devices_each)
   for job in wanted:
     artefacts.check(job.folder)
   return wanted
+
+
+def run_jobs(
+  jobs: Sequence[Job],
+  root: Path,
+  num_workers: int,
+  threads: int = 1,
+  devices_each: int = 1,
+) -> None:
+  """Runs jobs, whose inputs are among them or done; see `finish`."""
+  if jobs and num_workers:
+    where = artefacts.runtime(threads=threads)
+    with progress.display() as shown:
+      _Run(jobs, num_workers, shown).on_workers(root, where, devices_each)
+  else:
+    _run_here(jobs)
 
 
 def _run_here(jobs: Sequence[Job]) -> None:

@@ -13,7 +13,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dap
 
@@ -104,7 +106,7 @@ def machine() -> str:
   return ', '.join(words)
 
 
-def words(made: dict) -> str:
+def words(made: Mapping[str, Any]) -> str:
   """'dap 0.4.0 (commit 1a2b3c4, with changes), jax 0.10.2'."""
   found = made.get('commit')
   of = f'commit {str(found)[:12]}' if found else 'no commit known'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dap import costs, errors
 from dap.stages import artefacts, differences, machine, pool
+from dap.study import verify as verify_lib
 from dap.study.design import Study, check_seeds
 from dap.study.forecast import forecast, means
 from dap.study.making import build, collect
@@ -25,6 +26,7 @@ def run(
   num_workers: int | None = None,
   device: costs.Device | None = None,
   accept_code: bool = False,
+  verify: bool = False,
 ) -> None:
   """Runs what is missing of a study and writes its report.
 
@@ -40,6 +42,8 @@ def run(
     device: that a dry run tells times for; this machine when None.
     accept_code: take what other code, or other libraries, have finished for
       done where nothing else differs; the report says so.
+    verify: make a sample of the finished stages again and compare, in place of
+      all else.
 
   Raises:
     errors.InputError: the configuration or the data cannot work.
@@ -49,6 +53,9 @@ def run(
   workers = _workers(num_workers, study)
   built = {seed: build.build(study, seed) for seed in check_seeds(seeds)}
   targets = [stage for tree in built.values() for stage in tree.values()]
+  if verify:
+    verify_lib.verify(targets, root, workers, math.prod(study.mesh))
+    return
   jobs = pool.finish(
     targets,
     root=root,
@@ -73,6 +80,7 @@ def dry_run(
   num_workers: int | None = None,
   device: costs.Device | None = None,
   accept_code: bool = False,
+  verify: bool = False,
   measure: bool = False,
   **others: object,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dap import estimators
+from dap import estimators, files
 from dap.errors import InputError
 from dap.estimators import statistics
 from dap.estimators.statistics import Curve
