@@ -6,7 +6,10 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
 - `rest/`: all else that a restart needs (optimizer, behaviour policy), kept
   for the newest checkpoint only;
 - `metadata.json`: the step, the digest of the configuration that wrote it,
-  name, shape and dtype of every array, CRC-32 of every file and of itself.
+  facts that others need (whether prompts end, say), name, shape and dtype of
+  every array, CRC-32 of every file and of itself.
+
+None holds a number that is not finite.
 """
 
 import errno
@@ -24,10 +27,11 @@ from etils import epath
 from jaxtyping import PyTree
 
 from dap import errors, files
-from dap.checkpoints import stored
+from dap.checkpoints import finite, stored
 
 VERSION = 1
 Place = pathlib.Path | epath.Path
+Json = Any  # what a JSON file can hold
 _NAME = re.compile(r'^checkpoint_(\d+)$')
 
 
@@ -44,6 +48,7 @@ class Metadata(TypedDict):
   version: int
   step: int
   digest: str
+  facts: dict[str, Json]
   params: dict[str, Entry]
   rest: dict[str, Entry]
   files: dict[str, int]
@@ -103,6 +108,8 @@ def save(
   params: PyTree,
   rest: Mapping[str, PyTree],
   digest: str,
+  *,
+  facts: Mapping[str, Json] | None = None,
 ) -> pathlib.Path:
   """Writes `root/checkpoint_<step>`; older ones keep their parameters only.
 
@@ -112,10 +119,13 @@ def save(
     params: nested dictionary of arrays.
     rest: what a restart needs beside them.
     digest: names the configuration; a restart under another is refused.
+    facts: what readers of the parameters must know of their training, JSON.
 
   Raises:
-    errors.InputError: the disk is full or the folder cannot be written.
+    errors.InputError: a number is not finite (nothing is written then), the
+      disk is full, or the folder cannot be written.
   """
+  _check_finite(root, step, {'params': params, 'rest': dict(rest)})
   final = root / f'checkpoint_{step}'
   partial = root / f'checkpoint_{step}.partial'
   with files.explained(root):
@@ -131,6 +141,7 @@ def save(
       'version': VERSION,
       'step': step,
       'digest': digest,
+      'facts': dict(facts or {}),
       'params': _summary(params),
       'rest': _summary(dict(rest)),
       'files': _crc_of_files(partial),
@@ -143,6 +154,39 @@ def save(
       if older != step:
         _drop(root / f'checkpoint_{older}' / 'rest')
   return final
+
+
+def _check_finite(
+  root: pathlib.Path, step: int, tree: Mapping[str, PyTree]
+) -> None:
+  named = names(dict(tree))
+  found = finite.wrong(named)
+  if found:
+    raise errors.InputError(
+      f'A checkpoint holds finite numbers; at step {step} there are others in'
+      f' {finite.told(found, len(named))}. Nothing was saved.'
+      f' {go_on_from(root)}'
+    )
+
+
+def go_on_from(root: pathlib.Path) -> str:
+  """What to do with a training whose numbers are no longer finite.
+
+  Args:
+    root: folder of its checkpoints.
+  """
+  cure = (
+    'Lower LEARNING_RATE, raise its warm-up or the pull to the reference (beta)'
+  )
+  found = steps(root)
+  if not found:
+    return f'{cure}, and remove {root.parent}: it holds no checkpoint.'
+  last = root / f'checkpoint_{found[-1]}'
+  return (
+    f'The last good checkpoint is {last}. {cure}, and train into another'
+    f' MODEL_DIR, from the start or with INITIAL_CHECKPOINT_PATH=\'"{last}"\';'
+    ' this folder keeps to its own configuration.'
+  )
 
 
 def _check_room(root: pathlib.Path, tree: PyTree) -> None:
@@ -203,6 +247,7 @@ def metadata(folder: Place) -> Metadata:
     raise _damaged(folder, f'metadata.json cannot be read ({error})') from None
   if crc != _crc_of_json(found):
     raise _damaged(folder, 'metadata.json fails its CRC-32')
+  found.setdefault('facts', {})  # older versions had none
   return found
 
 
@@ -231,7 +276,8 @@ def restore_params(folder: pathlib.Path, template: PyTree) -> PyTree:
     template: `jax.ShapeDtypeStruct` leaves, with shardings where wanted.
 
   Raises:
-    errors.InputError: another model wrote it, or it is damaged.
+    errors.InputError: another model wrote it, it is damaged, or a number is
+      not finite.
   """
   return _restore(folder, 'params', template)
 
@@ -250,7 +296,16 @@ def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
   )
   check_files(folder, part)
   with _checkpointer() as checkpointer:
-    return checkpointer.restore(folder.resolve() / part, template)
+    found = checkpointer.restore(folder.resolve() / part, template)
+  wrong = finite.wrong(names(found))
+  if wrong:
+    raise errors.InputError(
+      f'{folder} holds numbers that are not finite, in'
+      f' {finite.told(wrong, len(names(found)))} of its {part}. An older'
+      ' version of dap saved what had gone wrong: give an older checkpoint, or'
+      ' train again with a lower LEARNING_RATE.'
+    )
+  return found
 
 
 def _damaged(folder: Place, reason: str) -> errors.InputError:

@@ -63,6 +63,7 @@ class RunJournal:
     record_stream: bool = False,
     digest: str = '',
     on_checkpoint: Hook | None = None,
+    facts: Mapping[str, checkpoints.Json] | None = None,
   ):
     """Opens nothing yet.
 
@@ -74,8 +75,10 @@ class RunJournal:
       digest: names the configuration; a checkpoint of another is refused.
       on_checkpoint: called after each checkpoint, and again for the one that a
         restart goes on from.
+      facts: that stand in each checkpoint, see `facts.of`.
     """
     self.run, self.root = run, model_dir / 'checkpoints'
+    self._facts = dict(facts or {})
     self._stream = model_dir / 'stream' if record_stream else None
     self._metrics = metrics
     self._digest, self._hook = digest, on_checkpoint
@@ -126,7 +129,9 @@ class RunJournal:
     """A checkpoint, after the batches that led to it."""
     if self._recorder is not None:
       self._recorder.flush()
-    checkpoints.save(self.root, step, params, rest, self._digest)
+    checkpoints.save(
+      self.root, step, params, rest, self._digest, facts=self._facts
+    )
 
   def close(self) -> None:
     """See `Journal`."""

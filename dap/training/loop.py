@@ -11,14 +11,16 @@ rest of the run bit for bit, its metrics and its recorded stream included.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
 from dap import errors, partitioning, progress
 from dap.algorithms.run import Run
+from dap.checkpoints.state import Json
 from dap.records import Learner, State
+from dap.training import facts as facts_lib
 from dap.training import programs as programs_lib
 from dap.training.collectors import Examples
 from dap.training.journals import Hook, Journal, RunJournal
@@ -41,6 +43,7 @@ def fit(
   label: str = 'train',
   collect: Collect = IN_STEP,
   decode: Callable[[np.ndarray], str] | None = None,
+  facts: Mapping[str, Json] | None = None,
 ) -> Learner:
   """Trains, or goes on with a training that was cut off.
 
@@ -61,6 +64,7 @@ def fit(
     label: of the progress bar.
     collect: how rollouts are run, which changes no number.
     decode: token ids to text, for an annotator on the host.
+    facts: that stand in each checkpoint beside those of `facts.of`.
 
   Returns:
     The learner after the last step.
@@ -81,6 +85,7 @@ def fit(
     record_stream=record_stream and run.algorithm.sampler is not None,
     digest=digest,
     on_checkpoint=on_checkpoint,
+    facts={**facts_lib.of(run, examples), **(facts or {})},
   )
   return loop(run, programs, files, label).learner
 

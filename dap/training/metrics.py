@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat
 
 from dap import errors, files
+from dap.checkpoints import state
 
 
 class MetricsLog:
@@ -40,7 +41,7 @@ class MetricsLog:
       wrong = sorted(k for k, v in numbers.items() if not math.isfinite(v))
       raise errors.InputError(
         f'Training needs finite numbers; at step {step} {", ".join(wrong)} is'
-        ' not. Lower LEARNING_RATE, or raise beta.'
+        f' not. {state.go_on_from(self.path.parent / "checkpoints")}'
       )
     files.append_json_lines(self.path, [{'step': step, **numbers}])
     if self.also is not None:
