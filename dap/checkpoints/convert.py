@@ -87,8 +87,8 @@ def facts_of(contents: Contents) -> dict[str, state.Json]:
   Where `contents` does not say, of the family what is so of it.
   """
   found = dict(contents.facts)
-  if contents.prompts_end is not None:
-    found['prompts_end'] = contents.prompts_end
+  if 'prompts_end' not in found and contents.prompts_end is not None:
+    found['family_prompts_end'] = contents.prompts_end
   if _is_bare(contents):
     found['mlp_activations'] = list(contents.t5_config().mlp_activations)
   return found

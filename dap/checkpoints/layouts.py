@@ -191,7 +191,8 @@ def _facts(folder: epath.Path, layout: str) -> Mapping[str, state.Json]:
 
 
 def _prompts_end(layout: str, facts: Mapping[str, state.Json]) -> bool | None:
-  return facts.get('prompts_end', None if layout == 'dap' else True)
+  family = None if layout == 'dap' else True
+  return facts.get('prompts_end', facts.get('family_prompts_end', family))
 
 
 def read_params(path: str | Path | epath.Path) -> PyTree[np.ndarray]:

@@ -93,6 +93,9 @@ def test_the_family_of_a_start_tells_its_habit(tmp_path):
   assert load.prompts_end(tmp_path / 'old') is load.prompts_end('') is None
   convert.convert(str(tmp_path / 'old'), str(tmp_path / 'hf'), 'hf')
   assert load.prompts_end(tmp_path / 'hf') is True
+  convert.convert(str(tmp_path / 'hf'), str(tmp_path / 'dap'), 'dap')
+  assert load.prompts_end(tmp_path / 'dap') is True
+  load.check_prompts(False, [tmp_path / 'dap'])  # of a family: a choice still
   convert.convert(str(tmp_path / 'False'), str(tmp_path / 't5x'), 't5x')
   assert load.prompts_end(tmp_path / 't5x') is False
   load.check_prompts(True, ['', tmp_path / 'True', tmp_path / 'old'])
