@@ -32,6 +32,7 @@ def sample(
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
   cache = _run_folder(folder) / 'cache'
+  data = data.following(load.prompts_end(folder))
   run, vocabulary = prepared(run, data, cache)
   params = load.load_params(run.model.shared, folder, devices)
   shown = sampling.shown(data, vocabulary, cache, num_samples, seed)

@@ -25,7 +25,7 @@ from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
 from dap.models.policy import Policy
 from dap.stages import values
-from dap.training import loop, metrics, programs, stream
+from dap.training import facts, loop, metrics, programs, stream
 from dap.training.collectors import Examples
 from dap.training.journals import Hook
 from dap.training.programs import Params
@@ -76,8 +76,10 @@ def train(
     annotator_checkpoint_path,
   )
   params = _params(run, devices, *paths)
+  data = data.following(load.prompts_end(initial_checkpoint_path))
   run, vocabulary = prepared(run, data, cache)
   pairs = _pairs(data, split, stream_path, vocabulary, cache)
+  load.check_prompts(facts.prompts_end(pairs), paths)
   content = (*map(load.fingerprint, paths), stream.fingerprint(stream_path))
   shown = _shown(run, data, vocabulary, cache, num_shown)
   _keep_configuration(run, folder)
@@ -207,7 +209,7 @@ def _params(
   if anchored:
     load.require(initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH')
   start = (
-    load.load_params(model, initial, mesh, seed=run.seed)
+    load.start_params(model, initial, mesh, seed=run.seed)
     if initial
     else model.init(jax.random.key(run.seed))
   )

@@ -8,7 +8,7 @@ global, and a pure function of (seed, step): a restart repeats them.
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from dap.data.schema import Row
 from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
+from dap.records import END
 from dap.stages import values
 
 VERSION = 3  # goes up whenever `prepare` writes other arrays for the same input
@@ -48,6 +49,25 @@ class EncodedSource(Source, Protocol):
   ) -> Iterator[Encoded]:
     """The rows with their ids, cut to `lengths` of prompts and of responses."""
     ...
+
+
+# Takes the ids of a prompt as its source gives them, gives those to train on.
+PromptForm = Callable[[list[int]], list[int]]
+
+
+def as_given(ids: list[int]) -> list[int]:
+  """Prompts as their source has them: texts have no end."""
+  return ids
+
+
+def with_end(ids: list[int]) -> list[int]:
+  """Prompts that end with the end id, as T5's pretraining has its inputs."""
+  return ids if ids[-1:] == [END] else [*ids, END]
+
+
+def without_end(ids: list[int]) -> list[int]:
+  """Prompts without an end id, also where their source puts one."""
+  return ids[:-1] if ids[-1:] == [END] else ids
 
 
 def trim(ids: list[int], limit: int) -> list[int] | None:
@@ -126,6 +146,7 @@ def prepare(
   response_length: int,
   cache_dir: str,
   long_responses: LongResponses = trim,
+  prompt_form: PromptForm = as_given,
 ) -> Prepared:
   """Tokenise a split, or find it tokenised already.
 
@@ -143,6 +164,8 @@ def prepare(
     response_length: most tokens of a response, its end included.
     cache_dir: folder for the arrays of all splits; made when missing.
     long_responses: `trim`, `drop`, `refuse`, or another such function.
+    prompt_form: `as_given`, `with_end`, `without_end`, or another such
+      function; an end counts in `prompt_length`.
 
   Raises:
     InputError: the data has a mistake, a response is refused, the rule is not
@@ -155,12 +178,17 @@ def prepare(
       f' prompt_length {prompt_length}, response_length {response_length}.'
     )
   lengths = prompt_length, response_length
-  content = source.fingerprint(), vocabulary.fingerprint(), long_responses
-  name = f'{split}-{values.digest((VERSION, split, lengths, content))}'
+  content = [source.fingerprint(), vocabulary.fingerprint(), long_responses]
+  if prompt_form is not as_given:
+    content.append(prompt_form)
+  name = f'{split}-{values.digest((VERSION, split, lengths, tuple(content)))}'
   folder = Path(cache_dir, name)
   _check_rule(source, long_responses)
   if not folder.exists():
     examples, report = _examples(source, split, vocabulary, lengths)
+    examples = (
+      each._replace(prompt=prompt_form(each.prompt)) for each in examples
+    )
     aside = folder.with_name(f'.{name}.{uuid.uuid4().hex}')
     try:
       with files.explained(folder):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.data import arrays, corpus
-from dap.data.arrays import LongResponses, Prepared
+from dap.data.arrays import LongResponses, Prepared, PromptForm
 from dap.data.sources import Source
 from dap.data.vocabulary import UnreadVocabulary, Vocabulary, Words
 
@@ -21,6 +21,10 @@ class PairData:
     prompt_length: most tokens of a prompt; it loses its beginning beyond.
     response_length: most tokens of a response, its end included.
     long_responses: what happens to responses beyond it.
+    prompt_form: whether prompts end with the end id: `arrays.with_end`,
+      `arrays.without_end` or `arrays.as_given`. None does what the checkpoint
+      does that a run starts from: T5's pretraining has ends, trainings of dap
+      keep what they began with, and what starts from nothing has none.
   """
 
   source: Source
@@ -28,6 +32,7 @@ class PairData:
   prompt_length: int
   response_length: int
   long_responses: LongResponses = arrays.trim
+  prompt_form: PromptForm | None = None
 
   def trained_vocabulary(self, folder: Path) -> UnreadVocabulary:
     """The vocabulary, trained and kept under `folder` if it must be."""
@@ -54,7 +59,23 @@ class PairData:
       response_length=self.response_length,
       cache_dir=str(cache_dir),
       long_responses=self.long_responses,
+      prompt_form=self.prompt_form or arrays.as_given,
     )
+
+  def following(self, prompts_end: bool | None) -> 'PairData':
+    """The same data with a `prompt_form`, where it has none.
+
+    Args:
+      prompts_end: whether the checkpoint that a run starts from has read
+        prompts with an end; None where none says so.
+    """
+    has_own = isinstance(self.source, arrays.EncodedSource)
+    if self.prompt_form is not None or prompts_end is None:
+      return self
+    if not prompts_end and not has_own:  # texts have none anyway
+      return self
+    form = arrays.with_end if prompts_end else arrays.without_end
+    return dataclasses.replace(self, prompt_form=form)
 
   def with_seed(self, seed: int) -> 'PairData':
     """The same data drawn with another seed, where the source is drawn."""

@@ -32,7 +32,7 @@ from dap.records import (
   Learner,
   RoleParams,
 )
-from dap.training import collectors, loop, programs, rollouts, steps
+from dap.training import collectors, facts, loop, programs, rollouts, steps
 from dap.training.collectors import Examples
 from dap.training.journals import RunJournal, StackJournal
 from dap.training.metrics import MetricsLog
@@ -119,6 +119,7 @@ def fit(
       MetricsLog(folder / name),
       record_stream=record_stream and run.algorithm.sampler is not None,
       digest=digest,
+      facts=facts.of(run, examples),
     )
     for name, run in runs.items()
   }

@@ -214,7 +214,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
     pairs = load_splits(inputs['data'], (split,))
     if split == 'train':
       pairs = pairs.take(slice(0, config.num_pairs))
-    p_ab, p_ba = points.preferences(
+    asked = points.preferences(
       judge,
       pairs.prompts,
       pairs.chosen,
@@ -222,7 +222,8 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       config.batch_size,
       partitioning.mesh(config.mesh),
     )
-    wins = estimators.sign_rule_wins(p_ab, p_ba)
+    labelled = points.golden_pairs(pairs, asked, f'pairs of the {split} split')
+    wins = estimators.sign_rule_wins(*asked)
     summary[split] = {
       'pairs': len(pairs),
       'ties': int(np.sum(wins == 0.5)),
@@ -234,7 +235,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       prefers = np.load(truth)[: len(pairs)]
       right = 0.5 * (1 + np.sign(prefers) * np.sign(wins - 0.5))
       summary[split]['agrees_with_truth'] = baselines.proportion(right)
-    pairs.relabelled(wins > 0.5, wins != 0.5).save(work / f'{split}.npz')
+    labelled.save(work / f'{split}.npz')
   files.write_json(work / 'summary.json', summary)
 
 
@@ -334,7 +335,7 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
     )
   golden = load_params(config.golden, inputs['golden'], mesh=config.mesh)
   first, second = sides
-  p_ab, p_ba = points.preferences(
+  asked = points.preferences(
     points.Judge(config.golden, golden),
     pairs.prompts,
     first,
@@ -342,11 +343,12 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
     settings.batch_size,
     mesh,
   )
-  wins = estimators.sign_rule_wins(p_ab, p_ba)
+  wins = estimators.sign_rule_wins(*asked)
   sampled = dataclasses.replace(
     pairs, chosen=first, rejected=second, weight=None
   )
-  sampled.relabelled(wins > 0.5, wins != 0.5).save(work / 'train.npz')
+  labelled = points.golden_pairs(sampled, asked, 'pairs of two policies')
+  labelled.save(work / 'train.npz')
   summary = {
     'pairs': len(pairs),
     'ties': int(np.sum(wins == 0.5)),
