@@ -176,6 +176,7 @@ def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
       for split in relabelled
     },
     'data_reports': data['reports'],
+    'data_counts': data.get('counts', {}),
   }
 
 

@@ -16,6 +16,7 @@ from dap.study.reading.evidence import (
   Figure,
   Predicate,
 )
+from dap.study.report import care
 from dap.study.report.pages import blocks, data, numbers
 from dap.study.report.pages.blocks import Json
 
@@ -147,7 +148,7 @@ def lines(results: Results) -> list[str]:
 
 def caveats(results: Results) -> list[str]:
   """What a reader must know before citing the numbers."""
-  notes = list(results.study.get('caveats', ()))
+  notes = [*results.study.get('caveats', ()), *care.of_data(results.study)]
   num_seeds = len(results.evidence.seeds)
   if num_seeds < _ENOUGH_SEEDS:
     notes.append(
