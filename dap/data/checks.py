@@ -29,7 +29,8 @@ PAIR_KEYS = ('chosen', 'rejected')
 CURE = (
   'Remove the row, or leave such rows out: --gin.MISTAKES=@sources.leave_out'
 )
-_SCORE = re.compile('score|rating|reward', re.IGNORECASE)
+_SCORES = {'score', 'rating', 'reward'}
+_OF_ALL = {'overall', 'mean', 'average', 'avg', 'total'}  # may stand beside
 
 # The place of a pair whose responses are the same ids: whether it stays.
 KeepsSame = Callable[[str], bool]
@@ -151,13 +152,15 @@ def against_scores(row: Row) -> str | None:
   """What is said of a row that scores its rejected response higher.
 
   Two numbers are its scores where their keys differ in `chosen` and `rejected`
-  alone and speak of a score, a rating or a reward: `score_chosen` and
-  `score_rejected`, `rejected-rating`. Utilities are not: the embedded corpus
-  has them as the hidden truth behind labels that are noisy on purpose.
+  alone and say score, rating or reward besides: `score_chosen`,
+  `rejected-rating`, `chosen_overall_score`. A score of something, such as
+  `chosen_toxicity_score`, may be better when it is lower, and is not read. Nor
+  are utilities: the embedded corpus has them as the hidden truth behind labels
+  that are noisy on purpose.
   """
   for key, better in row.items():
     other = key.replace('chosen', 'rejected')
-    if other == key or not _SCORE.search(key) or other not in row:
+    if other == key or other not in row or not _is_score(key):
       continue
     worse = row[other]
     if _is_number(better) and _is_number(worse) and better < worse:
@@ -166,6 +169,11 @@ def against_scores(row: Row) -> str | None:
         f' {other} {worse:g}.'
       )
   return None
+
+
+def _is_score(key: str) -> bool:
+  words = set(re.findall('[a-z]+', key.lower().replace('chosen', ' ')))
+  return bool(words & _SCORES) and words <= _SCORES | _OF_ALL
 
 
 def _is_number(value: object) -> bool:

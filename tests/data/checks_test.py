@@ -133,6 +133,9 @@ def routed(route, files, folder):
     ({'score_chosen': 1, 'score_rejected': 2.5}, True),
     ({'chosen-rating': 3.0, 'rejected-rating': 4}, True),
     ({'rejected_reward': 0.5, 'chosen_reward': -0.5}, True),
+    ({'chosenScore': 1.0, 'rejectedScore': 2}, True),
+    ({'chosen_overall_score': 1.0, 'rejected_overall_score': 2}, True),
+    ({'chosen_toxicity_score': 1.0, 'rejected_toxicity_score': 2}, False),
     ({'score_chosen': 2, 'score_rejected': 2}, False),
     ({'score_chosen': 3, 'score_rejected': 2}, False),
     ({'score_chosen': 1}, False),  # of one response alone
