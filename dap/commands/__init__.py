@@ -54,8 +54,10 @@ COMMANDS = {
     function='prepare_data',
     summary='read, check and tokenise preference pairs, once',
     description="""\
-Malformed rows are refused with file and line. The arrays lie in a cache named
-by content; training and studies make them too where they are missing.""",
+Rows with a mistake, in their texts or in their token ids, are refused with file
+and line. How long the texts are is printed, and lengths that cut few of them.
+The arrays lie in a cache named by content; training and studies make them too
+where they are missing.""",
     example="""dap data --gin_file=gin/data/jsonl.gin \\
     --gin.TRAIN_FILE='"train.jsonl"' --gin.TEST_FILE='"test.jsonl"'""",
   ),

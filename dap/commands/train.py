@@ -1,6 +1,5 @@
 """Layer 8. `dap train`: one training from gin files, readable as it goes."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -23,7 +22,7 @@ from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
 from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
-from dap.models.policy import Policy
+from dap.models import policy
 from dap.stages import values
 from dap.training import facts, loop, metrics, programs, stream
 from dap.training.collectors import Examples
@@ -167,10 +166,7 @@ def prepared(run: Run, data: PairData, cache: Path) -> tuple[Run, Vocabulary]:
   """
   vocabulary = data.trained_vocabulary(cache)
   vocabulary_lib.fits(vocabulary, run.model.language_model.vocab_size)
-  shared = run.model.shared
-  if isinstance(shared, Policy) and shared.vocabulary_size is None:
-    shared = dataclasses.replace(shared, vocabulary_size=vocabulary.size)
-    run = dataclasses.replace(run, model=run.model.with_shared(shared))
+  run = policy.with_num_ids(run, vocabulary.size)
   return run, vocabulary
 
 

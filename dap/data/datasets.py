@@ -1,13 +1,22 @@
 """Layer 3. A data set as a run names it: source, vocabulary and lengths."""
 
 import dataclasses
+import functools
+import logging
 from pathlib import Path
 from typing import Any
 
-from dap.data import arrays, corpus
+from dap.data import arrays, checks, corpus, facts
 from dap.data.arrays import LongResponses, Prepared, PromptForm
+from dap.data.checks import Repeats
 from dap.data.sources import Source
 from dap.data.vocabulary import UnreadVocabulary, Vocabulary, Words
+
+_log = logging.getLogger(__name__)
+_OVERLAP = (
+  'What is measured on them is no measure of prompts that are new; give other'
+  ' test rows, or leave them out: --gin_file=gin/data/new_prompts.gin.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +34,8 @@ class PairData:
       `arrays.without_end` or `arrays.as_given`. None does what the checkpoint
       does that a run starts from: T5's pretraining has ends, trainings of dap
       keep what they began with, and what starts from nothing has none.
+    repeats: what happens to test rows whose prompt stands in `train`:
+      `checks.keep_repeated`, with a warning, or `leave_out_repeated`.
   """
 
   source: Source
@@ -33,6 +44,7 @@ class PairData:
   response_length: int
   long_responses: LongResponses = arrays.trim
   prompt_form: PromptForm | None = None
+  repeats: Repeats = checks.keep_repeated
 
   def trained_vocabulary(self, folder: Path) -> UnreadVocabulary:
     """The vocabulary, trained and kept under `folder` if it must be."""
@@ -50,17 +62,32 @@ class PairData:
   def prepare(
     self, split: str, vocabulary: Vocabulary, cache_dir: Path
   ) -> Prepared:
-    """The tokenised split; see `arrays.prepare`."""
-    return arrays.prepare(
+    """The tokenised split; see `arrays.prepare`.
+
+    `test` is compared to `train`, which is prepared before where there is one;
+    prompts that stand in both are warned of each time.
+    """
+    prepare = functools.partial(
+      arrays.prepare,
       self.source,
-      split,
-      vocabulary,
+      vocabulary=vocabulary,
       prompt_length=self.prompt_length,
       response_length=self.response_length,
       cache_dir=str(cache_dir),
       long_responses=self.long_responses,
       prompt_form=self.prompt_form or arrays.as_given,
     )
+    if split != 'test' or not self._has_train:
+      return prepare(split)
+    found = prepare(split, train=lambda: prepare('train'), repeats=self.repeats)
+    for said in facts.in_train(found.counts):
+      _log.warning('%s %s', said, _OVERLAP)
+    return found
+
+  @property
+  def _has_train(self) -> bool:
+    reader = getattr(self.source, 'reader', self.source)
+    return getattr(reader, 'train', '') is not None
 
   def following(self, prompts_end: bool | None) -> 'PairData':
     """The same data with a `prompt_form`, where it has none.

@@ -210,6 +210,7 @@ def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
     },
     'judging_prompts': len(np.unique(asked['prompt_ids'])),
     'data_reports': data['reports'],
+    'data_counts': data.get('counts', {}),
   }
 
 

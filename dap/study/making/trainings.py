@@ -128,10 +128,17 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
   data = config.data
   vocabulary = data.trained_vocabulary(work)
   vocabulary_lib.fits(vocabulary, config.vocab_size)
-  reports, splits = {}, {}
+  asked = data.vocabulary.size
+  if vocabulary.size < asked:
+    raise errors.InputError(
+      f'The policies of a study say all of {asked} ids, and the training texts'
+      f' give a vocabulary of {vocabulary.size}: the others would stand in no'
+      f' text. Bind VOCABULARY_SIZE={vocabulary.size}.'
+    )
+  reports, counts, splits = {}, {}, {}
   for split in sources.SPLITS:
     prepared = data.prepare(split, vocabulary, work / 'arrays')
-    reports[split] = prepared.report
+    reports[split], counts[split] = prepared.report, prepared.counts
     if not len(prepared):
       continue
     splits[split] = prepared.pairs(TEST_PROMPTS if split == 'test' else 0)
@@ -154,6 +161,7 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
     )
   summary = {
     'reports': reports,
+    'counts': counts,
     'baselines': baselines.measure(splits['train'], splits['test']),
   }
   files.write_json(work / 'summary.json', summary)

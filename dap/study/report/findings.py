@@ -18,7 +18,7 @@ from dap.study.reading.evidence import (
   Figure,
   Predicate,
 )
-from dap.study.report import fitness
+from dap.study.report import care, fitness
 from dap.study.report.pages import blocks, data, numbers
 from dap.study.report.pages.blocks import Json
 
@@ -182,7 +182,7 @@ def caveats(results: Results) -> list[str]:
   """What a reader must know before citing the numbers."""
   study = results.study
   notes = [*fitness.of_judge(study), *fitness.of_data(study)]
-  notes += study.get('caveats', ())
+  notes += [*study.get('caveats', ()), *care.of_data(study)]
   if other := study.get('other_code'):
     changed = sorted({each for every in other.values() for each in every})
     notes.append(

@@ -64,12 +64,6 @@ def _data(own: Json) -> Iterator[str]:
           f'{share:.0%} of the {texts} of the split {split} were cut at their'
           ' limit: what is learnt and judged are beginnings and ends.'
         )
-    both = counts.get('prompts_in_train', 0)
-    if both:
-      yield (
-        f'{both} of {counts.get("prompts", both)} prompts of the split {split}'
-        ' stand in train: what is measured on them is no measure of new ones.'
-      )
 
 
 def _by_seed(study: Json, of_seed) -> list[str]:

@@ -52,7 +52,6 @@ def test_what_makes_a_judge_unfit_is_said(changes, words):
   [
     ({'responses': 100, 'cut_responses': 11}, '11% of the responses of the'),
     ({'examples': 10, 'cut_prompts': 10}, '100% of the prompts of the split'),
-    ({'prompts': 8, 'prompts_in_train': 3}, '3 of 8 prompts of the split test'),
   ],
 )
 def test_what_makes_data_unfit_is_said(counts, words):
