@@ -9,6 +9,10 @@ from dap.algorithms import objectives
 from dap.algorithms.algorithm import Algorithm
 from dap.models.trained import Trained
 
+# Fields of a run that no number depends on: how far it goes, and what is kept
+# of it. A schedule that ends with the run has a number of steps of its own.
+WITHOUT_NUMBERS = ('num_steps', 'save_steps', 'log_every')
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
