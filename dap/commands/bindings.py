@@ -20,7 +20,8 @@ from typing import NamedTuple, cast
 from gin import config_parser
 
 import dap
-from dap.commands import moved, nearest, places, syntax
+from dap.commands import moved, nearest, places, said, syntax
+from dap.commands.said import full_name, name_of
 from dap.commands.syntax import Macro, Selector
 from dap.errors import InputError
 
@@ -97,19 +98,6 @@ class Bindings(tuple[Binding, ...]):
   def of(self, target: object) -> Sequence[Binding]:
     """Those of a function, a class or a macro's name, in order."""
     return self._by_target.get(target, ())
-
-
-def name_of(target: object) -> str:
-  """How to speak of a function, class or macro: `losses.pairwise.ipo_loss`."""
-  if isinstance(target, str):
-    return target
-  return _full_name(target).removeprefix('dap.')
-
-
-def _full_name(target: object) -> str:
-  module = getattr(target, '__module__', None) or ''
-  name = getattr(target, '__qualname__', repr(target))
-  return f'{module}.{name}'
 
 
 def parameters(target: object) -> dict[str, inspect.Parameter]:
@@ -195,7 +183,7 @@ def _binding(
   known = parameters(target)
   takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
   if known and not takes_any and statement.arg_name not in known:
-    instead = moved.words(f'{_full_name(target)}.{statement.arg_name}')
+    instead = moved.words(f'{full_name(target)}.{statement.arg_name}')
     raise InputError(
       f'{origin}: {name_of(target)} has no argument `{statement.arg_name}`.'
       f'{instead or nearest.hint(statement.arg_name, known)}'
@@ -208,18 +196,37 @@ def _looked_up(value: object, symbols: list[_Symbols], origin: str) -> object:
     *scope, selector = value.text.split('/')
     target = _look_up(selector, symbols, origin)
     return Reference(target, tuple(scope), value.call)
-  return map_value(lambda v: _looked_up(v, symbols, origin), value)
+  return map_value(lambda v: _looked_up(v, symbols, origin), value, origin)
 
 
-def map_value(function: Callable[[object], object], value: object) -> object:
-  """Apply `function` to the items of a list, tuple or dict; others stay."""
+def map_value(
+  function: Callable[[object], object], value: object, origin: str
+) -> object:
+  """Apply `function` to the items of a list, tuple or dict; others stay.
+
+  Raises:
+    InputError: a key of a dictionary can be none; `origin` has the value.
+  """
   if isinstance(value, list) and type(value) is list:
     return [function(item) for item in value]
   if isinstance(value, tuple) and type(value) is tuple:
     return tuple(function(item) for item in value)
   if isinstance(value, dict) and type(value) is dict:
-    return {function(key): function(item) for key, item in value.items()}
+    keys = [_key(function(key), origin) for key in value]
+    return dict(zip(keys, map(function, value.values())))
   return value
+
+
+def _key(key: object, origin: str) -> object:
+  try:
+    hash(key)
+  except TypeError:
+    raise InputError(
+      f'{origin}: a key of a dictionary is a text, a number or a tuple of'
+      f" these, such as {{'beta': 0.1}}; got {said.short(key)}"
+      f' ({type(key).__name__}).'
+    ) from None
+  return key
 
 
 def _import(

@@ -24,6 +24,7 @@ from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
 from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
+from dap.losses.ranges import Count, Size
 from dap.models.policy import Policy
 from dap.training import loop, metrics, programs, stream
 from dap.training.collectors import Examples
@@ -43,8 +44,8 @@ def train(
   annotator_checkpoint_path: str = '',
   stream_path: str = '',
   record_stream: bool = False,
-  mesh: tuple[int, int] = (1, 1),
-  num_shown: int = 4,
+  mesh: tuple[Size, Size] = (1, 1),
+  num_shown: Count = 4,
   collect: Collect = IN_STEP,
 ) -> None:
   """Trains, or goes on with a training that was stopped, or to more steps.

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from dap import costs, errors
+from dap.losses.ranges import Count, Seeds
 from dap.stages import artefacts, machine, pool
 from dap.study.design import Study, check_seeds
 from dap.study.forecast import forecast, means
@@ -20,9 +21,9 @@ def run(
   study_dir: str,
   study: Study,
   title: str = 'Online against offline',
-  seeds: tuple[int, ...] = (0,),
+  seeds: Seeds = (0,),
   caveats: tuple[str, ...] = (),
-  num_workers: int | None = None,
+  num_workers: Count | None = None,
   device: costs.Device | None = None,
 ) -> None:
   """Runs what is missing of a study and writes its report.
