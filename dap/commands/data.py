@@ -6,13 +6,14 @@ from dap import progress
 from dap.data import facts, sources, tfds_builder
 from dap.data.arrays import EncodedSource, Prepared
 from dap.data.datasets import PairData
+from dap.losses.ranges import Count
 
 
 def prepare_data(
   *,
   data: PairData,
   cache_dir: str = 'out/data',
-  num_shown: int = 3,
+  num_shown: Count = 3,
   tfds_dir: str | None = None,
 ) -> None:
   """Prepares all splits under `cache_dir` and prints what is in them.

@@ -11,6 +11,7 @@ from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.losses.ranges import Size
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy, policy_of
 from dap.study.design import grid
@@ -32,7 +33,7 @@ def evaluate(
   opponent_checkpoint_path: str,
   evaluation: points.Evaluation = points.DEFAULT,
   name: str = 'online_ipo',
-  mesh: tuple[int, int] = (1, 1),
+  mesh: tuple[Size, Size] = (1, 1),
 ) -> None:
   """Writes `runs.jsonl` and per-prompt arrays into the run's folder.
 

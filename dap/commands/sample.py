@@ -8,6 +8,7 @@ from dap.checkpoints import load
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.evaluation import sample as sampling
+from dap.losses.ranges import Seed, Size
 
 
 def sample(
@@ -15,9 +16,9 @@ def sample(
   model_dir: str,
   run: Run,
   data: PairData,
-  num_samples: int = 10,
-  seed: int = 0,
-  mesh: tuple[int, int] = (1, 1),
+  num_samples: Size = 10,
+  seed: Seed = 0,
+  mesh: tuple[Size, Size] = (1, 1),
 ) -> None:
   """Prints prompts and responses of the newest checkpoint of a run.
 

@@ -16,14 +16,15 @@ from dap import (
   progress,
 )
 from dap.algorithms.run import Run
-from dap.checkpoints import load, state
+from dap.checkpoints import load
+from dap.commands import continued
 from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
 from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
+from dap.losses.ranges import Count, Size
 from dap.models import policy
-from dap.stages import values
 from dap.training import facts, loop, metrics, programs, stream
 from dap.training.collectors import Examples
 from dap.training.journals import Hook
@@ -42,11 +43,11 @@ def train(
   annotator_checkpoint_path: str = '',
   stream_path: str = '',
   record_stream: bool = False,
-  mesh: tuple[int, int] = (1, 1),
-  num_shown: int = 4,
+  mesh: tuple[Size, Size] = (1, 1),
+  num_shown: Count = 4,
   collect: Collect = IN_STEP,
 ) -> None:
-  """Trains, or goes on with a training that was stopped.
+  """Trains, or goes on with a training that was stopped, or to more steps.
 
   Writes checkpoints, metrics.jsonl, TensorBoard events, readable samples at
   each checkpoint and, if asked, the recorded stream under `model_dir`.
@@ -79,16 +80,25 @@ def train(
   run, vocabulary = prepared(run, data, cache)
   pairs = _pairs(data, split, stream_path, vocabulary, cache)
   load.check_prompts(facts.prompts_end(pairs), paths)
-  content = (*map(load.fingerprint, paths), stream.fingerprint(stream_path))
   shown = _shown(run, data, vocabulary, cache, num_shown)
-  _keep_configuration(run, folder)
+  described = continued.described(
+    run,
+    data=data,
+    split=split,
+    record_stream=record_stream,
+    initial_checkpoint=load.fingerprint(initial_checkpoint_path),
+    reference_checkpoint=load.fingerprint(reference_checkpoint_path),
+    annotator_checkpoint=load.fingerprint(annotator_checkpoint_path),
+    stream=stream.fingerprint(stream_path),
+  )
+  continued.keep(described, run, folder)
   loop.fit(
     run,
     pairs,
     params,
     folder,
     mesh=devices,
-    digest=values.digest((run, data, split, record_stream, content)),
+    digest=continued.name(described),
     record_stream=record_stream,
     on_checkpoint=shown and _sample_writer(run, shown, folder, devices),
     log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
@@ -217,12 +227,6 @@ def _params(
     load.require(annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH')
     judge = load.load_params(algorithm.annotator.model, annotator, mesh)
   return Params(start, anchor, judge)
-
-
-def _keep_configuration(run: Run, folder: Path) -> None:
-  """Writes what is trained, unless a training has begun: it may be another."""
-  if state.newest(folder / 'checkpoints') is None:
-    files.write_json(folder / 'configuration.json', values.describe(run))
 
 
 def _sample_writer(

@@ -20,6 +20,8 @@ from dap.data import corpus_writers as writers
 from dap.data.schema import Row
 from dap.data.vocabulary import Words
 from dap.errors import InputError
+from dap.losses import ranges
+from dap.losses.ranges import Count, Seed, Size
 
 VERSION = 1  # goes up whenever the same seed gives other texts or labels
 
@@ -162,10 +164,13 @@ class EmbeddedCorpus:
   fewer pairs is the beginning of one with more.
   """
 
-  seed: int = 0
-  num_train: int = 8000
-  num_stress: int = 4000
-  num_test: int = 1024
+  seed: Seed = 0
+  num_train: Size = 8000
+  num_stress: Count = 4000
+  num_test: Size = 1024
+
+  def __post_init__(self):
+    ranges.check(self)
 
   def load(self, split: str) -> list[Row]:
     """The pairs of a split, each with the `utility` of both responses."""

@@ -11,6 +11,9 @@ from dap.data.arrays import LongResponses, Prepared, PromptForm
 from dap.data.checks import Repeats
 from dap.data.sources import Source
 from dap.data.vocabulary import UnreadVocabulary, Vocabulary, Words
+from dap.errors import InputError
+from dap.losses import ranges
+from dap.losses.ranges import Size
 
 _log = logging.getLogger(__name__)
 _OVERLAP = (
@@ -40,11 +43,21 @@ class PairData:
 
   source: Source
   vocabulary: Any  # either: callers ask whether it has `train`
-  prompt_length: int
-  response_length: int
+  prompt_length: Size
+  response_length: Size
   long_responses: LongResponses = arrays.trim
   prompt_form: PromptForm | None = None
   repeats: Repeats = checks.keep_repeated
+
+  def __post_init__(self):
+    ranges.check(self)
+    asked = getattr(type(self.vocabulary), 'decode', None)
+    if asked is None and not hasattr(self.vocabulary, 'train'):
+      raise InputError(
+        f'PairData needs a vocabulary, got {self.vocabulary!r}. Include'
+        ' gin/data/sentencepiece.gin or gin/data/bytes.gin, or bind VOCABULARY'
+        ' = @vocabulary.Bytes().'
+      )
 
   def trained_vocabulary(self, folder: Path) -> UnreadVocabulary:
     """The vocabulary, trained and kept under `folder` if it must be."""

@@ -18,6 +18,8 @@ from jaxtyping import PyTree
 
 from dap import errors, estimators, partitioning
 from dap.data.pairs import Pairs
+from dap.losses import ranges
+from dap.losses.ranges import Seed
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy
 from dap.records import PADDING, ended
@@ -44,10 +46,11 @@ class Evaluation:
   num_kl_prompts: int = 256
   num_pairs: int = 256
   batch_size: int = 128
-  seed: int = 0
+  seed: Seed = 0
   choose: Callable = InverseCdf()
 
   def __post_init__(self):
+    ranges.check(self)
     for name in ('num_prompts', 'num_kl_prompts', 'num_pairs', 'batch_size'):
       if getattr(self, name) < 1:
         raise errors.InputError(

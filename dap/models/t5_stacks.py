@@ -8,6 +8,8 @@ import jax
 from jaxtyping import Array
 
 from dap import errors
+from dap.losses import ranges
+from dap.losses.ranges import Dropout, Size
 from dap.models import dtypes, t5_initial, t5_layers
 
 
@@ -21,21 +23,22 @@ class T5Config:
   cross-attention to its query kernel.
   """
 
-  vocab_size: int
-  emb_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  num_encoder_layers: int
-  num_decoder_layers: int
+  vocab_size: Size
+  emb_dim: Size
+  num_heads: Size
+  head_dim: Size
+  mlp_dim: Size
+  num_encoder_layers: Size
+  num_decoder_layers: Size
   mlp_activations: tuple[str, ...] = ('gelu', 'linear')
-  dropout_rate: float = 0.0
+  dropout_rate: Dropout = 0.0
   logits_via_embedding: bool = False
   float32_attention_logits: bool = False
   dtype: dtypes.Spelling = 'float32'
   cross_query_init: Callable[[Array, Array], Array] = t5_initial.own_query
 
   def __post_init__(self):
+    ranges.check(self)
     name = dtypes.name_of(self.dtype, 'The dtype that a T5 computes in')
     object.__setattr__(self, 'dtype', name)
     unknown = set(self.mlp_activations) - set(t5_layers.ACTIVATIONS)

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 from dap import costs, errors
+from dap.losses.ranges import Count, Seeds
 from dap.models import policy
 from dap.stages import artefacts, differences, machine, pool
 from dap.study import verify as verify_lib
@@ -23,9 +24,9 @@ def run(
   study_dir: str,
   study: Study,
   title: str = 'Online against offline',
-  seeds: tuple[int, ...] = (0,),
+  seeds: Seeds = (0,),
   caveats: tuple[str, ...] = (),
-  num_workers: int | None = None,
+  num_workers: Count | None = None,
   device: costs.Device | None = None,
   accept_code: bool = False,
   verify: bool = False,
