@@ -78,7 +78,7 @@ def train(
   params = _params(run, devices, *paths)
   data = data.following(load.prompts_end(initial_checkpoint_path))
   run, vocabulary = prepared(run, data, cache)
-  pairs = _pairs(data, split, stream_path, vocabulary, cache)
+  pairs, arrays = _pairs(data, split, stream_path, vocabulary, cache)
   load.check_prompts(facts.prompts_end(pairs), paths)
   shown = _shown(run, data, vocabulary, cache, num_shown)
   described = continued.described(
@@ -90,6 +90,7 @@ def train(
     reference_checkpoint=load.fingerprint(reference_checkpoint_path),
     annotator_checkpoint=load.fingerprint(annotator_checkpoint_path),
     stream=stream.fingerprint(stream_path),
+    arrays=arrays,
   )
   continued.keep(described, run, folder)
   loop.fit(
@@ -186,16 +187,17 @@ def _pairs(
   stream_path: str,
   vocabulary: Vocabulary,
   cache: Path,
-) -> Examples:
+) -> tuple[Examples, str]:
+  """What is trained on, and a hash of the arrays that were made of texts."""
   if stream_path:
-    return stream.read(Path(stream_path))
+    return stream.read(Path(stream_path)), ''
   if split not in sources.SPLITS:
     raise errors.InputError(
       f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
     )
   found = data.prepare(split, vocabulary, cache)
   progress.say(found.report)
-  return found.pairs()
+  return found.pairs(), found.content
 
 
 def _shown(

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
-from dap import files
+from dap import files, seals
 from dap.data import checks, sources
 from dap.data.array_writer import (
   Encoded,
@@ -34,9 +34,10 @@ from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
 from dap.records import END
-from dap.stages import values
+from dap.stages import modules, values
 
-VERSION = 4  # goes up whenever `prepare` writes other arrays for the same input
+_FACTS = 'facts.json'
+_CURE = 'Delete that folder; it is then made again.'
 
 
 @runtime_checkable
@@ -109,6 +110,7 @@ class Prepared:
     report: the counts and the rule in a few sentences, for people.
     lengths: of prompts and responses before they are cut, responses with their
       end: which length so many percent do not exceed.
+    content: a hash of all arrays and texts.
   """
 
   folder: str
@@ -118,6 +120,7 @@ class Prepared:
   counts: dict[str, int]
   report: str
   lengths: Lengths = field(default_factory=dict)
+  content: str = ''
 
   def __len__(self) -> int:
     return len(self.prompts)
@@ -196,10 +199,15 @@ def prepare(
   if prompt_form is not as_given:
     content.append(prompt_form)
   choices = mistakes, train and repeats
-  digest = values.digest((VERSION, split, lengths, tuple(content), choices))
+  read = modules.reached(
+    ['dap.data.array_writer', *modules.of_values(source, vocabulary, *choices)]
+  )
+  digest = values.digest((read, split, lengths, tuple(content), choices))
   name = f'{split}-{digest}'
   folder = Path(cache_dir, name)
   _check_rule(source, long_responses)
+  if Path(cache_dir).is_dir():
+    files.sweep(Path(cache_dir), f'.{split}-')
   if not folder.exists():
     examples, report = _examples(source, split, vocabulary, lengths)
     examples = (
@@ -213,11 +221,14 @@ def prepare(
       repeats,
       _prompt_keys(train),
     )
-    aside = folder.with_name(f'.{name}.{uuid.uuid4().hex}')
+    aside = folder.with_name(f'.{split}-{files.writer()}-{uuid.uuid4().hex}')
     try:
       with files.explained(folder):
         aside.mkdir(parents=True)
         write_rows(aside, examples, lengths, long_responses, report, rules)
+        facts = files.read_json(aside / _FACTS)
+        sealed = seals.of_folder(aside, skip=[_FACTS])
+        seals.write_json(aside / _FACTS, {**facts, 'files': sealed})
       _publish(aside, folder)
     finally:
       shutil.rmtree(aside, ignore_errors=True)
@@ -263,16 +274,16 @@ def opened(folder: Path) -> Prepared:
   Raises:
     InputError: a file of it is missing or damaged.
   """
+  facts = seals.read_json(folder / _FACTS, _CURE)
+  seals.check_all(folder, facts['files'], _CURE)
   try:
-    facts = json.loads((folder / 'facts.json').read_text('utf-8'))
     columns = {
       name: np.load(folder / f'{name}.npy', mmap_mode='r')
       for name in ('prompt_ids', 'prompts', *facts['responses'])
     }
   except (OSError, ValueError, KeyError) as error:
     raise InputError(
-      f'The prepared data in {folder} is damaged ({error}). Delete that folder;'
-      ' it is then made again.'
+      f'The prepared data in {folder} is damaged ({error}). {_CURE}'
     ) from error
   return Prepared(
     str(folder),
@@ -282,6 +293,7 @@ def opened(folder: Path) -> Prepared:
     facts['counts'],
     facts['report'],
     facts['lengths'],
+    values.digest(facts['files']),
   )
 
 

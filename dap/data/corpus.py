@@ -23,8 +23,6 @@ from dap.errors import InputError
 from dap.losses import ranges
 from dap.losses.ranges import Count, Seed, Size
 
-VERSION = 1  # goes up whenever the same seed gives other texts or labels
-
 LABEL_TEMPERATURE = 0.5
 
 # The hidden utility. Weights of the facts are in the order of `FACTS`.
@@ -209,7 +207,7 @@ class EmbeddedCorpus:
 
   def fingerprint(self) -> str:
     sizes = f'{self.num_train}-{self.num_stress}-{self.num_test}'
-    return f'embedded-v{VERSION}-{self.seed}-{sizes}'
+    return f'embedded-{self.seed}-{sizes}'
 
 
 class _Drawn(NamedTuple):

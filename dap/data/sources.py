@@ -27,10 +27,6 @@ from dap.data.schema import (
 from dap.errors import InputError
 from dap.stages import code, values
 
-# Goes up whenever our functions that a format calls give other pairs: of a
-# format itself the text counts.
-VERSION = 4
-
 _log = logging.getLogger(__name__)
 _LEFT_OUT = '%s: left out of %s for their mistakes: %d in all.'
 
@@ -166,7 +162,7 @@ class Formatted:
   def fingerprint(self) -> str:
     """Names what the reader reads and how it is understood."""
     choices = self.format, self.group, self.keep, self.mistakes, self.held_out
-    digest = values.digest((VERSION, self.reader.fingerprint(), choices))
+    digest = values.digest((self.reader.fingerprint(), choices))
     return f'{self.name}-{digest}'
 
 
