@@ -46,7 +46,7 @@ def _of_disk(error: OSError) -> str:
   if not error.filename:
     return (
       f'A file could not be written: {error.strerror}. What was finished before'
-      ' is whole. Free some space where this command writes, then give it again.'
+      ' is whole. Free some space where it writes, then give it again.'
     )
   try:
     with files.explained(error.filename):

@@ -106,6 +106,26 @@ def machine() -> str:
   return ', '.join(words)
 
 
+def changed(made: Mapping[str, Any]) -> list[str]:
+  """In what another process was unlike this one that may change bits.
+
+  Args:
+    made: what `of_process` gave there; what it lacks is not compared.
+  """
+  here = _of_process()
+  found = [
+    f'{name} {made[name]} there, {here[name]} here'
+    for name in ('dap', 'commit', 'python', 'machine')
+    if name in made and made[name] != here[name]
+  ]
+  there = made.get('libraries') or {}
+  return found + [
+    f'{name} {version} there, {libraries().get(name, "absent")} here'
+    for name, version in there.items()
+    if libraries().get(name, 'absent') != version
+  ]
+
+
 def words(made: Mapping[str, Any]) -> str:
   """'dap 0.4.0 (commit 1a2b3c4, with changes), jax 0.10.2'."""
   found = made.get('commit')
