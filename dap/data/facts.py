@@ -159,7 +159,8 @@ def in_train(counts: Mapping[str, int]) -> list[str]:
   outcome = ''
   if had['repeats_left_out']:
     outcome = f', and {had["repeats_left_out"]} examples of them were left out'
-  return [f'{prompts} stand in train too{outcome}.']
+  as_cut = ' once they are cut' if had['cut_prompts'] else ''
+  return [f'{prompts} stand in train too{as_cut}{outcome}.']
 
 
 def _unknown(counts: Counter[str]) -> list[str]:

@@ -233,8 +233,11 @@ FULL = (3, 4, 5, 6, 7, 8)
 @pytest.mark.parametrize(
   ('rows', 'said'),
   [
-    ([((3, 1), (4,))], 'None of 1 rejected .* append_eos is missing'),
-    ([((3,), (4, 1)), ((5,), FULL)], 'None of 2 chosen .* append_eos is miss'),
+    ([((3, 1), (4,))], 'row 0: neither this rejected .* append_eos is miss'),
+    (
+      [((3,), (4, 1)), ((5,), FULL)],
+      'row 0: neither this chosen .* append_eos',
+    ),
     ([((3, 1), (4,)), ((3, 1), (4, 1))], None),
     ([(FULL, (4, 1))], None),  # cut: whether it had an end is not known
   ],
