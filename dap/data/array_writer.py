@@ -241,6 +241,8 @@ class _Tally:
       InputError: no example is left, or no response has an end.
     """
     counts = self.counts
+    malformed = self._rules.before.get('malformed', 0)
+    counts.update(rows=malformed, mistakes=malformed, malformed=malformed)
     counts['prompts'] = len(self._prompts)
     counts['prompts_in_train'] = len(self._in_train)
     merged = len(self._numbers) - len(self._prompts)

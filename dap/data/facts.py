@@ -17,6 +17,7 @@ Lengths = dict[str, dict[str, int]]  # by 'prompts' and 'responses', by percent
 Report = Callable[[Counter[str], tuple[int, int], Callable], str]
 
 _MISTAKES = {
+  'malformed': 'in what the rows hold',
   'no_ids': 'without ids of the vocabulary',
   'beyond_end': 'with ids after the end',
   'same_ids': 'whose responses are the same ids',
