@@ -17,6 +17,7 @@ Lengths = dict[str, dict[str, int]]  # by 'prompts' and 'responses', by percent
 Report = Callable[[Counter[str], tuple[int, int], Callable], str]
 
 _MISTAKES = {
+  'malformed': 'in what the rows hold',
   'no_ids': 'without ids of the vocabulary',
   'beyond_end': 'with ids after the end',
   'same_ids': 'whose responses are the same ids',
@@ -159,7 +160,8 @@ def in_train(counts: Mapping[str, int]) -> list[str]:
   outcome = ''
   if had['repeats_left_out']:
     outcome = f', and {had["repeats_left_out"]} examples of them were left out'
-  return [f'{prompts} stand in train too{outcome}.']
+  as_cut = ' once they are cut' if had['cut_prompts'] else ''
+  return [f'{prompts} stand in train too{as_cut}{outcome}.']
 
 
 def _unknown(counts: Counter[str]) -> list[str]:

@@ -91,6 +91,18 @@ def test_ids_that_training_cannot_use_are_mistakes_of_a_row(
   assert '1 of 2 rows (50.0 %) were left out for mistakes: 1 ' in found.report
 
 
+def test_rows_that_the_format_left_out_are_counted_with_these(tmp_path):
+  rows = (GOOD, ('ask', 'yes', 'yes'), (' ', 'yes', 'no'), ('…', 'a', 'b'))
+  source = source_of(tmp_path, *rows, mistakes=sources.leave_out)
+  found = prepare(source, tmp_path)
+  assert (found.counts['rows'], found.counts['mistakes']) == (4, 3)
+  assert '3 of 4 rows (75.0 %) were left out for mistakes: 2 in what the' in (
+    found.report
+  )
+  both = prepare(sources.BothResponses(source), tmp_path)
+  assert both.counts['malformed'] == 2
+
+
 @pytest.mark.parametrize('route', ['huggingface', 'tfds', 'seqio'])
 def test_the_ids_of_every_route_are_checked(route, tmp_path):
   rows = (GOOD, ('ask', 'Yes', 'y e s'), ('ask', '\u200b', 'no'), GOOD)
@@ -233,8 +245,11 @@ FULL = (3, 4, 5, 6, 7, 8)
 @pytest.mark.parametrize(
   ('rows', 'said'),
   [
-    ([((3, 1), (4,))], 'None of 1 rejected .* append_eos is missing'),
-    ([((3,), (4, 1)), ((5,), FULL)], 'None of 2 chosen .* append_eos is miss'),
+    ([((3, 1), (4,))], 'row 0: neither this rejected .* append_eos is miss'),
+    (
+      [((3,), (4, 1)), ((5,), FULL)],
+      'row 0: neither this chosen .* append_eos',
+    ),
     ([((3, 1), (4,)), ((3, 1), (4, 1))], None),
     ([(FULL, (4, 1))], None),  # cut: whether it had an end is not known
   ],
