@@ -7,12 +7,13 @@ exception is a mistake of ours and keeps its traceback.
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from dap import __version__
+from dap import __version__, secrets
 from dap.commands import COMMANDS, Command, Word, failures, nearest
 from dap.errors import InputError
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   Raises:
     SystemExit: with 0 after `--help`, with the exit code of a failure.
   """
+  _prepare_output()
   arguments = list(sys.argv[1:] if argv is None else argv)
   named = [word for word in arguments[:1] if word in COMMANDS]
   speaker = ' '.join(['dap', *named])
@@ -73,8 +75,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     message = failures.explain(error)
     if message is None:
       raise
-    print(f'{speaker}: {message}', file=sys.stderr)
+    print(f'{speaker}: {secrets.hidden(message)}', file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def _prepare_output():
+  """No letter that a locale lacks ends a command; no log line has a secret."""
+  reconfigure = getattr(sys.stdout, 'reconfigure', None)
+  if reconfigure is not None:
+    reconfigure(errors='replace')
+  if logging.lastResort is not None:
+    logging.lastResort.setFormatter(secrets.Formatter())
 
 
 def _run(

@@ -23,6 +23,7 @@ LAYERS = {
   'errors': 0,
   'files': 0,
   'progress': 0,
+  'secrets': 0,
   'records': 0,
   'stages': 0,
   'estimators': 1,

@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 
+from dap import secrets
 from dap.commands import (
   Command,
   bindings,
@@ -104,12 +105,12 @@ def run(
   stand_ins = (dry_run or show_config) and not command.dry_run_needs_all
   arguments = configure(command, files, overrides, commands, stand_ins, named)
   if show_config:
-    print(show.text(arguments), flush=True)
+    print(secrets.hidden(show.text(arguments)), flush=True)
     return
   module = importlib.import_module(command.module)
   if not dry_run:
     getattr(module, command.function)(**arguments)
     return
   if arguments:
-    print(show.compact(arguments), flush=True)
+    print(secrets.hidden(show.compact(arguments)), flush=True)
   module.dry_run(**arguments, **({'measure': True} if measure else {}))
