@@ -39,6 +39,11 @@ _OVERRIDES = """\
                      A name that this command does not read is refused.
 """
 
+_HELP = ('-h', '--help')
+_SETTINGS = """\
+what a file has to set, with its values: dap {name} --gin_file=FILE --help
+"""
+
 
 class _Parser(argparse.ArgumentParser):
   """An argument parser whose errors are one message, without the usage."""
@@ -60,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     rest, overrides = _take_overrides(arguments)
     _refuse_unknown_command(rest)
-    options = _parser().parse_args(rest)
+    if _asks_what_can_be_set(rest):
+      rest = [word for word in rest if word not in _HELP]
+      options = _parsed(rest)
+      _say_what_can_be_set(COMMANDS[options.command], options, overrides)
+      return
+    options = _parsed(rest)
     _run(COMMANDS[options.command], options, overrides)
   except KeyboardInterrupt:
     how = 'continues from the last checkpoint or finished stage'
@@ -77,6 +87,46 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise
     print(f'{speaker}: {secrets.hidden(message)}', file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+  """The options; an unknown one is refused with the nearest."""
+  options, unknown = _parser().parse_known_args(words)
+  if not unknown:
+    return options
+  known = _options(COMMANDS[options.command])
+  name, _, value = unknown[0].partition('=')
+  hint = nearest.hint(name, known) if name.startswith('-') else ''
+  if name.strip('-').isupper():
+    hint = f' A value of gin is given as --gin.{name.strip("-")}={value or 1}.'
+  raise InputError(
+    f'unrecognized arguments: {" ".join(unknown)}.{hint} See: dap'
+    f' {options.command} --help'
+  )
+
+
+def _options(command: Command) -> list[str]:
+  if command.words:
+    return [*(word.name for word in command.words), '--dry_run', '--help']
+  measure = ['--measure'] if command.measures else []
+  own = ['--gin_file', '--dry_run', '--show_config', '--import', '--help']
+  return [*own, *measure]
+
+
+def _asks_what_can_be_set(words: list[str]) -> bool:
+  files = [word for word in words if word.startswith('--gin_file')]
+  return bool(files) and any(word in _HELP for word in words)
+
+
+def _say_what_can_be_set(
+  command: Command,
+  options: argparse.Namespace,
+  overrides: list[tuple[str, str]],
+):
+  from dap.commands import run  # A list needs gin; the plain help does not.
+
+  files, named = options.gin_file, options.named
+  print(run.what_can_be_set(command, files, overrides, COMMANDS, named))
 
 
 def _prepare_output():
@@ -189,7 +239,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_command(commands, name: str, command: Command):
-  overrides = '' if command.words else f'{_OVERRIDES}\n'
+  settings = _SETTINGS.format(name=name)
+  overrides = '' if command.words else f'{_OVERRIDES}\n{settings}\n'
   parser = commands.add_parser(
     name,
     help=command.summary,

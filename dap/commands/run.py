@@ -13,6 +13,7 @@ from dap.commands import (
   reads,
   resolve,
   said,
+  settings,
   show,
   syntax,
 )
@@ -61,6 +62,26 @@ def configure(
   reads.refuse_missing(read, function)
   _check_tasks(read, function, allowed)
   return resolve.resolve(read, function)
+
+
+def what_can_be_set(
+  command: Command,
+  files: Sequence[str],
+  overrides: Sequence[tuple[str, str]],
+  commands: Mapping[str, Command],
+  named: Sequence[str] = (),
+) -> str:
+  """What gin files have to set, see `settings.text`; arguments as above.
+
+  Raises:
+    InputError: the files or overrides cannot be read.
+  """
+  parsed = syntax.parse(files, overrides)
+  own = {each.module.partition('.')[0] for each in commands.values()}
+  allowed = modules.allowed(parsed, named, sorted(own))
+  function = getattr(importlib.import_module(command.module), command.function)
+  read = bindings.look_up(parsed, allowed)
+  return secrets.hidden(settings.text(read, function))
 
 
 def _check_tasks(
