@@ -24,6 +24,7 @@ LAYERS = {
   'files': 0,
   'folders': 0,
   'progress': 0,
+  'secrets': 0,
   'records': 0,
   'seals': 0,
   'stages': 0,
