@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dap
+from dap import secrets
 
 # Whose versions change numbers.
 LIBRARIES = (
@@ -54,7 +55,7 @@ def _of_process() -> dict[str, object]:
     'python': platform.python_version(),
     'machine': machine(),
     'host': socket.gethostname(),
-    'command': os.environ.get('DAP_COMMAND') or shlex.join(sys.argv),
+    'command': secrets.hidden(shlex.join(sys.argv)),
   }
 
 
