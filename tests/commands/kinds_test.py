@@ -38,6 +38,11 @@ def one(x):
   return x
 
 
+def named(value):
+  """An id that is the same in every process."""
+  return getattr(value, '__name__', None) or str(value)
+
+
 FITS = [
   (float, 1, 1.0),
   (int | None, None, None),
@@ -63,7 +68,7 @@ FITS = [
 ]
 
 
-@pytest.mark.parametrize(('annotation', 'value', 'expected'), FITS, ids=str)
+@pytest.mark.parametrize(('annotation', 'value', 'expected'), FITS, ids=named)
 def test_what_fits_is_the_value_as_the_annotation_has_it(
   annotation, value, expected
 ):
@@ -108,7 +113,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize(('annotation', 'value', 'wanted', 'hint'), UNFIT,
-                         ids=str)  # fmt: skip
+                         ids=named)  # fmt: skip
 def test_what_does_not_fit_says_what_is_wanted(annotation, value, wanted, hint):
   with pytest.raises(kinds.Unfit) as raised:
     kinds.fitted(annotation, value)
