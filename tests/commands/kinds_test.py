@@ -264,6 +264,15 @@ def test_what_a_class_makes_of_a_wrong_value_is_words(
   assert 'in @brittle.Decay(), the value of sft/algorithms.run.Run.sch' in said_
 
 
+def test_a_function_whose_first_argument_is_given_lacks_it(capfd, tmp_path):
+  words = tiny_commands.argv(
+    'train', 'sft', tmp_path, '--gin_file=gin/models/t5_1_1_tiny.gin',
+    '--gin.t5.T5Config.cross_query_init=@dap.models.t5_initial.own_query',
+    '--gin.dap.models.t5_initial.own_query.query=1',
+  )  # fmt: skip
+  assert 'cross_query_init must be a function of 2 arg' in refused(capfd, words)
+
+
 def test_right_values_of_other_spellings_are_still_taken(capsys, tmp_path):
   main.main(
     tiny_commands.argv(
