@@ -150,6 +150,10 @@ def _prepare_output():
     reconfigure(errors='replace')
   if logging.lastResort is not None:
     logging.lastResort.setFormatter(secrets.Formatter())
+  if not logging.root.handlers:  # of a notebook, or of a test
+    handler = logging.StreamHandler()
+    handler.setFormatter(secrets.Formatter())
+    logging.root.addHandler(handler)
 
 
 def _run(

@@ -334,6 +334,27 @@ def test_a_test_file_alone_is_compared_to_nothing(tmp_path):
 # Lengths
 
 
+def test_a_table_of_lengths_reads_from_short_to_long():
+  own = facts.quantiles({n: 1 for n in range(1, 201)})
+  lengths = {'responses': own, 'prompts': dict(sorted(own.items()))}
+  counts = {'examples': 200, 'cut_prompts': 50, 'responses': 400}
+  head, prompts, responses = facts.length_table(lengths, counts, (150, 250))
+  assert head.split()[0] == 'tokens' and head.split()[-2:] == [
+    'limit',
+    'longer',
+  ]
+  numbers = ['100', '180', '190', '198', '200']
+  assert prompts.split() == ['prompts', *numbers, '150', '25.0', '%']
+  assert responses.split() == ['responses', *numbers, '250', '0.0', '%']
+
+
+def test_a_share_of_prompts_is_of_all_texts():
+  counts = {'merged_prompts': 30, 'prompts': 10, 'cut_prompts': 1}
+  (note,) = facts.notes(counts)
+  assert note.startswith('30 of 40 prompts (75.0 %)')
+  assert note.endswith('once they are cut.')
+
+
 @LAWS
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=60))
 def test_a_quantile_is_the_least_length_that_so_many_do_not_exceed(lengths):
