@@ -179,7 +179,7 @@ def test_pairs_that_only_the_cut_makes_equal_never_stop_a_run(tmp_path):
 
 
 def test_the_embedded_corpus_keeps_pairs_of_equal_responses(tmp_path):
-  source = EmbeddedCorpus(num_train=64, num_test=0, num_stress=0)
+  source = EmbeddedCorpus(num_train=64, num_test=1, num_stress=0)
   words = source.vocabulary()
   found = prepare(source, tmp_path, vocabulary=words, prompt_length=40)
   assert len(found) == 64 and found.counts['same_kept'] == 1
