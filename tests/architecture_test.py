@@ -20,6 +20,7 @@ EXPERIMENTS = [path for path in CONFIGS if path.parent.name != 't5x']
 # A file or folder of dap/ that is not here has no layer yet: choose the lowest
 # whose imports suffice.
 LAYERS = {
+  'disks': 0,
   'errors': 0,
   'files': 0,
   'folders': 0,

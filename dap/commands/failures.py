@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from dap import files
+from dap import disks
 from dap.errors import InputError
 
 _SOLVABLE = {
@@ -49,7 +49,7 @@ def _of_disk(error: OSError) -> str:
       ' is whole. Free some space where it writes, then give it again.'
     )
   try:
-    with files.explained(error.filename):
+    with disks.explained(error.filename):
       raise error
   except InputError as explained:
     return str(explained)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
-from dap import files, seals
+from dap import disks, files, seals
 from dap.data import checks, sources
 from dap.data.array_writer import (
   Encoded,
@@ -226,7 +226,7 @@ def prepare(
     )
     aside = folder.with_name(f'.{split}-{files.writer()}-{uuid.uuid4().hex}')
     try:
-      with files.explained(folder):
+      with disks.explained(folder):
         aside.mkdir(parents=True)
         write_rows(aside, examples, lengths, long_responses, report, rules)
         facts = files.read_json(aside / _FACTS)
