@@ -44,6 +44,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
   with disks.explained(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, f'.{path.name}.', '.aside')
+    aside.unlink(missing_ok=True)  # of a dead process with this number
     try:
       with open(aside, 'xb') as file:  # never through a link that lies there
         yield file
@@ -86,9 +87,7 @@ def sweep(folder: Path, start: str, end: str = '') -> None:
 
 
 def _is_alive(process: int) -> bool:
-  """Whether another process of that number lives."""
-  if process == os.getpid():
-    return False
+  """Whether a process of that number lives."""
   try:
     os.kill(process, 0)
   except ProcessLookupError:

@@ -1,10 +1,12 @@
 import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from dap import disks, files
@@ -174,3 +176,60 @@ def test_what_cannot_be_removed_is_left_after_a_while(tmp_path, monkeypatch):
   monkeypatch.setattr(files.shutil, 'rmtree', lambda *_, **__: None)
   files.remove_folder(tmp_path, patience=0.1)
   files.remove_folder(tmp_path / 'none')
+
+
+def test_what_dead_processes_left_aside_goes_and_nothing_else(tmp_path):
+  context = multiprocessing.get_context('fork')
+  ours, theirs = context.Pipe()
+  process = context.Process(target=lambda: theirs.send(files.writer()))
+  process.start()
+  dead = ours.recv()
+  process.join()
+  alive = files.writer()
+  for name in (f'.x.{dead}.aside', f'.y.{dead}.aside', f'.x.{alive}.aside'):
+    (tmp_path / name).write_text('half')
+  (tmp_path / '.x.other0-1.aside').write_text('of another machine')
+  (tmp_path / f'.split-{dead}-ab').mkdir()
+  files.sweep(tmp_path, '.x.', '.aside')
+  files.sweep(tmp_path, '.split-')
+  left = sorted(path.name for path in tmp_path.iterdir())
+  assert left == sorted(
+    [f'.x.{alive}.aside', f'.y.{dead}.aside', '.x.other0-1.aside']
+  )
+  files.write_atomically(tmp_path / 'y', 'whole')
+  assert not (tmp_path / f'.y.{dead}.aside').exists()
+
+
+def test_nothing_is_written_through_a_link_that_lies_aside(tmp_path):
+  victim = tmp_path / 'victim'
+  victim.write_text('mine')
+  (tmp_path / f'.x.{files.writer()}.aside').symlink_to(victim)
+  files.write_atomically(tmp_path / 'x', 'new')
+  assert victim.read_text() == 'mine'
+  assert (tmp_path / 'x').read_text() == 'new'
+  assert not (tmp_path / 'x').is_symlink()
+
+
+@pytest.mark.parametrize('torn', [b'{"a": 2', b'{"a": 2}', b'x' * 70_000])
+def test_a_torn_line_is_not_joined_with_the_next(tmp_path, torn):
+  path = tmp_path / 'costs.jsonl'
+  files.append_json_lines(path, [{'a': 1}])
+  with open(path, 'ab') as file:
+    file.write(torn)
+  files.append_json_lines(path, [{'a': 3}])
+  assert files.read_json_lines(path) == [{'a': 1}, {'a': 3}]
+
+
+@pytest.mark.parametrize('flips', range(0, 400, 13))
+def test_a_damaged_array_file_is_told(tmp_path, flips):
+  path = tmp_path / 'a.npz'
+  files.write_arrays(path, {'x': np.arange(30), 'y': np.ones(3)})
+  data = bytearray(path.read_bytes())
+  data[flips % len(data)] ^= 0x15
+  path.write_bytes(data)
+  try:
+    found = files.read_arrays(path, ('x', 'y'), 'Make it again.')
+  except InputError as error:
+    assert str(path) in str(error) and 'Make it again.' in str(error)
+  else:  # a byte that says when it was written, say
+    assert np.array_equal(found['x'], np.arange(30))
