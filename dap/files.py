@@ -414,6 +414,12 @@ def _sync_file(path: Path) -> None:
 def _explanation(error: OSError, path: Path) -> str | None:
   why = error.strerror or str(error)
   named = error.filename or path
+  if error.errno == errno.EFBIG:
+    return (
+      f'{path} could not be written: {why}: files have a limit here. What'
+      ' was finished before is whole. Raise the limit (ulimit -f), or give a'
+      ' folder on another file system, then give the same command again.'
+    )
   if error.errno in FULL_DISK:
     return (
       f'{path} could not be written: {why}. {_room(path)} What was finished'
@@ -436,6 +442,12 @@ def _room(path: Path) -> str:
   """How much is free where `path` is, and what takes most beside it."""
   folder = next(place for place in path.absolute().parents if place.is_dir())
   try:
+    status = os.statvfs(folder)
+    if status.f_files and not status.f_favail:
+      return (
+        f'The file system of {folder} has room for {status.f_files} files, and'
+        ' all are taken: remove some, whatever their size.'
+      )
     free = readable_size(shutil.disk_usage(folder).free)
     sizes = sorted((_size(place), place) for place in folder.iterdir())[::-1]
   except OSError:

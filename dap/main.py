@@ -21,7 +21,9 @@ Direct alignment from preferences: how far does online training beat offline
 training at the same KL budget?
 
 A command is configured by gin files: parts in gin/, experiments in configs/,
-found from any directory. The caller's own numbers come after them:
+found from any directory. A gin file can run code, also under --dry_run: it may
+name what is of dap, of modules beside it, and of those given with --import.
+The caller's own numbers come after them:
 
   dap train --gin_file=configs/embedded/online_ipo.gin \\
     --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1
@@ -31,7 +33,8 @@ _OVERRIDES = """\
   --gin.NAME=VALUE   give a macro or an argument a value; may be repeated, the
                      last wins. A string keeps its own quotes: '"out/ipo"'.
                      NAME is a macro (BETA) or function and argument
-                     (train.train.num_steps), with its scope before a slash.
+                     (t5.T5Config.emb_dim), with its scope before a slash
+                     (online/train.Run.num_steps).
                      A name that this command does not read is refused.
 """
 
@@ -101,6 +104,7 @@ def _run(
     COMMANDS,
     options.show_config,
     _measure(options),
+    options.named,
     {name: getattr(options, name) for name, _ in command.switches},
   )
 
@@ -208,6 +212,15 @@ def _add_command(commands, name: str, command: Command):
     action='store_true',
     help='print the resolved configuration, equal values once, and what it'
     ' costs; run nothing',
+  )
+  parser.add_argument(
+    '--import',
+    action='append',
+    default=[],
+    dest='named',
+    metavar='MODULE',
+    help='let gin files import this module; may be repeated. A gin file can run'
+    ' what it imports: without this, dap and modules beside the given files',
   )
   if command.measures:
     parser.add_argument(

@@ -28,7 +28,7 @@ import tiny_study
 from dap import files, losses, train
 from dap.algorithms import algorithm, refresh, sources, views
 from dap.algorithms.objectives import Loss
-from dap.data import arrays
+from dap.data import arrays, corpus_text, vocabulary
 from dap.training import stacks, stream
 
 XLA_FLAGS = '--xla_force_host_platform_device_count=4'  # as it was recorded
@@ -154,7 +154,10 @@ def study(folder: pathlib.Path) -> dict[str, np.ndarray]:
   with contextlib.redirect_stdout(io.StringIO()):
     from dap import main
 
-    main.main(tiny_study.argv(folder))
+    # 0.3.0 let a policy say all 300 rows: here each of them is a word.
+    words = f'--gin.vocabulary.Words.words={padded_words(300)!r}'
+    part = '--gin_file=tests/fixtures/golden/words.gin'
+    main.main(tiny_study.argv(folder, part, words))
   lines = tiny_study.lines(folder)
   for line in lines:  # 0.3.0 knew one number of a loss
     line['beta'] = line.pop('scalars').get('beta')
@@ -171,6 +174,13 @@ def study(folder: pathlib.Path) -> dict[str, np.ndarray]:
     if isinstance(value, str | float | int)
   }
   return found
+
+
+def padded_words(num_ids: int) -> tuple[str, ...]:
+  """The words of the embedded corpus and, up to `num_ids`, some of no text."""
+  words = corpus_text.WORDS
+  count = num_ids - vocabulary.NUM_SPECIAL - len(words)
+  return (*words, *(f'unused{i}' for i in range(count)))
 
 
 def _leaves(tree, place=''):

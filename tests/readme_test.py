@@ -8,7 +8,7 @@ import tiny_commands
 README = pathlib.Path(__file__).parents[1] / 'README.md'
 
 
-def test_the_way_to_add_a_loss_works_as_printed(tmp_path, monkeypatch, capsys):
+def test_the_way_to_add_a_loss_works_as_printed(tmp_path, capsys):
   section = (
     README.read_text().split('## How to add a loss')[1].split('\n## ')[0]
   )
@@ -16,7 +16,6 @@ def test_the_way_to_add_a_loss_works_as_printed(tmp_path, monkeypatch, capsys):
   (gin,) = re.findall(r'```\n(from __gin__.*?)```', section, re.S)
   (tmp_path / 'my_module.py').write_text(python)
   (tmp_path / 'my_loss.gin').write_text(gin)
-  monkeypatch.syspath_prepend(tmp_path)
   tiny_commands.dap(
     'train',
     'offline_ipo',

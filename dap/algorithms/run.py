@@ -7,7 +7,13 @@ import numpy as np
 from dap import errors, optimizers
 from dap.algorithms import objectives
 from dap.algorithms.algorithm import Algorithm
+from dap.losses import ranges
+from dap.losses.ranges import Seed
 from dap.models.trained import Trained
+
+# Fields of a run that no number depends on: how far it goes, and what is kept
+# of it. A schedule that ends with the run has a number of steps of its own.
+WITHOUT_NUMBERS = ('num_steps', 'save_steps', 'log_every')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +42,13 @@ class Run:
   num_steps: int
   batch_size: int
   schedule: optimizers.Schedule = optimizers.Constant()
-  seed: int = 0
+  seed: Seed = 0
   num_microbatches: int = 1
   save_steps: tuple[int, ...] = ()
   log_every: int = 10
 
   def __post_init__(self):
+    ranges.check(self)
     for name in ('num_steps', 'batch_size', 'num_microbatches', 'log_every'):
       if getattr(self, name) < 1:
         raise errors.InputError(

@@ -1,6 +1,7 @@
 """Layer 3. From a checkpoint of one layout to one of another."""
 
 import glob
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from etils import epath
 from dap import files
 from dap.checkpoints import (
   hf_reader,
+  hf_tokenizer,
+  hf_vouch,
   hf_writer,
   layouts,
   state,
@@ -22,20 +25,18 @@ from dap.checkpoints import (
 from dap.checkpoints.layouts import Contents
 from dap.data import vocabulary as vocabulary_lib
 from dap.errors import InputError
-from dap.models import t5
-
-DTYPES = ('float32', 'bfloat16')
+from dap.models import dtypes, t5
 
 
 class Target(NamedTuple):
   """What is to be written, beside the parameters.
 
   Attributes:
-    dtype: of the stored parameters, one of `DTYPES`.
+    dtype: of the stored parameters, see `dtypes.name_of`.
     vocabulary: path of a SentencePiece model for the tokenizer of `hf`, or ''.
   """
 
-  dtype: str = 'float32'
+  dtype: dtypes.Spelling = 'float32'
   vocabulary: str = ''
 
 
@@ -47,7 +48,14 @@ def _write_dap(folder: epath.Path, contents: Contents, target: Target) -> None:
   cpu = jax.sharding.SingleDeviceSharding(jax.devices('cpu')[0])
   placed = stored.place(contents.parts, dict.fromkeys(contents.parts, cpu))
   tree = stored.nested(placed)
-  state.save(Path(folder), contents.step, tree, {}, digest='converted')
+  state.save(
+    Path(folder),
+    contents.step,
+    tree,
+    {},
+    digest='converted',
+    facts=facts_of(contents),
+  )
 
 
 def _write_t5x(folder: epath.Path, contents: Contents, target: Target) -> None:
@@ -61,13 +69,29 @@ def _write_orbax(
 
 
 def _write_hf(folder: epath.Path, contents: Contents, target: Target) -> None:
+  tokenizer = _tokenizer(contents, target) if target.vocabulary else {}
   hf_writer.write(
-    folder,
-    contents.parts,
-    contents.t5_config(),
-    target.dtype,
-    target.vocabulary or None,
+    folder, contents.parts, contents.t5_config(), target.dtype, tokenizer
   )
+
+
+def _tokenizer(contents: Contents, target: Target) -> dict[str, bytes]:
+  return hf_tokenizer.files(
+    target.vocabulary, prompts_end=bool(contents.prompts_end)
+  )
+
+
+def facts_of(contents: Contents) -> dict[str, state.Json]:
+  """What a reader of the written checkpoint must know, see `training.facts`.
+
+  Where `contents` does not say, of the family what is so of it.
+  """
+  found = dict(contents.facts)
+  if 'prompts_end' not in found and contents.prompts_end is not None:
+    found['family_prompts_end'] = contents.prompts_end
+  if _is_bare(contents):
+    found['mlp_activations'] = list(contents.t5_config().mlp_activations)
+  return found
 
 
 Writer = Callable[[epath.Path, Contents, Target], None]
@@ -99,23 +123,33 @@ def convert(
       one does not fit the other.
   """
   contents = layouts.open_checkpoint(source)
+  target = target._replace(dtype=_dtype(target))
   folder = check(contents, destination, to, target)
   if '://' in destination:  # what makes it whole is written last
-    WRITERS[to](folder, contents, target)
+    _write(to, folder, contents, target)
   else:
-    _write_aside(Path(folder), WRITERS[to], contents, target)
+    _write_aside(Path(folder), to, contents, target)
   return contents
 
 
+def _write(
+  to: str, folder: epath.Path, contents: Contents, target: Target
+) -> None:
+  if to != 'dap':  # whose metadata has them
+    text = json.dumps(facts_of(contents), indent=2) + '\n'
+    (folder / layouts.FACTS).write_text(text)
+  WRITERS[to](folder, contents, target)
+
+
 def _write_aside(
-  folder: Path, write: Writer, contents: Contents, target: Target
+  folder: Path, to: str, contents: Contents, target: Target
 ) -> None:
   aside = folder.with_name(f'.{folder.name}.{os.getpid()}.aside')
   with files.explained(folder), files.as_os_error(folder):
     _remove_abandoned(folder)
     try:
       aside.mkdir(parents=True)
-      write(epath.Path(aside), contents, target)
+      _write(to, epath.Path(aside), contents, target)
       files.publish_folder(aside, folder)
     finally:
       files.remove_folder(aside)
@@ -150,12 +184,9 @@ def check(
   Raises:
     InputError: what does not fit.
   """
-  if to not in WRITERS or target.dtype not in DTYPES:
-    raise InputError(
-      f'Layouts are {", ".join(WRITERS)} and dtypes {", ".join(DTYPES)}; got'
-      f' {to} and {target.dtype}.'
-    )
-  if to == 'dap' and target.dtype != 'float32':
+  if to not in WRITERS:
+    raise InputError(f'Layouts are {", ".join(WRITERS)}; got {to}.')
+  if _dtype(target) != 'float32' and to == 'dap':
     raise InputError(
       'Checkpoints of dap hold float32, got bfloat16: bind the dtype of the'
       ' model to compute in bfloat16.'
@@ -176,6 +207,10 @@ def check(
     found = {name: part.shape for name, part in contents.parts.items()}
     stored.check_shapes(found, shapes, contents.path)
   return _free(destination, to, contents.path)
+
+
+def _dtype(target: Target) -> str:
+  return dtypes.name_of(target.dtype, 'The dtype of a checkpoint')
 
 
 def _free(destination: str, to: str, source: epath.Path) -> epath.Path:
@@ -220,6 +255,7 @@ def _check_vocabulary(contents: Contents, to: str, path: str) -> None:
       f'A vocabulary belongs to hf alone, got {path} for {to}. Leave it out.'
     )
   pieces = vocabulary_lib.SentencePiece(path).size
+  hf_vouch.vouch(path)
   rows = contents.t5_config().vocab_size
   if pieces > rows:
     raise InputError(
@@ -231,14 +267,32 @@ def _check_vocabulary(contents: Contents, to: str, path: str) -> None:
 
 def layout_of(contents: Contents, to: str, target: Target) -> list[str]:
   """Names of what `convert` would write."""
+  if to == 'dap':
+    own = 'metadata.json', 'params'
+    return [f'checkpoint_{contents.step}/{name}' for name in own]
   if to == 't5x':
-    return t5x_native.layout(contents.parts)
-  if to == 't5x_orbax':
-    return t5x_orbax.layout(contents.parts)
-  if to == 'hf':
-    return hf_writer.layout(
-      contents.parts, target.dtype, target.vocabulary or None
-    )
+    names = t5x_native.layout(contents.parts)
+  elif to == 't5x_orbax':
+    names = t5x_orbax.layout(contents.parts)
+  else:
+    tokenizer = hf_tokenizer.FILES if target.vocabulary else ()
+    names = hf_writer.layout(contents.parts, target.dtype, tokenizer)
+  return [layouts.FACTS, *names]
+
+
+def notes(contents: Contents, to: str, target: Target) -> list[str]:
+  """What a reader of `hf` must know of its tokenizer, in sentences."""
+  if to != 'hf':
+    return []
+  if contents.prompts_end:
+    habit = 'ended with the end id, </s>: put it behind them'
+  else:
+    habit = 'had no end id: put no </s> behind them'
+  said = [f'prompts of its training {habit}']
+  if not target.vocabulary:
+    tokenizer = 'no tokenizer is written: --vocabulary=FILE.model puts one'
+    return [*said, f'{tokenizer} beside the weights']
   return [
-    f'checkpoint_{contents.step}/{n}' for n in ('metadata.json', 'params')
+    f'{said[0]}, as its tokenizer does',
+    hf_vouch.vouch(target.vocabulary),
   ]

@@ -15,7 +15,9 @@ from dap.records import END, PADDING
 _ACTIVATIONS = {
   'relu': ('relu',),
   'gated-gelu': ('gelu', 'linear'),
+  'gated-silu': ('silu', 'linear'),  # UL2 and Flan-UL2
 }
+_GATES = {'gated-gelu': 'gelu_new', 'gated-silu': 'silu'}  # dense_act_fn
 # feed_forward_proj where none is said, by model_type; ByT5 and Flan are t5 too.
 _FAMILIES = {'t5': 'relu', 'mt5': 'gated-gelu'}
 _FIXED_VALUES = {
@@ -48,10 +50,11 @@ _FIXED = {
   f'decoder{_TABLE}': 'decoder/relpos_bias/rel_embedding',
   'lm_head.weight': 'decoder/logits_dense/kernel',
 }
-# Copies of the embedding, and a table of old T5 1.0 files that nothing reads.
+# Of the embedding; they must be equal to it.
+COPIES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
+# And a table of old T5 1.0 files that nothing reads.
 UNUSED = (
-  'encoder.embed_tokens.weight',
-  'decoder.embed_tokens.weight',
+  *COPIES,
   'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
 )
 
@@ -111,7 +114,7 @@ def t5_config(values: Mapping[str, object], path: object) -> T5Config:
   if not isinstance(family, str) or family not in _FAMILIES:
     raise InputError(
       f'{path} must describe a T5 (model_type {" or ".join(_FAMILIES)}), got'
-      f' {family!r}. Give a T5 1.0, T5 1.1, Flan, mT5 or ByT5 model.'
+      f' {family!r}. Give a T5 1.0, T5 1.1, Flan, UL2, mT5 or ByT5 model.'
     )
   projection = values.get('feed_forward_proj', _FAMILIES[family])
   if not isinstance(projection, str) or projection not in _ACTIVATIONS:
@@ -182,20 +185,24 @@ def hf_config(config: T5Config, dtype: str) -> dict[str, object]:
     InputError: transformers' T5 has no such model.
   """
   known = {v: k for k, v in _ACTIVATIONS.items()}
-  if config.mlp_activations not in known:
+  # T5X names it as flax does, which has both names for one function.
+  activations = tuple(
+    'silu' if name == 'swish' else name for name in config.mlp_activations
+  )
+  if activations not in known:
     raise InputError(
       f"transformers' T5 has the activations {list(known)}, not"
       f' {config.mlp_activations}. Write another layout.'
     )
-  projection = known[config.mlp_activations]
-  gated = projection.startswith('gated')
+  projection = known[activations]
+  gated = projection in _GATES
   return {
     'architectures': ['T5ForConditionalGeneration'],
     'd_ff': config.mlp_dim,
     'd_kv': config.head_dim,
     'd_model': config.emb_dim,
     'decoder_start_token_id': PADDING,
-    'dense_act_fn': 'gelu_new' if gated else 'relu',
+    'dense_act_fn': _GATES.get(projection, projection),
     'dropout_rate': 0.1,
     'eos_token_id': END,
     'feed_forward_proj': projection,

@@ -87,12 +87,25 @@ def open_folder(path: epath.Path) -> tuple[Parts, T5Config]:
         f'{path / INDEX} says that {file} has {absent[0]}, and it has not.'
         ' Copy index and files again, from one place.'
       )
+    _check_twice(arrays, found, path)
     arrays |= found
   parts = _parts(arrays, path)
   shared = hf_names.may_share_embedding(values)
   _find_embeddings(parts, arrays, config, shared, path)
   _check_layers(parts, config, path)
   return parts, config
+
+
+def _check_twice(
+  arrays: Mapping[str, Stored], found: Mapping[str, Stored], path: epath.Path
+) -> None:
+  """Refuses two weights of one name in two files."""
+  for name in arrays.keys() & found.keys():
+    if not _equal(arrays[name], found[name]):
+      raise InputError(
+        f'{path} has two different weights {name} in two of its files. Copy'
+        ' index and files again, from one place.'
+      )
 
 
 def _check_layers(parts: Parts, config: T5Config, path: epath.Path) -> None:
@@ -235,13 +248,21 @@ def _find_embeddings(
   says whether logits may be such a copy of the embedding.
   """
   embedding, logits = 'token_embedder/embedding', 'decoder/logits_dense/kernel'
-  copies = (x for n, x in arrays.items() if n in hf_names.UNUSED[:2])
+  copies = [arrays[n] for n in hf_names.COPIES if n in arrays]
   if embedding not in parts:
-    kept = next(copies, arrays.get('lm_head.weight'))
+    kept = next(iter(copies), arrays.get('lm_head.weight'))
     if kept is not None:
       parts[embedding] = whole(kept)
   if embedding not in parts:
     return
+  known = parts[embedding].stored
+  for copy in copies:
+    if not _equal(copy, known):
+      raise InputError(
+        f'{path} keeps one embedding under two names, {copy.name} and'
+        f' {known.name}, and the two differ. It was edited or merged by halves:'
+        ' save the model anew from one place.'
+      )
   if not config.logits_via_embedding and logits not in parts:
     if shared:
       parts[logits] = _part(logits, parts[embedding].stored)
@@ -259,8 +280,11 @@ def _find_embeddings(
 def _equal(one: Stored, other: Stored) -> bool:
   if one is other:
     return True
-  if one.shape != other.shape or len(one.shape) != 2:
+  if one.shape != other.shape:
     return False
+  if len(one.shape) != 2:
+    everything = (slice(None),) * len(one.shape)
+    return np.array_equal(one.read(everything), other.read(everything))
   rows = range(0, one.shape[0], 4096)  # little memory for large embeddings
   boxes = [(slice(i, min(i + 4096, one.shape[0])), slice(None)) for i in rows]
   return all(np.array_equal(one.read(x), other.read(x)) for x in boxes)

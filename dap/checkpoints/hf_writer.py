@@ -2,15 +2,15 @@
 
 import json
 import os
-import re
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from dap.checkpoints import hf_names, hf_reader, stored
+from dap.checkpoints import finite, hf_names, hf_reader, stored
 from dap.checkpoints.stored import Parts
 from dap.models.t5_stacks import T5Config
 
@@ -22,7 +22,7 @@ def write(
   parts: Parts,
   config: T5Config,
   dtype: str = 'float32',
-  vocabulary: str | None = None,
+  tokenizer: Mapping[str, bytes] | None = None,
   most_bytes: int = _SHARD,
 ) -> None:
   """Writes a folder that transformers loads.
@@ -32,7 +32,7 @@ def write(
     parts: the parameters.
     config: of the model.
     dtype: to store them in, float32 or bfloat16.
-    vocabulary: a SentencePiece model to put beside them, as T5's tokenizer.
+    tokenizer: files to put beside them, see `hf_tokenizer.files`.
     most_bytes: of one file; a larger model has several and an index.
   """
   import safetensors.numpy
@@ -43,7 +43,7 @@ def write(
 
     def keep(name: str, array: np.ndarray, arrays=arrays) -> None:
       turned = array.T if hf_names.is_transposed(name) else array
-      cast = turned.astype(dtype, copy=False)
+      cast = finite.cast(name, turned, dtype)
       arrays[hf_names.hf_name(name)] = np.ascontiguousarray(cast)
 
     stored.read_each({name: parts[name] for name in names}, keep, label=file)
@@ -54,9 +54,8 @@ def write(
         epath.Path(place).copy(folder / file)
   if len(shards) > 1:
     _write_json(folder / hf_reader.INDEX, _index(parts, shards, dtype))
-  if vocabulary:
-    for name, content in _tokenizer(vocabulary, config.vocab_size).items():
-      (folder / name).write_bytes(content)
+  for name, content in (tokenizer or {}).items():
+    (folder / name).write_bytes(content)
   _write_json(folder / hf_reader.CONFIG, hf_names.hf_config(config, dtype))
 
 
@@ -97,39 +96,13 @@ def _index(
   }
 
 
-def layout(parts: Parts, dtype: str, vocabulary: str | None) -> list[str]:
+def layout(
+  parts: Parts, dtype: str, tokenizer: Collection[str] = ()
+) -> list[str]:
   """The names of the files that `write` makes."""
   shards = _shards(parts, dtype, _SHARD)
   index = [hf_reader.INDEX] if len(shards) > 1 else []
-  tokenizer = _TOKENIZER if vocabulary else ()
   return [*shards, *index, *tokenizer, hf_reader.CONFIG]
-
-
-_SENTINEL = re.compile('▁?<extra_id_\\d+>')
-_SPECIAL = {'eos_token': '</s>', 'pad_token': '<pad>', 'unk_token': '<unk>'}
-_TOKENIZER = (
-  'spiece.model',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-)
-
-
-def _tokenizer(vocabulary: str, num_rows: int) -> dict[str, bytes]:
-  """Files of transformers' T5Tokenizer for a SentencePiece model.
-
-  The tokenizer adds T5's sentinels behind the pieces, unless they are pieces.
-  """
-  import sentencepiece
-
-  content = epath.Path(vocabulary).read_bytes()
-  model = sentencepiece.SentencePieceProcessor(model_proto=content)
-  pieces = [model.id_to_piece(i) for i in range(model.get_piece_size())]
-  has_sentinels = any(_SENTINEL.fullmatch(piece) for piece in pieces)
-  extra = 0 if has_sentinels else min(100, num_rows - len(pieces))
-  config = {'tokenizer_class': 'T5Tokenizer', 'extra_ids': extra, **_SPECIAL}
-  described = (config, _SPECIAL)
-  texts = [(json.dumps(x, indent=2) + '\n').encode() for x in described]
-  return dict(zip(_TOKENIZER, [content, *texts], strict=True))
 
 
 def _write_json(path: epath.Path, value: dict[str, object]) -> None:

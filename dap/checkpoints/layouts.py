@@ -1,9 +1,10 @@
 """Layer 3. Checkpoints of every layout that dap reads, opened one way."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
+from dap import files
 from dap.checkpoints import (
+  finite,
   hf_reader,
   state,
   stored,
@@ -25,11 +28,13 @@ from dap.errors import InputError
 from dap.models import t5_sizes
 from dap.models.t5_stacks import T5Config
 
-_STEP = re.compile(r'^(?:checkpoint_)?(\d{1,18})/?$')  # Orbax: the number
+# T5X's and ours, and Orbax's: the number, or after a word of the caller's.
+_STEP = re.compile(r'^(?:(?:checkpoint|ckpt|step)_)?(\d{1,18})/?$')
 _LOCAL = re.compile(r'^(?!\w+:/)')  # C: is no scheme of ours
 _SCHEMES = ('gs://', 's3://')
 _HEAD = 1 << 16  # bytes at both ends of each file that tell checkpoints apart
 _READS = 16  # of files at a time, for buckets
+FACTS = 'dap.json'  # beside a checkpoint of another layout that dap wrote
 _STATES = 'state.param_states.'  # folders of T5X's optimizer states
 
 
@@ -42,6 +47,7 @@ class Contents(NamedTuple):
     parts: the parameters under T5X's names.
     step: updates that made them, 0 where it is not told.
     config: as the checkpoint says, None where it does not.
+    facts: what the training that wrote it said of it, see `state.save`.
   """
 
   path: epath.Path
@@ -49,6 +55,7 @@ class Contents(NamedTuple):
   parts: Parts
   step: int
   config: T5Config | None = None
+  facts: Mapping[str, state.Json] = {}
 
   def t5_config(self) -> T5Config:
     """The configuration, told by the shapes where nothing else tells it.
@@ -58,14 +65,31 @@ class Contents(NamedTuple):
     """
     if self.config is not None:
       return self.config
-    return t5_sizes.config_of({n: p.shape for n, p in self.parts.items()})
+    found = t5_sizes.config_of({n: p.shape for n, p in self.parts.items()})
+    known = self.facts.get('mlp_activations', found.mlp_activations)
+    return dataclasses.replace(found, mlp_activations=tuple(known))
+
+  @property
+  def prompts_end(self) -> bool | None:
+    """Whether its training had the end id at the end of prompts.
+
+    None where nobody says so: of our own of older versions. T5's pretraining
+    and its descendants, in every other layout, have it.
+    """
+    return _prompts_end(self.layout, self.facts)
 
 
 def _open_dap(path: epath.Path) -> Contents:
   written = state.metadata(path)
   state.check_files(path, 'params')
   arrays = t5x_orbax.open_tree(path / 'params')
-  return Contents(path, 'dap', _as_parts(arrays), written['step'])
+  return Contents(
+    path,
+    'dap',
+    _as_parts(arrays),
+    written['step'],
+    facts=written['facts'],
+  )
 
 
 def _open_t5x(path: epath.Path) -> Contents:
@@ -130,12 +154,45 @@ def open_checkpoint(path: str | Path | epath.Path) -> Contents:
       of a bucket (gs://, s3://).
 
   Raises:
-    InputError: there is none, it has several layouts, or it is damaged.
+    InputError: there is none, it has several layouts, or it is damaged; where
+      an array is read that has a number which is not finite.
   """
   folder, layout = find(path)
   contents = LAYOUTS[layout].open(folder)
+  if layout != 'dap':
+    contents = contents._replace(facts=_facts(folder, layout))
   check_dtypes(contents.parts, folder)
-  return contents
+  return contents._replace(parts=finite.checked(contents.parts, folder))
+
+
+def prompts_end(path: str | Path | epath.Path) -> bool | None:
+  """See `Contents.prompts_end`; no array is looked at."""
+  folder, layout = find(path)
+  return _prompts_end(layout, _facts(folder, layout))
+
+
+def facts(path: str | Path | epath.Path) -> Mapping[str, state.Json]:
+  """See `Contents.facts`; no array is looked at."""
+  return _facts(*find(path))
+
+
+def _facts(folder: epath.Path, layout: str) -> Mapping[str, state.Json]:
+  if layout == 'dap':
+    return state.metadata(folder)['facts']
+  if not tensors.is_file(folder / FACTS):
+    return {}
+  found = files.read_json(folder / FACTS)
+  if not isinstance(found, dict):
+    raise InputError(
+      f'{folder / FACTS} must be a JSON object, as `dap convert` writes it.'
+      ' Copy the checkpoint again.'
+    )
+  return found
+
+
+def _prompts_end(layout: str, facts: Mapping[str, state.Json]) -> bool | None:
+  family = None if layout == 'dap' else True
+  return facts.get('prompts_end', facts.get('family_prompts_end', family))
 
 
 def read_params(path: str | Path | epath.Path) -> PyTree[np.ndarray]:
@@ -228,8 +285,8 @@ def fingerprint(path: str | Path | epath.Path) -> str:
   if layout == 'dap':
     written = (folder / 'metadata.json').read_bytes()
     return hashlib.sha256(written).hexdigest()
-  files = tensors.files_under(folder)
-  counted = [x for x in files if not x.parent.name.startswith(_STATES)]
+  found = tensors.files_under(folder)
+  counted = [x for x in found if not x.parent.name.startswith(_STATES)]
   with concurrent.futures.ThreadPoolExecutor(_READS) as pool:
     digests = pool.map(lambda file: _digest(folder, file), counted)
     return hashlib.sha256(b''.join(digests)).hexdigest()

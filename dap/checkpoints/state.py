@@ -6,11 +6,13 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
 - `rest/`: all else that a restart needs (optimizer, behaviour policy), kept
   for the two newest only;
 - `metadata.json`: the step, the digest of the configuration that wrote it, who
-  wrote it when, name, shape and dtype of every array, CRC-32 of every file and
-  of itself, and how far the files beside it had come.
+  wrote it when, facts that others need (whether prompts end, say), name, shape
+  and dtype of every array, CRC-32 of every file and of itself, and how far the
+  files beside it had come.
 
-A restart point is the same under the name `restart_<step>`: it lies there while
-a training is open, for a restart alone.
+None holds a number that is not finite. A restart point is the same under the
+name `restart_<step>`: it lies there while a training is open, for a restart
+alone.
 """
 
 import errno
@@ -30,12 +32,13 @@ from etils import epath
 from jaxtyping import PyTree
 
 from dap import errors, files, seals
-from dap.checkpoints import stored
+from dap.checkpoints import finite, stored
 from dap.stages import provenance
 
 VERSION = 2
 POINT, RESTART = 'checkpoint', 'restart'  # what a folder's name begins with
 Place = pathlib.Path | epath.Path
+Json = Any  # what a JSON file can hold
 _NAME = re.compile(rf'^({POINT}|{RESTART})_(\d+)$')
 _KEPT = 2  # that a restart can go on from
 
@@ -61,6 +64,7 @@ class Metadata(TypedDict):
   version: int
   step: int
   digest: str
+  facts: dict[str, Json]
   params: dict[str, Entry]
   rest: dict[str, Entry]
   files: dict[str, int]
@@ -126,6 +130,7 @@ def save(
   *,
   kind: str = POINT,
   beside: Mapping[str, seals.Seal] = MappingProxyType({}),
+  facts: Mapping[str, Json] | None = None,
 ) -> pathlib.Path:
   """Writes `root/<kind>_<step>`; older ones cannot be continued any more.
 
@@ -140,10 +145,13 @@ def save(
     digest: names the configuration; a restart under another is refused.
     kind: `POINT` or `RESTART`.
     beside: how far other files of the training are, by their names.
+    facts: what readers of the parameters must know of their training, JSON.
 
   Raises:
-    errors.InputError: the disk is full or the folder cannot be written.
+    errors.InputError: a number is not finite (nothing is written then), the
+      disk is full, or the folder cannot be written.
   """
+  _check_finite(root, step, {'params': params, 'rest': dict(rest)})
   final = root / f'{kind}_{step}'
   partial = root / f'{final.name}.partial'
   with files.explained(root):
@@ -159,6 +167,7 @@ def save(
       'version': VERSION,
       'step': step,
       'digest': digest,
+      'facts': dict(facts or {}),
       'params': _summary(params),
       'rest': _summary(dict(rest)),
       'files': _crc_of_files(partial),
@@ -188,16 +197,47 @@ def _check_saved(folder: pathlib.Path) -> None:
       continue
     with _checkpointer() as checkpointer:
       tree = checkpointer.metadata(folder.resolve() / part).item_metadata
-    found = {
-      name: list(entry.shape)
-      for name, entry in names(getattr(tree, 'tree', tree)).items()
-    }
+    saved = names(getattr(tree, 'tree', tree))
+    found = {name: list(entry.shape) for name, entry in saved.items()}
     if found != {name: entry['shape'] for name, entry in written[part].items()}:
       raise errors.InputError(
         f'What was just saved as {folder / part} cannot be read again, so that'
         ' it would be lost. Give a MODEL_DIR on another file system, or with'
         ' another name.'
       )
+
+
+def _check_finite(
+  root: pathlib.Path, step: int, tree: Mapping[str, PyTree]
+) -> None:
+  named = names(dict(tree))
+  found = finite.wrong(named)
+  if found:
+    raise errors.InputError(
+      f'A checkpoint holds finite numbers; at step {step} there are others in'
+      f' {finite.told(found, len(named))}. Nothing was saved.'
+      f' {go_on_from(root)}'
+    )
+
+
+def go_on_from(root: pathlib.Path) -> str:
+  """What to do with a training whose numbers are no longer finite.
+
+  Args:
+    root: folder of its checkpoints.
+  """
+  cure = (
+    'Lower LEARNING_RATE, raise its warm-up or the pull to the reference (beta)'
+  )
+  found = steps(root)
+  if not found:
+    return f'{cure}, and remove {root.parent}: it holds no checkpoint.'
+  last = root / f'checkpoint_{found[-1]}'
+  return (
+    f'The last good checkpoint is {last}. {cure}, and train into another'
+    f' MODEL_DIR, from the start or with INITIAL_CHECKPOINT_PATH=\'"{last}"\';'
+    ' this folder keeps to its own configuration.'
+  )
 
 
 def _check_room(root: pathlib.Path, tree: PyTree) -> None:
@@ -284,6 +324,7 @@ def metadata(folder: Place) -> Metadata:
     raise _damaged(folder, f'metadata.json cannot be read ({error})') from None
   if crc != _crc_of_json(found):
     raise _damaged(folder, 'metadata.json fails its CRC-32')
+  found.setdefault('facts', {})  # older versions had none
   return found
 
 
@@ -312,7 +353,8 @@ def restore_params(folder: pathlib.Path, template: PyTree) -> PyTree:
     template: `jax.ShapeDtypeStruct` leaves, with shardings where wanted.
 
   Raises:
-    errors.InputError: another model wrote it, or it is damaged.
+    errors.InputError: another model wrote it, it is damaged, or a number is
+      not finite.
   """
   return _restore(folder, 'params', template)
 
@@ -349,7 +391,16 @@ def _restore(folder: pathlib.Path, part: str, template: PyTree) -> PyTree:
   )
   check_files(folder, part)
   with _checkpointer() as checkpointer:
-    return checkpointer.restore(folder.resolve() / part, template)
+    found = checkpointer.restore(folder.resolve() / part, template)
+  wrong = finite.wrong(names(found))
+  if wrong:
+    raise errors.InputError(
+      f'{folder} holds numbers that are not finite, in'
+      f' {finite.told(wrong, len(names(found)))} of its {part}. An older'
+      ' version of dap saved what had gone wrong: give an older checkpoint, or'
+      ' train again with a lower LEARNING_RATE.'
+    )
+  return found
 
 
 def _damaged(folder: Place, reason: str) -> Damaged:

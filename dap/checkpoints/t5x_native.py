@@ -14,7 +14,7 @@ from etils import epath
 from flax import serialization, traverse_util
 from jaxtyping import PyTree
 
-from dap.checkpoints import stored, tensors
+from dap.checkpoints import finite, stored, tensors, trees
 from dap.checkpoints.stored import Parts, Stored
 from dap.errors import InputError
 
@@ -49,7 +49,8 @@ def open_native(path: epath.Path) -> tuple[dict[str, Stored], int]:
     for name, leaf in leaves.items()
     if name not in folders
   }
-  return {name: (arrays | inline)[name] for name in leaves}, step
+  found = {name: (arrays | inline)[name] for name in leaves}
+  return trees.parameters(found, path), step
 
 
 def _read_index(path: epath.Path) -> PyTree:
@@ -131,7 +132,7 @@ def write(
     spec = _spec(name, array.shape, dtype)
     place = {**base, 'path': f'{base["path"]}{_place(name)}/'}
     opened = tensorstore.open({**spec, 'kvstore': place}, create=True).result()
-    opened.write(array.astype(opened.dtype.numpy_dtype, copy=False)).result()
+    opened.write(finite.cast(name, array, dtype)).result()
 
   stored.read_each(parts, write_array, label='write')
   tree = stored.nested({n: _spec(n, x.shape, dtype) for n, x in parts.items()})

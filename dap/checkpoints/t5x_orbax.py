@@ -6,19 +6,22 @@ zarr folder each; their names are dotted paths of the tree.
 """
 
 import json
+import re
 
 import numpy as np
 from etils import epath
 
-from dap.checkpoints import stored, tensors
+from dap.checkpoints import finite, stored, tensors, trees
 from dap.checkpoints.stored import Parts, Stored
 from dap.errors import InputError
 
 STATE = 'state'
 _DATABASE = 'manifest.ocdbt'
 _TREE = '_METADATA'
-_DEFAULT = 'default'  # where Orbax's CheckpointManager keeps a single tree
-_ROOTS = ('target', 'params')  # where parameters may lie in a larger tree
+# Where Orbax's CheckpointManager keeps a tree, or one of several, of a step.
+_ITEMS = ('default', 'params', 'model', 'target', 'policy', 'train_state')
+_OWN = 'metadata.json'  # beside params/ in a checkpoint of dap
+_STEP = re.compile(r'^(?:[a-z]+_)?(\d{1,18})$')
 
 
 def is_orbax(path: epath.Path) -> bool:
@@ -27,7 +30,8 @@ def is_orbax(path: epath.Path) -> bool:
 
 
 def _state(path: epath.Path) -> epath.Path | None:
-  for folder in (path / STATE, path / _DEFAULT, path):
+  items = () if tensors.is_file(path / _OWN) else _ITEMS
+  for folder in (path / STATE, *(path / item for item in items), path):
     if any(tensors.is_file(folder / name) for name in (_DATABASE, _TREE)):
       return folder
   # Before it had either, Orbax kept an index of its own in `state`.
@@ -37,6 +41,8 @@ def _state(path: epath.Path) -> epath.Path | None:
 
 def open_orbax(path: epath.Path) -> tuple[dict[str, Stored], int]:
   """The parameters under their own names, not read yet, and the step.
+
+  Of a step of Orbax's CheckpointManager the folder's name is the step.
 
   Raises:
     InputError: there is none, or part of it is missing.
@@ -48,17 +54,19 @@ def open_orbax(path: epath.Path) -> tuple[dict[str, Stored], int]:
       f' {path} has none. Give the folder checkpoint_N.'
     )
   arrays = open_tree(state, skip='state/param_states/')
-  root = next(
-    (r for r in _ROOTS if any(name.startswith(f'{r}/') for name in arrays)), ''
-  )
-  inside = f'{root}/' if root else ''
-  step = arrays.get('state/step', arrays.get('step'))
-  found = {
-    name.removeprefix(inside): x
-    for name, x in arrays.items()
-    if name.startswith(inside) and x is not step
-  }
-  return found, 0 if step is None else _scalar(step)
+  step = arrays.pop('state/step', arrays.pop('step', None))
+  return trees.parameters(arrays, path), _step(path, step)
+
+
+def _step(path: epath.Path, own: Stored | None) -> int:
+  """What the folder of a manager says, else the tree, else the folder."""
+  named = _STEP.match(path.name)
+  if named is None and path.name in _ITEMS:
+    named = _STEP.match(path.parent.name)
+  is_managed = named is not None and named.group(0).isdecimal()
+  if own is not None and not is_managed:
+    return _scalar(own)
+  return int(named.group(1)) if named else 0
 
 
 def _scalar(array: Stored) -> int:
@@ -124,7 +132,7 @@ def write(
   arrays: dict[str, np.ndarray] = {}
   stored.read_each(
     parts,
-    lambda name, x: arrays.update({name: x.astype(dtype, copy=False)}),
+    lambda name, x: arrays.update({name: finite.cast(name, x, dtype)}),
     label='read',
   )
   tree = {

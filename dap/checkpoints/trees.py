@@ -1,5 +1,8 @@
 """Layer 3. Trees of other T5 implementations in T5X's terms: parts of arrays.
 
+Whoever saved a whole training has the parameters under a prefix (params/params,
+model, target), beside moments of the optimizer, which have the same names.
+
 T5X's `scalable_t5` keeps the layers of a stack in one array, along its second
 axis, and the kernels of attention split into heads; each of its layers has a
 relative-position table of its own, and ours share one.
@@ -7,8 +10,10 @@ relative-position table of its own, and ours share one.
 
 import math
 import re
+from collections.abc import Mapping
 
 import numpy as np
+from etils import epath
 
 from dap.checkpoints.stored import Part, Parts, Stored, whole
 from dap.errors import InputError
@@ -17,6 +22,95 @@ _STACKS = ('encoder', 'decoder')
 _INTO_HEADS = re.compile(r'(query|key|value)/kernel$')
 _OUT_OF_HEADS = re.compile(r'out/kernel$')
 _TABLE = 'relpos_bias/rel_embedding'
+_EMBEDDING = 'token_embedder/embedding'
+_BODY = 'transformer/'  # of a preference model, beside its head
+_TREES = ('target', 'params', 'model')  # what trees of parameters are called
+_OWN = {'token_embedder', 'encoder', 'decoder', 'transformer', 'head'}
+# What optax, flax and T5X call the states of an optimizer, and its moments.
+_MOMENTS = {
+  'opt',
+  'optim',
+  'optimizer',
+  'optimizer_state',
+  'opt_state',
+  'opt_states',
+  'param_states',
+  'mu',
+  'nu',
+  'm',
+  'v',
+  'v_col',
+  'v_row',
+  'exp_avg',
+  'exp_avg_sq',
+}
+
+
+def is_moment(name: str) -> bool:
+  """Whether an array of this name is an optimizer's, never a parameter."""
+  return not _MOMENTS.isdisjoint(name.lower().split('/'))
+
+
+def parameters(
+  arrays: Mapping[str, Stored], path: epath.Path
+) -> dict[str, Stored]:
+  """The parameters of a tree under their own names, wherever they lie in it.
+
+  Args:
+    arrays: all of the tree, by slash-separated names.
+    path: of the checkpoint, for messages.
+
+  Raises:
+    InputError: there are none, several sets of them, or others beside a T5.
+  """
+  kept = {name: x for name, x in arrays.items() if not is_moment(name)}
+  if not kept:
+    raise InputError(
+      f'{path} holds no parameters, but states of an optimizer alone, such as'
+      f' {next(iter(arrays), "nothing")}. Give the folder of the parameters.'
+    )
+  found = {
+    name.removesuffix(_EMBEDDING).removesuffix(_BODY)
+    for name in kept
+    if f'/{name}'.endswith(f'/{_EMBEDDING}')
+  }
+  if len(found) > 1:
+    named = ', '.join(sorted(prefix or 'the root' for prefix in found))
+    raise InputError(
+      f'{path} holds several sets of parameters: under {named}. Save the one'
+      ' that you want alone, and give that.'
+    )
+  if not found:
+    return _under_a_root(kept)
+  prefix = found.pop()
+  under = {
+    name.removeprefix(prefix): x
+    for name, x in kept.items()
+    if name.startswith(prefix)
+  }
+  others = [n for n, x in under.items() if n.split('/')[0] not in _OWN]
+  if others:
+    raise InputError(
+      f'{path} has a T5 under {prefix or "its root"}, and beside it'
+      f' {prefix}{others[0]}, which is no parameter of it. Save the parameters'
+      ' alone, and give that.'
+    )
+  return under
+
+
+def _under_a_root(arrays: dict[str, Stored]) -> dict[str, Stored]:
+  """What is no T5 is taken from under the names that trees mostly have."""
+  while True:
+    root = next(
+      (r for r in _TREES if any(n.startswith(f'{r}/') for n in arrays)), None
+    )
+    if root is None:
+      return arrays
+    arrays = {
+      name.removeprefix(f'{root}/'): x
+      for name, x in arrays.items()
+      if name.startswith(f'{root}/')
+    }
 
 
 def is_scanned(names: set[str]) -> bool:

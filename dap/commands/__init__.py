@@ -54,8 +54,10 @@ COMMANDS = {
     function='prepare_data',
     summary='read, check and tokenise preference pairs, once',
     description="""\
-Malformed rows are refused with file and line. The arrays lie in a cache named
-by content; training and studies make them too where they are missing.""",
+Rows with a mistake, in their texts or in their token ids, are refused with file
+and line. How long the texts are is printed, and lengths that cut few of them.
+The arrays lie in a cache named by content; training and studies make them too
+where they are missing.""",
     example="""dap data --gin_file=gin/data/jsonl.gin \\
     --gin.TRAIN_FILE='"train.jsonl"' --gin.TEST_FILE='"test.jsonl"'""",
   ),
@@ -146,7 +148,12 @@ SOURCE may have any of these layouts, which is found out and printed:
   t5x_orbax  T5X's newer one (state/), or a tree that Orbax wrote
   hf         config.json and safetensors; hf://OWNER/NAME[@REVISION] downloads
 Paths are local, gs:// or s3://. Optimizer states are left behind. Training and
-studies read all of these themselves: INITIAL_CHECKPOINT_PATH.""",
+studies read all of these themselves: INITIAL_CHECKPOINT_PATH.
+
+Prompts of a training end with the end id, </s>, where it started from a T5, and
+have none where it started from nothing (PROMPT_FORM chooses). The checkpoint
+says which, convert prints it, and the tokenizer of --vocabulary does the same:
+its ids are those of the training.""",
     example="""dap convert out/ipo out/ipo_t5x/checkpoint_1800 --to=t5x
   dap convert hf://google/flan-t5-base out/flan --to=dap --dry_run
   dap convert out/ipo out/ipo_hf --to=hf --vocabulary=spiece.model""",
@@ -156,11 +163,16 @@ studies read all of these themselves: INITIAL_CHECKPOINT_PATH.""",
       Word('--to', 'the layout to write', ('dap', 't5x', 't5x_orbax', 'hf')),
       Word(
         '--dtype',
-        'in which parameters are stored',
-        ('float32', 'bfloat16'),
+        'in which parameters are stored: float32 or bfloat16',
+        (),
         'float32',
       ),
-      Word('--vocabulary', "a SentencePiece model: hf's tokenizer", (), ''),
+      Word(
+        '--vocabulary',
+        "a SentencePiece model: writes hf's tokenizer, ids as in the training",
+        (),
+        '',
+      ),
     ),
   ),
   'check': Command(

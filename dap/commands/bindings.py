@@ -20,7 +20,9 @@ from typing import NamedTuple, cast
 from gin import config_parser
 
 import dap
-from dap.commands import moved, nearest, places, syntax
+from dap.commands import modules, moved, nearest, places, said, syntax
+from dap.commands.modules import Allowed
+from dap.commands.said import full_name, name_of
 from dap.commands.syntax import Macro, Selector
 from dap.errors import InputError
 
@@ -99,19 +101,6 @@ class Bindings(tuple[Binding, ...]):
     return self._by_target.get(target, ())
 
 
-def name_of(target: object) -> str:
-  """How to speak of a function, class or macro: `losses.pairwise.ipo_loss`."""
-  if isinstance(target, str):
-    return target
-  return _full_name(target).removeprefix('dap.')
-
-
-def _full_name(target: object) -> str:
-  module = getattr(target, '__module__', None) or ''
-  name = getattr(target, '__qualname__', repr(target))
-  return f'{module}.{name}'
-
-
 def parameters(target: object) -> dict[str, inspect.Parameter]:
   """The parameters of a function or class; empty where Python cannot tell."""
   if not callable(target):
@@ -123,7 +112,14 @@ def parameters(target: object) -> dict[str, inspect.Parameter]:
 
 
 class _Symbols(dict[str, types.ModuleType]):
-  """The names that the import statements of one file provide."""
+  """The names that the import statements of one file provide.
+
+  `allowed` is what may be reached through them; anything where it is None.
+  """
+
+  def __init__(self, allowed: Allowed | None, **names: types.ModuleType):
+    super().__init__(names)
+    self.allowed = allowed
 
 
 def read(
@@ -132,22 +128,28 @@ def read(
   """Read gin files in order, then overrides; later bindings win.
 
   Raises:
-    InputError: as `syntax.parse` and `look_up`.
+    InputError: as `syntax.parse`, `modules.allowed` and `look_up`.
   """
-  return look_up(syntax.parse(files, overrides))
+  parsed = syntax.parse(files, overrides)
+  return look_up(parsed, modules.allowed(parsed))
 
 
-def look_up(parsed: syntax.Parsed) -> Bindings:
+def look_up(parsed: syntax.Parsed, allowed: Allowed) -> Bindings:
   """Import the modules that files name, and find what they bind there.
 
+  Args:
+    parsed: files and overrides.
+    allowed: the modules that may be named.
+
   Raises:
-    InputError: a name is unknown, or stands for nothing that can be bound.
+    InputError: a name is unknown, stands for nothing that can be bound, or for
+      something of a module that may not be named.
   """
   found: list[Binding] = []
   symbols: list[_Symbols] = []
   for file in parsed.files:
-    found.extend(_of_file(file, symbols, file.path))
-  known = [*symbols, _loaded()]
+    found.extend(_of_file(file, symbols, file.path, allowed))
+  known = [*(_Symbols(allowed, **each) for each in symbols), _loaded(allowed)]
   for statement, origin in parsed.overrides:
     binding = _binding(
       cast(config_parser.BindingStatement, statement), known, origin
@@ -157,9 +159,12 @@ def look_up(parsed: syntax.Parsed) -> Bindings:
 
 
 def _of_file(
-  file: syntax.File, seen: list[_Symbols], given: pathlib.Path
+  file: syntax.File,
+  seen: list[_Symbols],
+  given: pathlib.Path,
+  allowed: Allowed,
 ) -> list[Binding]:
-  symbols = _Symbols()
+  symbols = _Symbols(None if modules.is_shipped(file.path) else allowed)
   seen.append(symbols)
   where = {
     'is_part': places.is_part(file.path),
@@ -170,7 +175,7 @@ def _of_file(
   for each in file.statements:
     match each:
       case syntax.File():
-        bindings.extend(_of_file(each, seen, given))
+        bindings.extend(_of_file(each, seen, given, allowed))
       case syntax.Statement(config_parser.ImportStatement() as what, origin):
         _import(what, symbols, origin)
       case syntax.Statement(config_parser.BlockDeclaration() as what, origin):
@@ -195,7 +200,7 @@ def _binding(
   known = parameters(target)
   takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
   if known and not takes_any and statement.arg_name not in known:
-    instead = moved.words(f'{_full_name(target)}.{statement.arg_name}')
+    instead = moved.words(f'{full_name(target)}.{statement.arg_name}')
     raise InputError(
       f'{origin}: {name_of(target)} has no argument `{statement.arg_name}`.'
       f'{instead or nearest.hint(statement.arg_name, known)}'
@@ -208,18 +213,37 @@ def _looked_up(value: object, symbols: list[_Symbols], origin: str) -> object:
     *scope, selector = value.text.split('/')
     target = _look_up(selector, symbols, origin)
     return Reference(target, tuple(scope), value.call)
-  return map_value(lambda v: _looked_up(v, symbols, origin), value)
+  return map_value(lambda v: _looked_up(v, symbols, origin), value, origin)
 
 
-def map_value(function: Callable[[object], object], value: object) -> object:
-  """Apply `function` to the items of a list, tuple or dict; others stay."""
+def map_value(
+  function: Callable[[object], object], value: object, origin: str
+) -> object:
+  """Apply `function` to the items of a list, tuple or dict; others stay.
+
+  Raises:
+    InputError: a key of a dictionary can be none; `origin` has the value.
+  """
   if isinstance(value, list) and type(value) is list:
     return [function(item) for item in value]
   if isinstance(value, tuple) and type(value) is tuple:
     return tuple(function(item) for item in value)
   if isinstance(value, dict) and type(value) is dict:
-    return {function(key): function(item) for key, item in value.items()}
+    keys = [_key(function(key), origin) for key in value]
+    return dict(zip(keys, map(function, value.values())))
   return value
+
+
+def _key(key: object, origin: str) -> object:
+  try:
+    hash(key)
+  except TypeError:
+    raise InputError(
+      f'{origin}: a key of a dictionary is a text, a number or a tuple of'
+      f" these, such as {{'beta': 0.1}}; got {said.short(key)}"
+      f' ({type(key).__name__}).'
+    ) from None
+  return key
 
 
 def _import(
@@ -256,17 +280,14 @@ def _near_module(wanted: str, missing: str) -> str:
       f' {wanted} imports it: install the package that has it, or put its'
       ' folder on PYTHONPATH.'
     )
-  return (
-    ' If it is a file of yours, put its folder on PYTHONPATH: PYTHONPATH=. dap'
-    ' train ...'
-  )
+  return ' If it is a file of yours, put it beside the gin file.'
 
 
 def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> object:
   """The function or class of a dotted name; among the files that know it."""
   root, *attributes = selector.split('.')
-  modules = [table[root] for table in symbols if root in table]
-  if not modules:
+  tables = [table for table in symbols if root in table]
+  if not tables:
     names = {name for table in symbols for name in table}
     raise InputError(
       f'{origin}: no import statement provides `{root}`.'
@@ -274,19 +295,19 @@ def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> object:
       ' the part that does with --gin_file.'
     )
   found: list[object] = []
-  for module in modules:
-    value = module
-    for attribute in attributes:
-      value = getattr(value, attribute, None)
-    if value is not None and value not in found:
-      found.append(value)
+  for table in tables:
+    way = _way(table[root], attributes)
+    if way is not None and way[-1] not in found:
+      if table.allowed is not None:
+        modules.check_target(table.allowed, way, selector, origin)
+      found.append(way[-1])
   if not found:
-    wanted = '.'.join(attributes)
-    told = (moved.words(f'{module.__name__}.{wanted}') for module in modules)
+    wanted, names = '.'.join(attributes), [t[root].__name__ for t in tables]
+    told = (moved.words(f'{name}.{wanted}') for name in names)
     instead = next(filter(None, told), '')
     raise InputError(
-      f'{origin}: {modules[0].__name__} has no `{wanted}`.'
-      f'{instead or nearest.hint(wanted, dir(modules[0]))}'
+      f'{origin}: {names[0]} has no `{wanted}`.'
+      f'{instead or nearest.hint(wanted, dir(tables[0][root]))}'
     )
   # `study.run` is a function to a file that imports `dap.study.run as study`,
   # and a module to one that imports `dap.study`.
@@ -304,11 +325,21 @@ def _look_up(selector: str, symbols: list[_Symbols], origin: str) -> object:
   return found[0]
 
 
-def _loaded() -> _Symbols:
+def _way(module: object, attributes: Sequence[str]) -> list[object] | None:
+  """What stands at each of the attributes; None if one is not there."""
+  way = [module]
+  for name in attributes:
+    if name.startswith('__') or not hasattr(way[-1], name):
+      return None
+    way.append(getattr(way[-1], name))
+  return way
+
+
+def _loaded(allowed: Allowed) -> _Symbols:
   """What an override may name besides: `dap` and its loaded modules."""
-  modules = {
+  found = {
     name: value
     for name, value in vars(dap).items()
     if isinstance(value, types.ModuleType)
   }
-  return _Symbols(modules, dap=dap)
+  return _Symbols(allowed, **{**found, 'dap': dap})

@@ -6,6 +6,7 @@ from dap import files
 from dap.checkpoints import convert as conversion
 from dap.checkpoints import layouts
 from dap.checkpoints.layouts import Contents
+from dap.models import dtypes
 
 
 def convert(
@@ -27,6 +28,7 @@ def convert(
     vocabulary: SentencePiece model to put beside them, for hf.
     dry_run: print what is there and what would be written; write nothing.
   """
+  dtype = dtypes.name_of(dtype, '--dtype')
   target = conversion.Target(dtype, vocabulary)
   if dry_run:
     contents = layouts.open_checkpoint(source)
@@ -40,8 +42,8 @@ def convert(
   contents = conversion.convert(source, destination, to, target)
   print(_described(contents))
   print(f'wrote {to}, {dtype}: {destination}')
-  if to == 'hf' and not vocabulary:
-    print('without a tokenizer: --vocabulary=FILE.model puts one beside it')
+  for note in conversion.notes(contents, to, target):
+    print(note)
 
 
 def _described(contents: Contents) -> str:

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 from dap import progress
-from dap.data import sources, tfds_builder
+from dap.data import facts, sources, tfds_builder
+from dap.data.arrays import EncodedSource, Prepared
 from dap.data.datasets import PairData
+from dap.losses.ranges import Count
 
 
 def prepare_data(
   *,
   data: PairData,
   cache_dir: str = 'out/data',
-  num_shown: int = 3,
+  num_shown: Count = 3,
   tfds_dir: str | None = None,
 ) -> None:
   """Prepares all splits under `cache_dir` and prints what is in them.
@@ -31,6 +33,8 @@ def prepare_data(
     if not len(prepared):
       continue
     progress.say(f'\n{split}: {prepared.report}\n  {prepared.folder}')
+    for line in _lengths(data, prepared):
+      progress.say(line)
     for index in range(min(num_shown, len(prepared))):
       progress.say(f'  prompt:   {vocabulary.decode(prepared.prompts[index])}')
       for key, column in prepared.responses.items():
@@ -41,8 +45,24 @@ def prepare_data(
     progress.say(f'\nTFDS data set: {builder.data_path}')
 
 
+def _lengths(data: PairData, prepared: Prepared) -> list[str]:
+  """How long texts are before the cut, and which limits would cut few.
+
+  Of ids that came cut nothing is known beyond their limits, so that no others
+  can be suggested.
+  """
+  limits = data.prompt_length, data.response_length
+  lines = facts.length_table(prepared.lengths, prepared.counts, limits)
+  if isinstance(data.source, EncodedSource):
+    return [*lines, '  (as seqio cut them: raise both lengths to see more)']
+  return [*lines, facts.suggested_lengths(prepared.lengths)]
+
+
 def dry_run(*, data: PairData, **others: object) -> None:
-  """Reads and checks every row, writes nothing."""
+  """Reads and checks the texts of every row, writes nothing.
+
+  Ids are checked when they are made.
+  """
   del others
   for split in sources.SPLITS:
     print(f'{split}: {len(data.source.load(split))} rows')

@@ -11,12 +11,13 @@ from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
 from dap.evaluation import points
+from dap.losses.ranges import Size
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy, policy_of
 from dap.study.design import grid
 from dap.study.making.trainings import TEST_PROMPTS
 from dap.study.reading import runs
-from dap.training import collectors
+from dap.training import collectors, facts
 
 
 def evaluate(
@@ -32,7 +33,7 @@ def evaluate(
   opponent_checkpoint_path: str,
   evaluation: points.Evaluation = points.DEFAULT,
   name: str = 'online_ipo',
-  mesh: tuple[int, int] = (1, 1),
+  mesh: tuple[Size, Size] = (1, 1),
 ) -> None:
   """Writes `runs.jsonl` and per-prompt arrays into the run's folder.
 
@@ -56,13 +57,19 @@ def evaluate(
   folder = Path(model_dir)
   cache = folder / 'cache'
   devices = partitioning.mesh(mesh)
+  if state.steps(folder / 'checkpoints'):
+    data = data.following(load.prompts_end(folder))
   run, vocabulary = prepared(run, data, cache)
   policy = policy_of(run.model)
   load.require(golden_checkpoint_path, 'a judge', 'GOLDEN_CHECKPOINT_PATH')
   proxy_path = proxy_checkpoint_path or golden_checkpoint_path
+  train_pairs = data.prepare('train', vocabulary, cache).pairs()
+  others = reference_checkpoint_path, opponent_checkpoint_path
+  judges = golden_checkpoint_path, proxy_path
+  load.check_prompts(facts.prompts_end(train_pairs), (*others, *judges))
   fixed = _fixed(
     policy,
-    data.prepare('train', vocabulary, cache).pairs(),
+    train_pairs,
     data.prepare('test', vocabulary, cache).pairs(TEST_PROMPTS),
     reference_checkpoint_path,
     opponent_checkpoint_path,
@@ -127,31 +134,23 @@ def _fixed(
   reference = load.load_params(policy, reference_path, mesh)
   opponent = load.load_params(policy, opponent_path, mesh)
 
-  def labelled(pairs):
+  def labelled(pairs, what):
     few = pairs.take(slice(0, evaluation.num_pairs))
-    few = _golden_labels(few, golden, size, mesh)
+    shown = few.prompts, few.chosen, few.rejected
+    asked = points.preferences(golden, *shown, size, mesh)
+    few = points.golden_pairs(few, asked, what)
     return collectors.with_reference(policy, few, reference, mesh, size)
 
   return points.Fixed(
     asked,
     points.questions(train_pairs, evaluation.num_kl_prompts, evaluation.seed),
     points.answers(policy, opponent, asked, length, evaluation, mesh, slot=2),
-    labelled(train_pairs),
-    labelled(held_out),
+    labelled(train_pairs, 'pairs of the training split'),
+    labelled(held_out, 'held-out pairs'),
     golden,
     proxy,
     reference,
   )
-
-
-def _golden_labels(
-  pairs: Pairs, golden: points.Judge, batch_size: int, mesh: Mesh
-) -> Pairs:
-  """The pairs under the golden model's labels, without ties."""
-  first, second = points.preferences(
-    golden, pairs.prompts, pairs.chosen, pairs.rejected, batch_size, mesh
-  )
-  return pairs.relabelled(first > second, first != second)
 
 
 def dry_run(*, model_dir: str, **others: object) -> None:

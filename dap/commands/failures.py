@@ -43,8 +43,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_disk(error: OSError) -> str:
+  if not error.filename:
+    return (
+      f'A file could not be written: {error.strerror}. What was finished before'
+      ' is whole. Free some space where this command writes, then give it again.'
+    )
   try:
-    with files.explained(error.filename or '.'):
+    with files.explained(error.filename):
       raise error
   except InputError as explained:
     return str(explained)

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from gin import config_parser
 
 from dap.commands import places, reads, syntax
-from dap.commands.bindings import Binding, Bindings, Macro, name_of
+from dap.commands.bindings import Binding, Bindings, Macro
+from dap.commands.said import name_of
 from dap.errors import InputError
 
 # What is called, and in which scope.

@@ -14,9 +14,9 @@ from dap.commands.bindings import (
   Bindings,
   Macro,
   Reference,
-  name_of,
   parameters,
 )
+from dap.commands.said import name_of
 from dap.errors import InputError
 
 Scope = tuple[str, ...]

@@ -7,25 +7,26 @@ content, so stages can be named and compiled programs cached by it.
 
 import dataclasses
 import inspect
-import types
-import typing
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
-from dap.commands import reads
+from dap.commands import kinds, reads, said
 from dap.commands.bindings import (
   Binding,
   Bindings,
   Macro,
   Reference,
   map_value,
-  name_of,
   parameters,
 )
+from dap.commands.said import name_of
 from dap.errors import InputError
 
 # What is being resolved, outermost first: functions and macros with scopes.
 Active = tuple[tuple[object, reads.Scope], ...]
-_PRIMITIVES = (bool, int, float, str, types.NoneType)
+# What a wrong value makes of code that is given it.
+_WRONG = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _arguments(
     value = _value(bindings, binding.value, binding, scope, active)
     if binding.argument in known:
       annotation = known[binding.argument].annotation
-      value = _as_annotated(binding, annotation, value)
+      value = _as_annotated(bindings, binding, annotation, value)
     arguments[binding.argument] = value
   return arguments
 
@@ -101,14 +102,16 @@ def _value(
       arguments = _arguments(bindings, target, scope, active)
       assert callable(target), 'what is not was refused when it was read'
       if call:
-        return _construct(target, arguments, binding)
+        return _construct(bindings, target, scope, arguments, binding)
       return (
         Bound(target, tuple(sorted(arguments.items())))
         if (arguments)
         else target
       )
   return map_value(
-    lambda item: _value(bindings, item, binding, scope, active), value
+    lambda item: _value(bindings, item, binding, scope, active),
+    value,
+    binding.origin,
   )
 
 
@@ -128,38 +131,91 @@ def _enter(
 
 
 def _construct(
-  target: Callable[..., object], arguments: dict[str, object], binding: Binding
+  bindings: Bindings,
+  target: Callable[..., object],
+  scope: reads.Scope,
+  arguments: dict[str, object],
+  binding: Binding,
 ) -> object:
   try:
     return target(**arguments)
-  except ValueError as error:
+  except _WRONG as error:
+    kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+    given = _named_in(str(error), bindings, target, scope)
     raise InputError(
-      f'{error}\n  in @{name_of(target)}(), the value of {binding.name}'
-      f' ({binding.origin})'
+      f'{given}{kind}{error}\n  in @{name_of(target)}(), the value of'
+      f' {binding.name} ({binding.origin})'
     ) from error
 
 
-def _as_annotated(
-  binding: Binding, annotation: object, value: object
-) -> object:
-  """The value as the annotation has it: 1 for a float is 1.0, a list a tuple.
+def _named_in(
+  message: str, bindings: Bindings, target: object, scope: reads.Scope
+) -> str:
+  """Who gave the numbers and texts that a message names: '--gin.BETA=0: '."""
+  words = set(re.findall(r'\w+', message))
+  found = []
+  for binding in reads.live(bindings, target, scope):
+    _, inner = giver(bindings, binding)
+    keys = list(inner) if type(inner) is dict else []
+    paths = {binding.argument: (), **{str(key): (key,) for key in keys}}
+    for name in words.intersection(paths):
+      given, value = giver(bindings, binding, paths[name])
+      if not isinstance(value, Reference | Macro | dict):
+        found.append(given.origin)
+  return ''.join(f'{origin}: ' for origin in sorted(set(found)))
 
-  So that 1 and 1.0 are one configuration, with one name. A text for a number
-  and the like is refused; other types are not checked.
+
+def giver(
+  bindings: Bindings, binding: Binding, path: Sequence[object] = ()
+) -> tuple[Binding, object]:
+  """Who gives what a binding reads through macros, and as what.
+
+  That is the last of the caller's overrides on the way, or where none is the
+  last binding.
+
+  Args:
+    bindings: all of them.
+    binding: that reads.
+    path: of a part of its value: indices and keys.
   """
-  if type(value) is list and typing.get_origin(annotation) is tuple:
-    return tuple(value)
-  if isinstance(annotation, types.UnionType):
-    allowed = typing.get_args(annotation)
-  else:
-    allowed = (annotation,)
-  if type(value) in allowed or any(kind not in _PRIMITIVES for kind in allowed):
-    return value
-  if type(value) is int and float in allowed:
-    return float(value)
-  names = (getattr(kind, '__name__', str(kind)) for kind in allowed)
-  wanted = ' or '.join(names)
-  raise InputError(
-    f'{binding.origin}: {binding.name} must be {wanted}, got {value!r}'
-    f' ({type(value).__name__}).'
-  )
+  way, value, rest = [binding], binding.value, list(path)
+  while True:
+    if isinstance(value, Macro):
+      live = reads.live(bindings, value.name, ())
+      if not live:
+        break
+      way.append(live[0])
+      value = live[0].value
+    elif rest and type(value) in (list, tuple, dict):
+      try:  # Any: one of three that have items
+        value = cast(Any, value)[rest.pop(0)]
+      except (KeyError, IndexError):  # a key that is a macro
+        break
+    else:
+      break
+  typed = [each for each in way if each.is_override]
+  return (typed or way)[-1], value
+
+
+def _as_annotated(
+  bindings: Bindings, binding: Binding, annotation: object, value: object
+) -> object:
+  """The value as the annotation has it, see `kinds.fitted`.
+
+  Raises:
+    InputError: it is none; naming who gave it, and who reads it.
+  """
+  is_class = isinstance(value, Bound) and isinstance(value.function, type)
+  bare = value.function if isinstance(value, Bound) and is_class else value
+  try:
+    fitted = kinds.fitted(annotation, bare)
+    return value if is_class else fitted
+  except kinds.Unfit as error:
+    given, _ = giver(bindings, binding, error.path)
+    place = ''.join(f'[{said.short(key)}]' for key in error.path)
+    hint = f' {error.hint.rstrip(".")}.' if error.hint else ''
+    read = f' {given.name} is read at {binding.origin}.'
+    raise InputError(
+      f'{given.origin}: {binding.name}{place} must be {error.wanted}, got'
+      f' {said.told(error.value)}.{hint}{read if given is not binding else ""}'
+    ) from None

@@ -9,7 +9,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dap import folders
-from dap.commands import Command, bindings, idle, reads, resolve, show, syntax
+from dap.commands import (
+  Command,
+  bindings,
+  idle,
+  modules,
+  reads,
+  resolve,
+  said,
+  show,
+  syntax,
+)
+
+_TASK_MODULES = ('data.seqio_source.SeqioTask', 'modules')
 
 
 def configure(
@@ -18,6 +30,7 @@ def configure(
   overrides: Sequence[tuple[str, str]],
   commands: Mapping[str, Command],
   stand_ins: bool = False,
+  named: Sequence[str] = (),
 ) -> dict[str, object]:
   """The keyword arguments of the command's run function.
 
@@ -28,13 +41,16 @@ def configure(
     commands: all commands: a gin file may bind the run functions of several.
     stand_ins: give what is required and missing a text in place of its value,
       and say so.
+    named: modules that gin files may import besides, see `modules.allowed`.
 
   Raises:
     InputError: whatever is wrong with the files and overrides.
   """
   parsed = syntax.parse(files, overrides)  # before anything slow is imported
+  own = {each.module.partition('.')[0] for each in commands.values()}
+  allowed = modules.allowed(parsed, named, sorted(own))
   function = getattr(importlib.import_module(command.module), command.function)
-  read = bindings.look_up(parsed)
+  read = bindings.look_up(parsed, allowed)
   run_functions = _run_functions(commands)
   reads.refuse_unread(read, function, run_functions)
   idle.refuse_idle(read, [function, *run_functions])
@@ -45,8 +61,9 @@ def configure(
     given = [(name, f"'<{name}>'") for name in missing]
     more = syntax.parse((), given).overrides
     overriding = (*parsed.overrides, *more)
-    read = bindings.look_up(parsed._replace(overrides=overriding))
+    read = bindings.look_up(parsed._replace(overrides=overriding), allowed)
   reads.refuse_missing(read, function)
+  _check_tasks(read, function, allowed)
   return resolve.resolve(read, function)
 
 
@@ -56,6 +73,20 @@ def _alone(folder: Path, command: Command) -> AbstractContextManager[None]:
   return folders.held(
     lock, folders.refuse(f'{command.writes.upper()} {folder}')
   )
+
+
+def _check_tasks(
+  read: bindings.Bindings, function: object, allowed: modules.Allowed
+) -> None:
+  """Modules of seqio Tasks are imports too; an override is the caller's own."""
+  for binding, _ in reads.walk(read, [function], reads.live):
+    if (said.name_of(binding.target), binding.argument) != _TASK_MODULES:
+      continue
+    given, value = resolve.giver(read, binding)
+    for name in value if isinstance(value, list | tuple) else ():
+      if not given.is_override:
+        how = f"give --gin.{given.name}='({name!r},)' or --import={name}"
+        modules.check_named(allowed, str(name), given.origin, how)
 
 
 def _run_functions(commands: Mapping[str, Command]) -> list[object]:
@@ -75,15 +106,17 @@ def run(
   commands: Mapping[str, Command],
   show_config: bool = False,
   measure: bool = False,
+  named: Sequence[str] = (),
   switches: Mapping[str, bool] = MappingProxyType({}),
 ):
   """Run a command, or with `dry_run` print what it would do and cost.
 
   With `show_config` print every value that it would be given, and stop there.
   A dry run may `measure`, where the command can: slower, nearer to the truth.
+  Gin files may import the modules `named`, too.
   """
   stand_ins = (dry_run or show_config) and not command.dry_run_needs_all
-  arguments = configure(command, files, overrides, commands, stand_ins)
+  arguments = configure(command, files, overrides, commands, stand_ins, named)
   arguments |= {name: True for name, given in switches.items() if given}
   if show_config:
     print(show.text(arguments), flush=True)

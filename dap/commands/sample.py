@@ -8,6 +8,7 @@ from dap.checkpoints import load
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.evaluation import sample as sampling
+from dap.losses.ranges import Seed, Size
 
 
 def sample(
@@ -15,9 +16,9 @@ def sample(
   model_dir: str,
   run: Run,
   data: PairData,
-  num_samples: int = 10,
-  seed: int = 0,
-  mesh: tuple[int, int] = (1, 1),
+  num_samples: Size = 10,
+  seed: Seed = 0,
+  mesh: tuple[Size, Size] = (1, 1),
 ) -> None:
   """Prints prompts and responses of the newest checkpoint of a run.
 
@@ -32,6 +33,7 @@ def sample(
   folder = Path(model_dir)
   devices = partitioning.mesh(mesh)
   cache = _run_folder(folder) / 'cache'
+  data = data.following(load.prompts_end(folder))
   run, vocabulary = prepared(run, data, cache)
   params = load.load_params(run.model.shared, folder, devices)
   shown = sampling.shown(data, vocabulary, cache, num_samples, seed)

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dap.commands.bindings import name_of
 from dap.commands.resolve import Bound
+from dap.commands.said import name_of
 
 _WORTH = 4  # lines of a value that is not shown again
 _LONG = 12  # plain values in a row, of which compact text shows few

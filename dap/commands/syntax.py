@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 
 from gin import config_parser
 
-from dap.commands import moved, places
+from dap.commands import moved, places, said
 from dap.errors import InputError
+
+# Words of other languages for values that gin has.
+_MEANT = {
+  **dict.fromkeys(('true', 'false', 'yes', 'no', 'on', 'off'), 'True or False'),
+  **dict.fromkeys(('none', 'null', 'nil'), 'None'),
+  **dict.fromkeys(('inf', 'infinity'), '1e999, which is infinity'),
+}
 
 
 class Macro(NamedTuple):
@@ -149,11 +156,16 @@ def _import_of(module: str, like: config_parser.ImportStatement) -> str:
 
 
 def _override(name: str, value: str) -> Statement:
-  origin = f'--gin.{name}={value}'
-  hint = (
-    f'{origin}: a value is a number, True, None, @name, %NAME, a list or a'
-    f""" string in its own quotes, such as --gin.{name}='"{value}"'."""
+  short = said.cut(value)
+  origin = f'--gin.{said.cut(name)}={short}'
+  meant = _MEANT.get(value.lower())
+  instead = (
+    f'Write {meant}.'
+    if meant
+    else 'a value is a number, True, None, @name, %NAME, a list or a string in'
+    f""" its own quotes, such as --gin.{said.cut(name)}='"{short}"'."""
   )
+  hint = f'{origin}: {instead}'
   try:
     statements = list(_statements(f'{name} = {value}', origin))
   except InputError:
@@ -166,12 +178,22 @@ def _override(name: str, value: str) -> Statement:
 
 
 def _statements(text: str, origin: str) -> Iterator[Any]:  # see Statement.what
+  parser = None
   try:
-    yield from config_parser.ConfigParser(text, _Delegate())
+    parser = config_parser.ConfigParser(text, _Delegate())
+    yield from parser
   except SyntaxError as error:  # IndentationError is one
     where = f'{origin}:{error.lineno}' if error.lineno else origin
     line = f' Line: {error.text.strip()}' if error.text else ''
     raise InputError(f'{where}: not gin syntax: {error.msg}{line}') from None
+  except (TypeError, ValueError, RecursionError, MemoryError) as error:
+    why = str(error) or type(error).__name__
+    token = parser and parser.current_token
+    where = f'{origin}:{token.start[0]}' if token else origin
+    raise InputError(
+      f'{where}: not gin syntax: a value that Python cannot read: {why}. Keys'
+      ' of a dictionary are texts, numbers or tuples of these.'
+    ) from None
   except tokenize.TokenError as error:
     raise InputError(
       f'{origin}: not gin syntax: {error.args[0]}. Close every bracket and'

@@ -1,6 +1,5 @@
 """Layer 8. `dap train`: one training from gin files, readable as it goes."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -17,15 +16,16 @@ from dap import (
   progress,
 )
 from dap.algorithms.run import Run
-from dap.checkpoints import load, state
+from dap.checkpoints import load
+from dap.commands import continued
 from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
 from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
-from dap.models.policy import Policy
-from dap.stages import values
-from dap.training import loop, metrics, programs, stream
+from dap.losses.ranges import Count, Size
+from dap.models import policy
+from dap.training import facts, loop, metrics, programs, stream
 from dap.training.collectors import Examples
 from dap.training.journals import Hook
 from dap.training.programs import Params
@@ -43,11 +43,11 @@ def train(
   annotator_checkpoint_path: str = '',
   stream_path: str = '',
   record_stream: bool = False,
-  mesh: tuple[int, int] = (1, 1),
-  num_shown: int = 4,
+  mesh: tuple[Size, Size] = (1, 1),
+  num_shown: Count = 4,
   collect: Collect = IN_STEP,
 ) -> None:
-  """Trains, or goes on with a training that was stopped.
+  """Trains, or goes on with a training that was stopped, or to more steps.
 
   Writes checkpoints, metrics.jsonl, TensorBoard events, readable samples at
   each checkpoint and, if asked, the recorded stream under `model_dir`.
@@ -76,18 +76,30 @@ def train(
     annotator_checkpoint_path,
   )
   params = _params(run, devices, *paths)
+  data = data.following(load.prompts_end(initial_checkpoint_path))
   run, vocabulary = prepared(run, data, cache)
-  pairs = _pairs(data, split, stream_path, vocabulary, cache)
-  content = (*map(load.fingerprint, paths), stream.fingerprint(stream_path))
+  pairs, arrays = _pairs(data, split, stream_path, vocabulary, cache)
+  load.check_prompts(facts.prompts_end(pairs), paths)
   shown = _shown(run, data, vocabulary, cache, num_shown)
-  _keep_configuration(run, folder)
+  described = continued.described(
+    run,
+    data=data,
+    split=split,
+    record_stream=record_stream,
+    initial_checkpoint=load.fingerprint(initial_checkpoint_path),
+    reference_checkpoint=load.fingerprint(reference_checkpoint_path),
+    annotator_checkpoint=load.fingerprint(annotator_checkpoint_path),
+    stream=stream.fingerprint(stream_path),
+    arrays=arrays,
+  )
+  continued.keep(described, run, folder)
   loop.fit(
     run,
     pairs,
     params,
     folder,
     mesh=devices,
-    digest=values.digest((run, data, split, record_stream, content)),
+    digest=continued.name(described),
     record_stream=record_stream,
     on_checkpoint=shown and _sample_writer(run, shown, folder, devices),
     log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
@@ -165,10 +177,7 @@ def prepared(run: Run, data: PairData, cache: Path) -> tuple[Run, Vocabulary]:
   """
   vocabulary = data.trained_vocabulary(cache)
   vocabulary_lib.fits(vocabulary, run.model.language_model.vocab_size)
-  shared = run.model.shared
-  if isinstance(shared, Policy) and shared.vocabulary_size is None:
-    shared = dataclasses.replace(shared, vocabulary_size=vocabulary.size)
-    run = dataclasses.replace(run, model=run.model.with_shared(shared))
+  run = policy.with_num_ids(run, vocabulary.size)
   return run, vocabulary
 
 
@@ -178,16 +187,17 @@ def _pairs(
   stream_path: str,
   vocabulary: Vocabulary,
   cache: Path,
-) -> Examples:
+) -> tuple[Examples, str]:
+  """What is trained on, and a hash of the arrays that were made of texts."""
   if stream_path:
-    return stream.read(Path(stream_path))
+    return stream.read(Path(stream_path)), ''
   if split not in sources.SPLITS:
     raise errors.InputError(
       f'A split is one of {", ".join(sources.SPLITS)}, got {split!r}.'
     )
   found = data.prepare(split, vocabulary, cache)
   progress.say(found.report)
-  return found.pairs()
+  return found.pairs(), found.content
 
 
 def _shown(
@@ -207,7 +217,7 @@ def _params(
   if anchored:
     load.require(initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH')
   start = (
-    load.load_params(model, initial, mesh, seed=run.seed)
+    load.start_params(model, initial, mesh, seed=run.seed)
     if initial
     else model.init(jax.random.key(run.seed))
   )
@@ -219,12 +229,6 @@ def _params(
     load.require(annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH')
     judge = load.load_params(algorithm.annotator.model, annotator, mesh)
   return Params(start, anchor, judge)
-
-
-def _keep_configuration(run: Run, folder: Path) -> None:
-  """Writes what is trained, unless a training has begun: it may be another."""
-  if state.newest(folder / 'checkpoints') is None:
-    files.write_json(folder / 'configuration.json', values.describe(run))
 
 
 def _sample_writer(

@@ -1,17 +1,20 @@
 """Layer 3. Writes the arrays of `arrays.prepare`, row by row."""
 
 import contextlib
-import functools
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from dap.data.schema import Row
+from dap.data import checks
+from dap.data import facts as facts_lib
+from dap.data.checks import PAIR_KEYS
+from dap.data.facts import Report
+from dap.data.schema import Placed, Row
 from dap.data.vocabulary import UNKNOWN_ID, Vocabulary
 from dap.errors import InputError
 from dap.records import END, PADDING
@@ -20,10 +23,7 @@ from dap.records import END, PADDING
 # `limit` ids, or None to leave its example out; called only beyond the limit.
 LongResponses = Callable[[list[int], int], list[int] | None]
 
-# Takes counts, lengths and the rule, says for people what became of the rows.
-Report = Callable[[Counter[str], tuple[int, int], LongResponses], str]
-
-_PAIR_KEYS = ('chosen', 'rejected')
+Responses = list[list[int]]  # ids of each, in the order of the row's keys
 
 
 class Encoded(NamedTuple):
@@ -34,19 +34,26 @@ class Encoded(NamedTuple):
     prompt: ids without an end.
     responses: ids by key of the row, `chosen` and `rejected` or `response`,
       each with its end unless it is cut already.
+    where: its place, which opens messages about it.
   """
 
   row: Row
   prompt: list[int]
   responses: dict[str, list[int]]
+  where: str = ''
 
 
-def encode(rows: Sequence[Row], vocabulary: Vocabulary) -> Iterator[Encoded]:
-  """The rows with the ids of their texts, ends appended."""
-  keys = ('response',) if rows and 'response' in rows[0] else _PAIR_KEYS
-  for row in rows:
+def encode(
+  placed: Iterable[Placed], vocabulary: Vocabulary
+) -> Iterator[Encoded]:
+  """The rows with the ids of their texts, ends appended.
+
+  A row is a pair where it has `chosen` and `rejected`, else it is a target.
+  """
+  for where, row in placed:
+    keys = PAIR_KEYS if all(k in row for k in PAIR_KEYS) else ('response',)
     responses = {k: [*vocabulary.encode(row[k]), END] for k in keys}
-    yield Encoded(row, vocabulary.encode(row['prompt']), responses)
+    yield Encoded(row, vocabulary.encode(row['prompt']), responses, where)
 
 
 def write_rows(
@@ -55,109 +62,213 @@ def write_rows(
   lengths: tuple[int, int],
   long_responses: LongResponses,
   make_report: Report,
+  rules: checks.Rules = checks.Rules(),  # noqa: B008 (a value)
 ) -> None:
-  """Writes the arrays row by row: neither ids nor texts are held twice."""
+  """Writes the arrays row by row: neither ids nor texts are held twice.
+
+  The one place where all rows pass, of whatever source, as ids: `rules` says
+  what becomes of those that training cannot use.
+
+  Raises:
+    InputError: of a row that is refused; no row is left; or of all responses
+      with room for an end none has one.
+  """
   examples = iter(examples)
   first = next(examples, None)
-  keys = _PAIR_KEYS if first is None else tuple(first.responses)
+  keys = PAIR_KEYS if first is None else tuple(first.responses)
   head = () if first is None else (first,)
-  prompt_length, response_length = lengths
-  counts: Counter[str] = Counter(rows=0, responses=0)
-  prompt_ids: dict[str, int] = {}
+  tally = _Tally(lengths, long_responses, rules)
   with contextlib.ExitStack() as stack:
 
     def column(name: str, *shape: int) -> _Column:
       return stack.enter_context(_Column(folder / f'{name}.npy', shape))
 
-    prompts = column('prompts', prompt_length)
+    prompts = column('prompts', lengths[0])
     names, starts = column('prompt_ids'), column('row_starts')
-    responses = [column(key, response_length) for key in keys]
+    responses = [column(key, lengths[1]) for key in keys]
     texts = stack.enter_context(open(folder / 'rows.jsonl', 'wb'))
-    for row, prompt, ids in itertools.chain(head, examples):
-      counts['rows'] += 1
-      try:
-        kept = _keep([*ids.values()], response_length, long_responses, counts)
-      except InputError as error:
-        raise InputError(f'Example {counts["rows"]}: {error}') from error
+    for example in itertools.chain(head, examples):
+      kept = tally.kept(example)
       if kept is None:
         continue
-      counts['cut_prompts'] += len(prompt) > prompt_length
-      counts['unknown'] += sum(x.count(UNKNOWN_ID) for x in (prompt, *kept))
-      counts['tokens'] += sum(map(len, (prompt, *kept)))
-      prompts.append(prompt[-prompt_length:])
-      names.append(prompt_ids.setdefault(row['prompt'], len(prompt_ids)))
+      prompts.append(kept.prompt)
+      names.append(tally.prompt_number(example.row['prompt']))
       starts.append(texts.tell())
-      texts.write(json.dumps(row).encode() + b'\n')
-      for to, response in zip(responses, kept):
+      texts.write(json.dumps(example.row).encode() + b'\n')
+      for to, response in zip(responses, kept.responses):
         to.append(response)
-    counts['examples'] = prompts.num_rows
-  report = make_report(counts, lengths, long_responses)
-  facts = {'responses': keys, 'counts': counts, 'report': report}
+  tally.close()
+  facts = {
+    'responses': keys,
+    'counts': tally.counts,
+    'lengths': tally.quantiles(),
+    'report': make_report(tally.counts, lengths, long_responses),
+  }
   (folder / 'facts.json').write_text(json.dumps(facts, indent=2))
 
 
-def _keep(
-  responses: list[list[int]],
-  limit: int,
-  long_responses: LongResponses,
-  counts: Counter[str],
-) -> list[list[int]] | None:
-  """The responses of a row within the limit, or None to leave it out."""
-  too_long = [len(ids) > limit for ids in responses]
-  kept = [
-    long_responses(ids, limit) if long else ids
-    for ids, long in zip(responses, too_long)
-  ]
-  counts['responses'] += len(responses)
-  counts['long_responses'] += sum(too_long)
-  if None in kept:
-    counts['left_out'] += 1
-    return None
-  counts['cut_responses'] += sum(too_long)
-  return [ids for ids in kept if ids is not None]
+class _Kept(NamedTuple):
+  """The ids of a row within the limits."""
+
+  prompt: list[int]
+  responses: list[list[int]]
 
 
-def cut_report(
-  counts: Counter[str], lengths: tuple[int, int], rule: LongResponses
-) -> str:
-  """What the rule did, and what was long."""
-  share = functools.partial(_share, counts)
-  name = getattr(rule, '__name__', repr(rule))
-  outcome = 'were cut'
-  if counts['left_out']:
-    outcome = share('left_out', 'rows').format('examples') + ' were left out'
-  report = (
-    f'{counts["examples"]} examples.'
-    f' {share("long_responses", "responses").format("responses")} were longer'
-    f' than {lengths[1]} tokens and {outcome} (rule: {name}).'
-    f' {share("cut_prompts", "examples").format("prompts")} were longer than'
-    f' {lengths[0]} tokens and lost their beginning.'
-  )
-  return report + _unknown(counts)
+class _Tally:
+  """Which rows stay, and how many did what."""
+
+  def __init__(
+    self,
+    lengths: tuple[int, int],
+    long_responses: LongResponses,
+    rules: checks.Rules,
+  ):
+    self._lengths, self._long, self._rules = lengths, long_responses, rules
+    self.counts: Counter[str] = Counter(rows=0, responses=0, examples=0)
+    self._histograms: dict[str, Counter[int]] = {
+      'prompts': Counter(),
+      'responses': Counter(),
+    }
+    self._numbers: dict[str, int] = {}
+    self._prompts: set[bytes] = set()
+    self._in_train: set[bytes] = set()
+    # By key: responses with room for an end, and how many of them have one.
+    self._ends: dict[str, Counter[str]] = {}
+
+  def prompt_number(self, text: str) -> int:
+    """From 0; the same for the same text."""
+    return self._numbers.setdefault(text, len(self._numbers))
+
+  def quantiles(self) -> dict[str, dict[str, int]]:
+    """Lengths before the cut; of responses with their end."""
+    return {k: facts_lib.quantiles(h) for k, h in self._histograms.items()}
+
+  def kept(self, example: Encoded) -> _Kept | None:
+    """The ids of a row within the limits, or None to leave it out."""
+    counts, rules = self.counts, self._rules
+    counts['rows'] += 1
+    where = example.where or f'Example {counts["rows"]}'
+    fault = checks.fault(
+      where, example.row, example.prompt, example.responses, rules
+    )
+    if fault is not None:
+      rules.mistakes(fault.error)
+      counts.update(['mistakes', fault.kind])
+      return None
+    self._measure(example)
+    responses = self._cut([*example.responses.values()], where)
+    if responses is None:
+      return None
+    if len(responses) == 2 and responses[0] == responses[1]:
+      stays = rules.keeps_same(where)
+      counts['same_kept' if stays else 'same_cut'] += 1
+      if not stays:
+        return None
+    prompt = example.prompt[-self._lengths[0] :]
+    if not self._prompt_stays(prompt, example.row):
+      return None
+    self._count(example, _Kept(prompt, responses))
+    return _Kept(prompt, responses)
+
+  def _measure(self, example: Encoded) -> None:
+    """Lengths before the cut, and which responses with room have an end."""
+    limit = self._lengths[1]
+    self._histograms['prompts'][len(example.prompt)] += 1
+    for key, ids in example.responses.items():
+      self._histograms['responses'][len(ids)] += 1
+      ended = ids[-1] == END
+      self.counts['full_responses'] += len(ids) == limit and not ended
+      if len(ids) < limit:
+        own = self._ends.setdefault(key, Counter())
+        own.update(['short'], ended=int(ended))
+        self.counts['no_end'] += not ended
+
+  def _cut(self, responses: list[list[int]], where: str) -> Responses | None:
+    """The responses of a row within the limit, or None to leave it out."""
+    counts, limit = self.counts, self._lengths[1]
+    too_long = [len(ids) > limit for ids in responses]
+    try:
+      kept = [
+        self._long(ids, limit) if long else ids
+        for ids, long in zip(responses, too_long)
+      ]
+    except InputError as error:
+      raise InputError(f'{where}: {error}') from error
+    counts['responses'] += len(responses)
+    counts['long_responses'] += sum(too_long)
+    if None in kept:
+      counts['left_out'] += 1
+      return None
+    counts['cut_responses'] += sum(too_long)
+    found = [ids for ids in kept if ids is not None]
+    if not all(0 < len(ids) <= limit for ids in found):
+      raise InputError(
+        f'{where}: a rule for long responses must leave from 1 to {limit}'
+        f' tokens; {qualified_name(self._long)} left'
+        f' {" and ".join(str(len(ids)) for ids in found)}.'
+      )
+    return found
+
+  def _prompt_stays(self, prompt: list[int], row: Row) -> bool:
+    """Counts a prompt that stands in `train`, and asks what becomes of it."""
+    padded = np.zeros(self._lengths[0], '<i4')
+    padded[: len(prompt)] = prompt
+    key = checks.prompt_key(padded)
+    self._prompts.add(key)
+    if key not in self._rules.of_train:
+      return True
+    self._in_train.add(key)
+    stays = self._rules.repeats(row)
+    self.counts['repeats_left_out'] += not stays
+    return stays
+
+  def _count(self, example: Encoded, kept: _Kept) -> None:
+    counts, limit = self.counts, self._lengths[0]
+    both = (example.prompt, *kept.responses)
+    counts['examples'] += 1
+    counts['cut_prompts'] += len(example.prompt) > limit
+    counts['full_prompts'] += len(example.prompt) == limit
+    counts['unknown'] += sum(x.count(UNKNOWN_ID) for x in both)
+    counts['tokens'] += sum(map(len, both))
+    counts['doubtful_scores'] += bool(example.row.get('doubtful_scores'))
+
+  def close(self) -> None:
+    """Counts what is known at the end.
+
+    Raises:
+      InputError: no example is left, or no response has an end.
+    """
+    counts = self.counts
+    counts['prompts'] = len(self._prompts)
+    counts['prompts_in_train'] = len(self._in_train)
+    merged = len(self._numbers) - len(self._prompts)
+    counts['merged_prompts'] = max(0, merged)
+    for key, own in self._ends.items():
+      if not own['ended']:
+        raise InputError(
+          f'None of {own["short"]} {key} responses with room for an end has'
+          f' one, id {END}, so that a policy would not learn to stop:'
+          ' append_eos is missing. Add seqio.preprocessors.append_eos, or'
+          ' append_eos_after_trim, at the end of the preprocessors of the Task,'
+          ' and add_eos=True to its features.'
+        )
+    if counts['rows'] and not counts['examples']:
+      raise InputError(_none_left(counts))
 
 
-def given_report(
-  counts: Counter[str], lengths: tuple[int, int], rule: LongResponses
-) -> str:
-  """Of ids that came cut: what was long is not known."""
-  del rule
+def _none_left(counts: Counter[str]) -> str:
+  reasons = {
+    'mistakes': 'have a mistake',
+    'left_out': 'have a long response',
+    'same_cut': 'have two responses that are the same once cut',
+    'repeats_left_out': 'have a prompt of train',
+  }
+  said = [f'{counts[k]} {words}' for k, words in reasons.items() if counts[k]]
   return (
-    f'{counts["examples"]} examples, whose ids seqio had cut already where'
-    f' prompts were longer than {lengths[0]} and responses longer than'
-    f' {lengths[1]} tokens: how many were is not counted.' + _unknown(counts)
+    f'No example is left of {counts["rows"]} rows: {", ".join(said)}. Give'
+    ' other rows, more room (PROMPT_LENGTH, RESPONSE_LENGTH), or rules that'
+    ' leave out fewer.'
   )
-
-
-def _unknown(counts: Counter[str]) -> str:
-  if not counts['unknown']:
-    return ''
-  unknown = _share(counts, 'unknown', 'tokens').format('tokens')
-  return f' {unknown} are unknown to the vocabulary.'
-
-
-def _share(counts: Counter[str], part: str, whole: str) -> str:
-  percent = 100 * counts[part] / max(counts[whole], 1)
-  return f'{counts[part]} of {counts[whole]} {{}} ({percent:.1f} %)'
 
 
 def qualified_name(rule: LongResponses) -> str:

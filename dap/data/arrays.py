@@ -8,8 +8,8 @@ global, and a pure function of (seed, step): a restart repeats them.
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -18,25 +18,26 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
-from dap import files
+from dap import files, seals
+from dap.data import checks, sources
 from dap.data.array_writer import (
   Encoded,
   LongResponses,
-  Report,
-  cut_report,
   encode,
-  given_report,
   qualified_name,
   write_rows,
 )
+from dap.data.facts import Lengths, Report, cut_report, given_report
 from dap.data.pairs import Pairs
 from dap.data.schema import Row
 from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
-from dap.stages import values
+from dap.records import END
+from dap.stages import modules, values
 
-VERSION = 3  # goes up whenever `prepare` writes other arrays for the same input
+_FACTS = 'facts.json'
+_CURE = 'Delete that folder; it is then made again.'
 
 
 @runtime_checkable
@@ -48,6 +49,25 @@ class EncodedSource(Source, Protocol):
   ) -> Iterator[Encoded]:
     """The rows with their ids, cut to `lengths` of prompts and of responses."""
     ...
+
+
+# Takes the ids of a prompt as its source gives them, gives those to train on.
+PromptForm = Callable[[list[int]], list[int]]
+
+
+def as_given(ids: list[int]) -> list[int]:
+  """Prompts as their source has them: texts have no end."""
+  return ids
+
+
+def with_end(ids: list[int]) -> list[int]:
+  """Prompts that end with the end id, as T5's pretraining has its inputs."""
+  return ids if ids[-1:] == [END] else [*ids, END]
+
+
+def without_end(ids: list[int]) -> list[int]:
+  """Prompts without an end id, also where their source puts one."""
+  return ids[:-1] if ids[-1:] == [END] else ids
 
 
 def trim(ids: list[int], limit: int) -> list[int] | None:
@@ -80,9 +100,17 @@ class Prepared:
     responses: [n, response_length] ids by key of the rows: chosen and
       rejected, or response.
     counts: rows and responses read, long_responses, cut_responses; rows
-      left_out and examples left; cut_prompts, tokens and unknown of these.
-      Of an `EncodedSource` nothing is known to be long or cut.
-    report: the counts and the rule in a sentence, for people.
+      left_out, and for which other reasons (mistakes, by kind; same_cut;
+      repeats_left_out); examples left; cut_prompts, tokens, unknown and
+      doubtful_scores of these; responses with no_end though they are not cut;
+      prompts that differ, and how many stand in `train` (prompts_in_train) or
+      are another text with the same ids (merged_prompts). Of an
+      `EncodedSource` nothing is known to be long or cut, only what fills its
+      limit: full_responses, full_prompts.
+    report: the counts and the rule in a few sentences, for people.
+    lengths: of prompts and responses before they are cut, responses with their
+      end: which length so many percent do not exceed.
+    content: a hash of all arrays and texts.
   """
 
   folder: str
@@ -91,6 +119,8 @@ class Prepared:
   responses: dict[str, Int[np.ndarray, 'n response_length']]
   counts: dict[str, int]
   report: str
+  lengths: Lengths = field(default_factory=dict)
+  content: str = ''
 
   def __len__(self) -> int:
     return len(self.prompts)
@@ -126,13 +156,17 @@ def prepare(
   response_length: int,
   cache_dir: str,
   long_responses: LongResponses = trim,
+  prompt_form: PromptForm = as_given,
+  train: Callable[[], Prepared] | None = None,
+  repeats: checks.Repeats = checks.keep_repeated,
 ) -> Prepared:
   """Tokenise a split, or find it tokenised already.
 
   A response is its ids and the end, 1; one over the limit is for
   `long_responses` to treat. A prompt over the limit loses its beginning. An
   `EncodedSource` brings its ids and has cut them, so that its rule is `trim`
-  and what was cut is not counted.
+  and what was cut is not counted. What is wrong with ids is for the source's
+  `mistakes` to treat (`dap/data/checks.py`), `refuse` where it has none.
   Several processes may prepare the same split at once.
 
   Args:
@@ -143,11 +177,16 @@ def prepare(
     response_length: most tokens of a response, its end included.
     cache_dir: folder for the arrays of all splits; made when missing.
     long_responses: `trim`, `drop`, `refuse`, or another such function.
+    prompt_form: `as_given`, `with_end`, `without_end`, or another such
+      function; an end counts in `prompt_length`.
+    train: gives `train` at the same lengths, whose prompts are looked for among
+      these; None where they are not.
+    repeats: what becomes of the rows whose prompt stands there.
 
   Raises:
-    InputError: the data has a mistake, a response is refused, the rule is not
-      for such a source, or the folder cannot be written; nothing half-written
-      stays.
+    InputError: the data has a mistake, a response is refused, no example is
+      left, the rule is not for such a source, or the folder cannot be written;
+      nothing half-written stays.
   """
   if prompt_length < 1 or response_length < 1:
     raise InputError(
@@ -155,17 +194,41 @@ def prepare(
       f' prompt_length {prompt_length}, response_length {response_length}.'
     )
   lengths = prompt_length, response_length
-  content = source.fingerprint(), vocabulary.fingerprint(), long_responses
-  name = f'{split}-{values.digest((VERSION, split, lengths, content))}'
+  mistakes = getattr(source, 'mistakes', sources.refuse)
+  content = [source.fingerprint(), vocabulary.fingerprint(), long_responses]
+  if prompt_form is not as_given:
+    content.append(prompt_form)
+  choices = mistakes, train and repeats
+  read = modules.reached(
+    ['dap.data.array_writer', *modules.of_values(source, vocabulary, *choices)]
+  )
+  digest = values.digest((read, split, lengths, tuple(content), choices))
+  name = f'{split}-{digest}'
   folder = Path(cache_dir, name)
   _check_rule(source, long_responses)
+  if Path(cache_dir).is_dir():
+    files.sweep(Path(cache_dir), f'.{split}-')
   if not folder.exists():
     examples, report = _examples(source, split, vocabulary, lengths)
-    aside = folder.with_name(f'.{name}.{uuid.uuid4().hex}')
+    examples = (
+      each._replace(prompt=prompt_form(each.prompt)) for each in examples
+    )
+    rules = checks.Rules(
+      mistakes,
+      getattr(source, 'keeps_same', checks.no_pair),
+      vocabulary.size,
+      response_length,
+      repeats,
+      _prompt_keys(train),
+    )
+    aside = folder.with_name(f'.{split}-{files.writer()}-{uuid.uuid4().hex}')
     try:
       with files.explained(folder):
         aside.mkdir(parents=True)
-        write_rows(aside, examples, lengths, long_responses, report)
+        write_rows(aside, examples, lengths, long_responses, report, rules)
+        facts = files.read_json(aside / _FACTS)
+        sealed = seals.of_folder(aside, skip=[_FACTS])
+        seals.write_json(aside / _FACTS, {**facts, 'files': sealed})
       _publish(aside, folder)
     finally:
       shutil.rmtree(aside, ignore_errors=True)
@@ -187,7 +250,14 @@ def _examples(
   """The rows with their ids, and how to report of what was cut."""
   if isinstance(source, EncodedSource):
     return source.encoded(split, vocabulary, lengths), given_report
-  return encode(source.load(split), vocabulary), cut_report
+  return encode(sources.placed(source, split), vocabulary), cut_report
+
+
+def _prompt_keys(train: Callable[[], Prepared] | None) -> frozenset[bytes]:
+  """What names each prompt of `train`."""
+  if train is None:
+    return frozenset()
+  return frozenset(map(checks.prompt_key, train().prompts))
 
 
 def _publish(aside: Path, folder: Path) -> None:
@@ -204,16 +274,16 @@ def opened(folder: Path) -> Prepared:
   Raises:
     InputError: a file of it is missing or damaged.
   """
+  facts = seals.read_json(folder / _FACTS, _CURE)
+  seals.check_all(folder, facts['files'], _CURE)
   try:
-    facts = json.loads((folder / 'facts.json').read_text('utf-8'))
     columns = {
       name: np.load(folder / f'{name}.npy', mmap_mode='r')
       for name in ('prompt_ids', 'prompts', *facts['responses'])
     }
   except (OSError, ValueError, KeyError) as error:
     raise InputError(
-      f'The prepared data in {folder} is damaged ({error}). Delete that folder;'
-      ' it is then made again.'
+      f'The prepared data in {folder} is damaged ({error}). {_CURE}'
     ) from error
   return Prepared(
     str(folder),
@@ -222,6 +292,8 @@ def opened(folder: Path) -> Prepared:
     columns,
     facts['counts'],
     facts['report'],
+    facts['lengths'],
+    values.digest(facts['files']),
   )
 
 

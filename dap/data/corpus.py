@@ -20,8 +20,8 @@ from dap.data import corpus_writers as writers
 from dap.data.schema import Row
 from dap.data.vocabulary import Words
 from dap.errors import InputError
-
-VERSION = 1  # goes up whenever the same seed gives other texts or labels
+from dap.losses import ranges
+from dap.losses.ranges import Count, Seed, Size
 
 LABEL_TEMPERATURE = 0.5
 
@@ -162,10 +162,13 @@ class EmbeddedCorpus:
   fewer pairs is the beginning of one with more.
   """
 
-  seed: int = 0
-  num_train: int = 8000
-  num_stress: int = 4000
-  num_test: int = 1024
+  seed: Seed = 0
+  num_train: Size = 8000
+  num_stress: Count = 4000
+  num_test: Size = 1024
+
+  def __post_init__(self):
+    ranges.check(self)
 
   def load(self, split: str) -> list[Row]:
     """The pairs of a split, each with the `utility` of both responses."""
@@ -181,6 +184,15 @@ class EmbeddedCorpus:
   def vocabulary(self) -> Words:
     return Words(text.WORDS)
 
+  def keeps_same(self, where: str) -> bool:
+    """Two equal summaries stay a pair, whose label is a coin's, as of any tie.
+
+    The simulated person is asked about what two writers wrote, whatever they
+    wrote, and the hidden utility says what such labels are worth.
+    """
+    del where
+    return True
+
   def utility(self, post: str, response: str, finished: bool) -> float:
     return utility(post, response, finished)
 
@@ -195,7 +207,7 @@ class EmbeddedCorpus:
 
   def fingerprint(self) -> str:
     sizes = f'{self.num_train}-{self.num_stress}-{self.num_test}'
-    return f'embedded-v{VERSION}-{self.seed}-{sizes}'
+    return f'embedded-{self.seed}-{sizes}'
 
 
 class _Drawn(NamedTuple):

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     info: Value
     data_path: PurePath
     as_dataset: Callable[..., object]
+    as_data_source: Callable[..., Sequence[Value]]
     download_and_prepare: Callable[..., None]
 
 else:

@@ -185,10 +185,14 @@ class TfdsRows:
   def read(self, split: str) -> Iterator[Placed]:
     """The examples of a split, in the order of its files."""
     own, builder = _own_split(self, split), self._builder()
-    tfds = optional('tensorflow_datasets')
-    config = tfds.ReadConfig(interleave_cycle_length=1)
     try:
-      dataset = builder.as_dataset(split=own, read_config=config)
+      examples = _examples(builder, own)
+    except ImportError as error:
+      raise InputError(
+        f'{self.name} is kept in {_file_format(builder)} files, which need'
+        f' {error.name}: pip install {error.name}. Or prepare the set with'
+        " file_format='tfrecord'."
+      ) from error
     except Exception as error:  # TFDS has no error of its own for these
       raise InputError(
         f'{self.name}: the split {own} cannot be read: {error} It has'
@@ -198,7 +202,7 @@ class TfdsRows:
       ) from error
     return (
       (f'{self.name}, {own} row {n}', _plain(example, builder.info.features))
-      for n, example in enumerate(tfds.as_numpy(dataset), start=1)
+      for n, example in enumerate(examples, start=1)
     )
 
   def _builder(self) -> TfdsBuilder:
@@ -230,6 +234,22 @@ class TfdsRows:
   def fingerprint(self) -> str:
     """Names the examples themselves; read once in a process."""
     return f'tfds-{_rows_hash(self)}'
+
+
+def _examples(builder: TfdsBuilder, split: str) -> Iterable[Value]:
+  """The examples of a split, whichever way its files can be read."""
+  tfds = optional('tensorflow_datasets')
+  if _file_format(builder) == 'array_record':  # TFDS makes no tf.data of it
+    source = builder.as_data_source(split=split)
+    return (source[index] for index in range(len(source)))
+  config = tfds.ReadConfig(interleave_cycle_length=1)
+  dataset = builder.as_dataset(split=split, read_config=config)
+  return tfds.as_numpy(dataset)
+
+
+def _file_format(builder: TfdsBuilder) -> str:
+  """'tfrecord', 'array_record', ...; '' where TFDS does not say."""
+  return str(getattr(builder.info.file_format, 'value', ''))
 
 
 def _own_split(reader: HuggingFaceRows | TfdsRows, split: str) -> str:

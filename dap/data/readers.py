@@ -13,12 +13,13 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from dap.data import paths
-from dap.data.schema import Placed, kind_of, shortened
+from dap.data.schema import Placed, Row, Value, kind_of, shortened
 from dap.errors import InputError
 
 _GZIP_MAGIC = b'\x1f\x8b'
@@ -93,7 +94,12 @@ def _read_objects(path: str) -> Iterator[Placed]:
         f' 0x{line[error.start]:02x}, is no UTF-8. Save the file as UTF-8.'
       ) from error
     try:
-      value = json.loads(text.rstrip())
+      value = json.loads(text.rstrip(), object_pairs_hook=_once)
+    except _RepeatedKey as error:
+      raise InputError(
+        f'{where}: the key {error} stands twice in one object, and only one of'
+        ' its values would be read. Remove one.'
+      ) from error
     except (ValueError, RecursionError) as error:
       what = getattr(error, 'msg', 'too deep, or a number too long')
       column = getattr(error, 'colno', 1)
@@ -112,6 +118,19 @@ def _read_objects(path: str) -> Iterator[Placed]:
     raise InputError(
       f'{path}: no examples. Each split needs at least one line.'
     )
+
+
+class _RepeatedKey(Exception):
+  """An object of JSON has a key twice."""
+
+
+def _once(pairs: list[tuple[str, Value]]) -> Row:
+  """The object of these keys and values, at any depth of a row."""
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    ((key, _), *_) = Counter(key for key, _ in pairs).most_common(1)
+    raise _RepeatedKey(shortened(repr(key)))
+  return found
 
 
 def _read_lines(path: str) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from dap.data.array_writer import Encoded
 from dap.data.foreign import Dataset, SeqioVocabulary
 from dap.data.hub import import_tensorflow, optional
 from dap.data.schema import SPLITS, Row
+from dap.data.sources import Mistakes, refuse
 from dap.data.vocabulary import (
   Bytes,
   SentencePiece,
@@ -47,6 +48,8 @@ class SeqioTask:
     test: the same for `test`, None where there is none.
     mixing_seed: of the order in which a Mixture's Tasks follow each other, and
       of preprocessors that draw.
+    mistakes: `sources.refuse` or `leave_out`, for examples whose ids training
+      cannot use (`dap/data/checks.py`).
     num_examples: of a split, drawn from a Mixture at its rates, Tasks repeated
       as they run out; None for all of a Task, and of a Mixture what seqio calls
       an epoch: as many as come before one of its Tasks runs out.
@@ -61,6 +64,7 @@ class SeqioTask:
   test: str | None = 'test'
   mixing_seed: int = 0
   num_examples: int | None = None
+  mistakes: Mistakes = refuse
 
   def load(self, split: str) -> list[Row]:
     """Texts of the pairs: what seqio tokenised, or what the ids say."""
@@ -99,7 +103,7 @@ class SeqioTask:
     seen: Counter[str] = Counter()  # a Mixture may repeat examples
     for number, example in enumerate(dataset.as_numpy_iterator(), start=1):
       where = f'{self.name}, {split} example {number}'
-      ids = [_checked(example, n, vocabulary.size, where) for n in names]
+      ids = [_ids(example, n, where) for n in names]
       prompt, chosen, rejected = (
         _text(example, name, values, vocabulary)
         for name, values in zip(names, ids)
@@ -108,7 +112,8 @@ class SeqioTask:
       own_id = _carried(example, 'id')
       row = schema.named(prompt, chosen, rejected, source, own_id)
       row['id'] = schema.unique_id(row['id'], seen)
-      yield Encoded(row, ids[0], {'chosen': ids[1], 'rejected': ids[2]})
+      responses = {'chosen': ids[1], 'rejected': ids[2]}
+      yield Encoded(row, ids[0], responses, where)
 
   def _dataset(self, split: str, lengths: dict[str, int] | None) -> Dataset:
     if split not in SPLITS:
@@ -293,20 +298,12 @@ def _briefly(vocabulary: Vocabulary) -> str:
   return f'{vocabulary.fingerprint()[:30]} of {vocabulary.size} ids'
 
 
-def _checked(
-  example: Mapping[str, object], name: str, size: int, where: str
-) -> list[int]:
+def _ids(example: Mapping[str, object], name: str, where: str) -> list[int]:
   ids = np.asarray(example[name])
   if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
     raise InputError(
       f'{where}: {name} must be token ids in one row, got {ids.dtype} of shape'
       f' {ids.shape}. Tokenise it in the Task.'
-    )
-  if not ids.size or ids.min() <= PADDING or ids.max() >= size:
-    span = f'{ids.min()} to {ids.max()}' if ids.size else 'none'
-    raise InputError(
-      f'{where}: {name} needs ids from 1 to {size - 1}, as 0 is padding; got'
-      f' {span}. Remove the example, or pad after this.'
     )
   return ids.tolist()
 

@@ -10,6 +10,7 @@ and `response`.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,10 @@ from dap.data.schema import (
   PartlyMalformed,
   Placed,
   Row,
-  with_unique_ids,
+  unique_id,
 )
 from dap.errors import InputError
 from dap.stages import code, values
-
-# Goes up whenever our functions that a format calls give other pairs: of a
-# format itself the text counts.
-VERSION = 3
 
 _log = logging.getLogger(__name__)
 _LEFT_OUT = '%s: left out of %s for their mistakes: %d in all.'
@@ -86,10 +83,11 @@ class Formatted:
       row for each response.
     keep: which raw rows belong to a split; `formats.by_own_split` for a file
       that holds several.
-    mistakes: `refuse` or `leave_out`, for rows with a mistake; whoever leaves
-      them out is warned of each, and of how many they were. Of a row with
-      several responses only those with a mistake go. What cannot be read at
-      all, such as a line that is no JSON, always stops.
+    mistakes: `refuse` or `leave_out`, for rows with a mistake, in their texts
+      or in their ids (`dap/data/checks.py`); whoever leaves them out is warned
+      of each, and of how many they were. Of a row with several responses only
+      those with a mistake go. What cannot be read at all, such as a line that
+      is no JSON, always stops.
     held_out: which raw rows of `train` are `test`, as `formats.twentieth` has
       it, when the reader has nothing for `test`; None where it must have.
   """
@@ -108,20 +106,26 @@ class Formatted:
 
   def load(self, split: str) -> list[Row]:
     """The rows of a split, in the order of the raw ones."""
+    return [row for _, row in self.placed(split)]
+
+  def placed(self, split: str) -> Iterator[Placed]:
+    """The same, each with the place of the raw row that it is from."""
     if split == 'stress':
-      return []  # only the embedded corpus has such pairs
+      return  # only the embedded corpus has such pairs
     if split not in SPLITS:
       raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
-    rows = list(with_unique_ids(self._rows(split)))
-    if not rows:
+    seen: Counter[str] = Counter()
+    for where, row in self._rows(split):
+      name = unique_id(row['id'], seen)
+      yield where, row if name == row['id'] else row | {'id': name}
+    if not seen:
       raise InputError(
         f'{self.reader}: no examples for the {split} split, which needs at'
         f' least one: the rows have no pairs as {self.name} reads them. Give'
         ' rows of its format, or leave out fewer.'
       )
-    return rows
 
-  def _rows(self, split: str) -> Iterator[Row]:
+  def _rows(self, split: str) -> Iterator[Placed]:
     left_out: list[str] = []
 
     def mistake(error: InputError) -> None:
@@ -138,7 +142,7 @@ class Formatted:
       except InputError as error:
         mistake(error)
         continue
-      yield from found
+      yield from ((where, made) for made in found)
     if left_out:
       _log.warning(_LEFT_OUT, self.reader, split, len(left_out))
 
@@ -158,7 +162,7 @@ class Formatted:
   def fingerprint(self) -> str:
     """Names what the reader reads and how it is understood."""
     choices = self.format, self.group, self.keep, self.mistakes, self.held_out
-    digest = values.digest((VERSION, self.reader.fingerprint(), choices))
+    digest = values.digest((self.reader.fingerprint(), choices))
     return f'{self.name}-{digest}'
 
 
@@ -169,11 +173,16 @@ class BothResponses:
   pairs: Source
 
   def load(self, split: str) -> list[Row]:
-    return [
-      {'prompt': row['prompt'], 'response': row[side]}
-      for row in self.pairs.load(split)
-      for side in ('chosen', 'rejected')
-    ]
+    return [row for _, row in self.placed(split)]
+
+  def placed(self, split: str) -> Iterator[Placed]:
+    """The rows with the places of their pairs."""
+    return _targets(self.pairs, split, ('chosen', 'rejected'))
+
+  @property
+  def mistakes(self) -> Mistakes:
+    """As of the pairs."""
+    return getattr(self.pairs, 'mistakes', refuse)
 
   def fingerprint(self) -> str:
     return f'both-{self.pairs.fingerprint()}'
@@ -186,13 +195,37 @@ class ChosenResponses:
   pairs: Source
 
   def load(self, split: str) -> list[Row]:
-    return [
-      {'prompt': row['prompt'], 'response': row['chosen']}
-      for row in self.pairs.load(split)
-    ]
+    return [row for _, row in self.placed(split)]
+
+  def placed(self, split: str) -> Iterator[Placed]:
+    """The rows with the places of their pairs."""
+    return _targets(self.pairs, split, ('chosen',))
+
+  @property
+  def mistakes(self) -> Mistakes:
+    """As of the pairs."""
+    return getattr(self.pairs, 'mistakes', refuse)
 
   def fingerprint(self) -> str:
     return f'chosen-{self.pairs.fingerprint()}'
+
+
+def _targets(
+  pairs: Source, split: str, sides: tuple[str, ...]
+) -> Iterator[Placed]:
+  for where, row in placed(pairs, split):
+    for side in sides:
+      yield where, {'prompt': row['prompt'], 'response': row[side]}
+
+
+def placed(source: Source, split: str) -> Iterator[Placed]:
+  """The rows of a source with their places, its own where it knows them."""
+  own = getattr(source, 'placed', None)
+  if own is not None:
+    return own(split)
+  name = type(source).__name__
+  rows = enumerate(source.load(split), start=1)
+  return ((f'{name}, {split} row {number}', row) for number, row in rows)
 
 
 def _name(format: Format) -> str:

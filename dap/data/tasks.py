@@ -6,6 +6,8 @@ called, and nothing is downloaded. A Task gives the very token ids that
 (chosen) and `rejected`, each with an end unless it is cut. They are made in
 Python, as those of every other route: between two equally likely ways to cut a
 text ('____' in T5's vocabulary) TensorFlow's SentencePiece may choose another.
+Rows that `arrays.prepare` refuses or leaves out for their ids are in it: seqio
+knows of no such choice.
 Its output features have seqio's own vocabulary, which decodes alike. `source`
 and `id` of a pair are texts beside them, as `inputs_pretokenized` is.
 """

@@ -19,6 +19,7 @@ from dap.errors import InputError
 from dap.records import END, PADDING
 
 UNKNOWN_ID = 2
+_NO_UTF8 = 0xFF  # a byte that stands in no UTF-8
 NUM_SPECIAL = 3
 
 
@@ -65,9 +66,11 @@ class Bytes:
     return [byte + NUM_SPECIAL for byte in text.encode('utf-8')]
 
   def decode(self, ids: Iterable[SupportsInt]) -> str:
-    """Bytes that are no UTF-8 become U+FFFD; ids that are no bytes go."""
+    """Bytes that are no UTF-8 become U+FFFD, as does each id of no byte."""
     low, high = NUM_SPECIAL, self.size
-    kept = bytes(i - low for i in until_end(ids) if low <= i < high)
+    kept = bytes(
+      i - low if low <= i < high else _NO_UTF8 for i in until_end(ids)
+    )
     return kept.decode('utf-8', errors='replace')
 
   def fingerprint(self) -> str:
@@ -138,8 +141,11 @@ class SentencePiece:
     return self._processor.encode(text)
 
   def decode(self, ids: Iterable[SupportsInt]) -> str:
+    """Ids that have no piece read as the unknown piece does."""
     size = self.size
-    return self._processor.decode([i for i in until_end(ids) if i < size])
+    return self._processor.decode(
+      [i if 0 <= i < size else UNKNOWN_ID for i in until_end(ids)]
+    )
 
   def fingerprint(self) -> str:
     content = _read_model(self.path)
@@ -256,6 +262,9 @@ class TrainedSentencePiece:
 
 def fits(vocabulary: Vocabulary, model_vocabulary_size: int) -> None:
   """Refuse a vocabulary with more ids than the model has rows for.
+
+  A model may have more rows, as T5's has: what a policy says and scores are
+  the vocabulary's ids alone (`Policy.vocabulary_size`).
 
   Raises:
     InputError: it has more.

@@ -14,6 +14,7 @@ from scipy import special
 from dap import errors
 from dap.estimators.win_rate import (
   Interval,
+  exact,
   percentile_interval,
   resampled_means,
 )
@@ -200,7 +201,7 @@ def combine_function(
   """
   draws = _stacked(estimates)
   values = np.array([[each.value for each in seed] for seed in estimates])
-  by_seed = np.asarray(function(values), np.float64)
+  by_seed = exact(np.asarray(function(values), np.float64))
   valid = ~np.isnan(values).any(axis=1)
   values, draws = values[valid], draws[valid]
   conditional = len(values) < ENOUGH_SEEDS
@@ -219,7 +220,8 @@ def combine_function(
       pseudo = len(values) * function(mean) - (len(values) - 1) * rest
   drawn = np.asarray(function(drawn))
   wide, narrow = (_interval(drawn, pseudo, level) for level in (0.95, 0.9))
-  return Effect(float(function(mean)), wide, narrow, by_seed, conditional)
+  wide, narrow = Interval(*map(exact, wide)), Interval(*map(exact, narrow))
+  return Effect(exact(function(mean)), wide, narrow, by_seed, conditional)
 
 
 def p_value(effect: Effect, value: float = 0.0) -> float:

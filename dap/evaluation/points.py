@@ -18,6 +18,8 @@ from jaxtyping import PyTree
 
 from dap import errors, estimators, partitioning
 from dap.data.pairs import Pairs
+from dap.losses import ranges
+from dap.losses.ranges import Seed
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy
 from dap.records import PADDING, ended
@@ -44,10 +46,11 @@ class Evaluation:
   num_kl_prompts: int = 256
   num_pairs: int = 256
   batch_size: int = 128
-  seed: int = 0
+  seed: Seed = 0
   choose: Callable = InverseCdf()
 
   def __post_init__(self):
+    ranges.check(self)
     for name in ('num_prompts', 'num_kl_prompts', 'num_pairs', 'batch_size'):
       if getattr(self, name) < 1:
         raise errors.InputError(
@@ -213,6 +216,30 @@ def preferences(
   )
 
 
+def golden_pairs(
+  pairs: Pairs, preferences: tuple[np.ndarray, np.ndarray], what: str
+) -> Pairs:
+  """The pairs under the golden model's labels, without those it calls equal.
+
+  Args:
+    pairs: as they were shown, the first response as the chosen one.
+    preferences: of them, see `preferences`.
+    what: the pairs are, for the message.
+
+  Raises:
+    errors.InputError: it prefers neither response of any pair.
+  """
+  wins = estimators.sign_rule_wins(*preferences)
+  if not np.any(wins != 0.5):
+    raise errors.InputError(
+      f'{what.capitalize()} need golden labels; of {len(pairs)} the golden'
+      ' model prefers neither response of any, and none is left. Look at them'
+      ' with `dap data`: are the two responses alike to its vocabulary? Or'
+      ' give another golden model.'
+    )
+  return pairs.relabelled(wins > 0.5, wins != 0.5)
+
+
 def log_ratios(
   policy: Policy, params: PyTree, pairs: Pairs, batch_size: int, mesh: Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -342,9 +369,15 @@ def _standard_error(values: np.ndarray) -> float | None:
   return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def _interval(wins: np.ndarray, num_rows: int, seed: int):
-  """Wilson's for one sample a prompt, else the bootstrap over prompts."""
+def _interval(
+  wins: np.ndarray, num_rows: int, seed: int
+) -> tuple[float | None, float | None]:
+  """Wilson's for one sample a prompt, else the bootstrap over prompts.
+
+  Nothing where the prompts are too few, or all alike, to tell one.
+  """
   rng = np.random.default_rng([seed, 3])
+  of = estimators.interval_over_prompts
   if num_rows == len(wins):
-    return estimators.win_rate_interval(wins, rng)
-  return estimators.bootstrap_interval(wins, rng)
+    of = estimators.win_rate_interval
+  return of(wins, rng) or (None, None)

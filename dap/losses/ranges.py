@@ -1,14 +1,24 @@
-"""Layer 1. Ranges of a loss's numbers, in the annotations of its arguments.
+"""Layer 1. Ranges of numbers, in the annotations of arguments and fields.
 
-A number may be traced, so a loss does not check it; whoever builds an algorithm
-does (`dap/algorithms/objectives.py`), from the annotation.
+A loss's number may be traced, so a loss does not check it; whoever builds an
+algorithm does (`dap/algorithms/objectives.py`), from the annotation. What a
+configuration gives is checked as it is read (`dap/commands/kinds.py`), and a
+dataclass holds itself to its ranges with `check`.
 """
 
 import dataclasses
 import math
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from jaxtyping import ScalarLike
+
+from dap import errors
+
+if TYPE_CHECKING:
+  from _typeshed import DataclassInstance
+else:
+  DataclassInstance = Any  # a class of type checkers alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +54,53 @@ class Range:
   def __str__(self) -> str:
     """Such as '> 0' or 'in [0, 0.5)'."""
     if math.isinf(self.high):
-      return f'{">=" if self.low_closed else ">"} {self.low:g}'
+      return f'{">=" if self.low_closed else ">"} {self.low:.10g}'
     left, right = '(['[self.low_closed], ')]'[self.high_closed]
-    return f'in {left}{self.low:g}, {self.high:g}{right}'
+    return f'in {left}{self.low:.10g}, {self.high:.10g}{right}'
 
 
+@dataclasses.dataclass(frozen=True)
+class Distinct:
+  """Rows of at least one item, none of which stands twice."""
+
+  def __contains__(self, row: Sequence[object]) -> bool:
+    return 0 < len(row) == len(set(row))
+
+  def __str__(self) -> str:
+    """In a message: after what each of them is."""
+    return 'that differ, at least one'
+
+
+Size = Annotated[int, Range(1, low_closed=True)]
+Count = Annotated[int, Range(0, low_closed=True)]
+SEEDS = Range(
+  0,
+  2**32 - 1,
+  low_closed=True,
+  high_closed=True,
+  why='A seed is a whole number from 0 to 2**32 - 1.',
+)
+Seed = Annotated[int, SEEDS]
+Seeds = Annotated[tuple[Seed, ...], Distinct()]
+Dropout = Annotated[float, Range(0, 1, low_closed=True)]
 Positive = Annotated[ScalarLike, Range(0)]
 NonNegative = Annotated[ScalarLike, Range(0, low_closed=True)]
 Probability = Annotated[
   ScalarLike, Range(0, 1, low_closed=True, high_closed=True)
 ]
+
+
+def check(owner: DataclassInstance) -> None:
+  """Holds the fields of a dataclass to the ranges of their annotations.
+
+  Raises:
+    errors.InputError: a number lies outside; naming field, range and number.
+  """
+  for field in dataclasses.fields(owner):
+    for allowed in getattr(field.type, '__metadata__', ()):
+      value = getattr(owner, field.name)
+      if isinstance(allowed, Range) and value not in allowed:
+        raise errors.InputError(
+          f'{type(owner).__name__} needs {field.name} {allowed}, got'
+          f' {value!r}.{" " if allowed.why else ""}{allowed.why}'
+        )

@@ -264,7 +264,9 @@ class JointPreferenceModel(_Comparing):
     )
     tail = sum(map(len, marks)) + first.shape[1] + second.shape[1]
     # End-of-sequence marks inside the context would be read as its end.
-    first, second = (jnp.where(y == END, PADDING, y) for y in (first, second))
+    prompts, first, second = (
+      jnp.where(y == END, PADDING, y) for y in (prompts, first, second)
+    )
     used = jnp.sum(first > PADDING, 1) + jnp.sum(second > PADDING, 1)
     room = self.context_length - sum(map(len, marks)) - used
     if self.context_length < tail:

@@ -1,10 +1,12 @@
 """Layer 2. A language model as the losses see it: log-probs, KL and samples."""
 
 import dataclasses
+from typing import TypeVar, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from dap.errors import InputError
 from dap.losses import heads
 from dap.models import protocols, trained
 from dap.models.counts import PairReading
@@ -12,13 +14,17 @@ from dap.models.protocols import LanguageModel
 from dap.records import PADDING, Outputs, Pair, Prompts, Responses
 from dap.sampling import decode
 
+T = TypeVar('T')
+
 
 @dataclasses.dataclass(frozen=True)
 class Policy(trained.Whole):
   """A language model that answers prompts; it has no parameters beside it.
 
   Token ids from `vocabulary_size` on, and padding, have no probability: in
-  samples, log-probs and KL alike. None allows every id, as T5X does.
+  samples, log-probs and KL alike. None allows every id, as T5X does; commands
+  and studies fill in how many the data's vocabulary has (`with_num_ids`), which
+  may be fewer than the rows of the model.
   """
 
   language_model: LanguageModel
@@ -195,3 +201,52 @@ class Policy(trained.Whole):
     return model.decode_hidden(
       params, memory, prompts, responses, dropout_key=dropout_key
     )
+
+
+def with_num_ids(value: T, num_ids: int) -> T:
+  """The same value, every policy in it saying the ids below `num_ids` alone.
+
+  Looks into dataclasses, tuples, lists and dictionaries: a run, a study. A
+  policy that names fewer ids itself keeps them.
+
+  Raises:
+    InputError: one names more: those have no piece, and no text has them.
+  """
+  changed = _with_num_ids(value, num_ids)
+  return cast('T', changed)
+
+
+def _with_num_ids(value: object, num_ids: int) -> object:
+  if isinstance(value, Policy):
+    return _limited(value, num_ids)
+  if isinstance(value, dict):
+    return {k: _with_num_ids(each, num_ids) for k, each in value.items()}
+  if isinstance(value, tuple | list):
+    parts = [_with_num_ids(each, num_ids) for each in value]
+    if all(new is old for new, old in zip(parts, value)):
+      return value
+    make = getattr(type(value), '_make', type(value))  # of a NamedTuple
+    return make(parts)
+  if not dataclasses.is_dataclass(value) or isinstance(value, type):
+    return value
+  changes = {}
+  for field in dataclasses.fields(value):
+    old = getattr(value, field.name)
+    new = _with_num_ids(old, num_ids)
+    if new is not old and field.init and new != old:
+      changes[field.name] = new
+  return dataclasses.replace(value, **changes) if changes else value
+
+
+def _limited(policy: Policy, num_ids: int) -> Policy:
+  own = policy.vocabulary_size
+  if own is None:
+    return dataclasses.replace(policy, vocabulary_size=num_ids)
+  if own > num_ids:
+    raise InputError(
+      f'A policy says ids that are pieces of the vocabulary, {num_ids}; this'
+      f' one has vocabulary_size {own}: ids from {num_ids} on would be sampled'
+      ' and stand in no text. Bind Policy.vocabulary_size = None, which takes'
+      ' all pieces; VOCABULARY_SIZE is the number of rows of the model.'
+    )
+  return policy

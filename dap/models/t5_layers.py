@@ -27,6 +27,8 @@ MAX_DISTANCE = 128
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   'gelu': jax.nn.gelu,
   'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+  'swish': jax.nn.silu,  # T5X has both names
   'linear': lambda x: x,
 }
 

@@ -7,31 +7,48 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array
 
-from dap.models import t5_initial, t5_layers
+from dap import errors
+from dap.losses import ranges
+from dap.losses.ranges import Dropout, Size
+from dap.models import dtypes, t5_initial, t5_layers
 
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
   """Sizes and choices of one T5; equal values share compiled programs.
 
-  `dtype` is the compute dtype by name; parameters are always float32.
+  `dtype` is the compute dtype, float32 or bfloat16 in any spelling, and then
+  its name; parameters are always float32.
   `cross_query_init` maps the initial (query, key) kernels of each
   cross-attention to its query kernel.
   """
 
-  vocab_size: int
-  emb_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  num_encoder_layers: int
-  num_decoder_layers: int
+  vocab_size: Size
+  emb_dim: Size
+  num_heads: Size
+  head_dim: Size
+  mlp_dim: Size
+  num_encoder_layers: Size
+  num_decoder_layers: Size
   mlp_activations: tuple[str, ...] = ('gelu', 'linear')
-  dropout_rate: float = 0.0
+  dropout_rate: Dropout = 0.0
   logits_via_embedding: bool = False
   float32_attention_logits: bool = False
-  dtype: str = 'float32'
+  dtype: dtypes.Spelling = 'float32'
   cross_query_init: Callable[[Array, Array], Array] = t5_initial.own_query
+
+  def __post_init__(self):
+    ranges.check(self)
+    name = dtypes.name_of(self.dtype, 'The dtype that a T5 computes in')
+    object.__setattr__(self, 'dtype', name)
+    unknown = set(self.mlp_activations) - set(t5_layers.ACTIVATIONS)
+    if unknown or not self.mlp_activations:
+      raise errors.InputError(
+        'Feed-forward blocks of a T5 have one or several of the activations'
+        f' {", ".join(t5_layers.ACTIVATIONS)}; got {self.mlp_activations}.'
+        " Bind mlp_activations=('gelu', 'linear') for T5 1.1, ('relu',) for"
+        " T5 1.0, ('silu', 'linear') for UL2."
+      )
 
 
 def _attention(config: T5Config) -> t5_layers.Attention:

@@ -6,6 +6,7 @@ words, comments and layout change no name. Libraries are told by their versions
 """
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -47,6 +48,25 @@ def reached(names: Iterable[str]) -> dict[str, str]:
     for each in imports:
       waiting.extend(_with_parents(_absolute(each, name, file)))
   return dict(sorted(found.items()))
+
+
+def of_values(*given: object) -> list[str]:
+  """Modules of values: of their types, and of the functions that they hold."""
+  found: list[str] = []
+  for value in given:
+    if isinstance(value, functools.partial):
+      found += of_values(value.func, *value.args, *value.keywords.values())
+    elif hasattr(value, '__code__'):
+      found.append(value.__module__)
+    elif isinstance(value, tuple | list):
+      found += of_values(*value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+      found.append(type(value).__module__)
+      names = [field.name for field in dataclasses.fields(value)]
+      found += of_values(*(getattr(value, name) for name in names))
+    else:
+      found.append(type(value).__module__)
+  return found
 
 
 def named_in(description: object) -> Iterator[str]:

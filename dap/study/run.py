@@ -4,10 +4,13 @@ Every stage is named by what determines it, so a second start does only what is
 missing and studies in one folder share what they have in common.
 """
 
+import contextlib
 import math
 from pathlib import Path
 
 from dap import costs, errors
+from dap.losses.ranges import Count, Seeds
+from dap.models import policy
 from dap.stages import artefacts, differences, machine, pool
 from dap.study import verify as verify_lib
 from dap.study.design import Study, check_seeds
@@ -21,9 +24,9 @@ def run(
   study_dir: str,
   study: Study,
   title: str = 'Online against offline',
-  seeds: tuple[int, ...] = (0,),
+  seeds: Seeds = (0,),
   caveats: tuple[str, ...] = (),
-  num_workers: int | None = None,
+  num_workers: Count | None = None,
   device: costs.Device | None = None,
   accept_code: bool = False,
   verify: bool = False,
@@ -51,6 +54,7 @@ def run(
   del device
   root = Path(study_dir).absolute()
   workers = _workers(num_workers, study)
+  study = _with_num_ids(study)
   built = {seed: build.build(study, seed) for seed in check_seeds(seeds)}
   targets = [stage for tree in built.values() for stage in tree.values()]
   if verify:
@@ -98,6 +102,8 @@ def dry_run(
       f' {device.name} are asked for. Leave out --measure, or the device.'
     )
   workers = _workers(num_workers, study)
+  with contextlib.suppress(errors.InputError):  # files may not be there yet
+    study = _with_num_ids(study)
   forecast.show(
     study,
     {seed: build.build(study, seed) for seed in check_seeds(seeds)},
@@ -114,10 +120,20 @@ def planned(
 ) -> list[artefacts.Job]:
   """The jobs of all seeds, inputs first."""
   where = artefacts.runtime(threads=1 if workers else None)
+  study = _with_num_ids(study)
   targets = [
     stage for seed in seeds for stage in build.build(study, seed).values()
   ]
   return artefacts.plan(targets, root.absolute(), where)
+
+
+def _with_num_ids(study: Study) -> Study:
+  """The study, its policies saying the ids of the data's vocabulary alone.
+
+  Of a vocabulary that the data stage trains they are the pieces asked for:
+  fewer are refused there.
+  """
+  return policy.with_num_ids(study, study.data.vocabulary.size)
 
 
 def _workers(num_workers: int | None, study: Study) -> int:

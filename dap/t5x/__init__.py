@@ -14,7 +14,11 @@ from dap.t5x.features import (
   preference_batch,
 )
 from dap.t5x.policy_models import DirectAlignmentModel, PolicyModel
-from dap.t5x.reference import task_vocabulary, task_with_reference
+from dap.t5x.reference import (
+  task_num_ids,
+  task_vocabulary,
+  task_with_reference,
+)
 
 __all__ = [
   'ChosenFeatureConverter',
@@ -23,6 +27,7 @@ __all__ = [
   'PolicyModel',
   'ReferencedPairFeatureConverter',
   'preference_batch',
+  'task_num_ids',
   'task_vocabulary',
   'task_with_reference',
 ]

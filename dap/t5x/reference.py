@@ -130,6 +130,14 @@ def task_vocabulary(
   return task.output_features['targets'].vocabulary
 
 
+def task_num_ids(task_name: str, module: str | None = None) -> int:
+  """How many ids the vocabulary of a Task has: all that a policy may say.
+
+  Arguments are those of `task_vocabulary`.
+  """
+  return task_vocabulary(task_name, module).vocab_size
+
+
 def _task_or_mixture(
   name: str, module: str | None
 ) -> seqio.Task | seqio.Mixture:

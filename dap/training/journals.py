@@ -71,6 +71,7 @@ class RunJournal:
     record_stream: bool = False,
     digest: str = '',
     on_checkpoint: Hook | None = None,
+    facts: Mapping[str, checkpoints.Json] | None = None,
   ):
     """Opens nothing yet.
 
@@ -82,8 +83,10 @@ class RunJournal:
       digest: names the configuration; a checkpoint of another is refused.
       on_checkpoint: called after each checkpoint, and again for the one that a
         restart goes on from.
+      facts: that stand in each checkpoint, see `facts.of`.
     """
     self.run, self.root = run, model_dir / 'checkpoints'
+    self._facts = dict(facts or {})
     self._stream = model_dir / 'stream' if record_stream else None
     self._metrics = metrics
     self._digest, self._hook = digest, on_checkpoint
@@ -178,6 +181,7 @@ class RunJournal:
       self._digest,
       kind=kind,
       beside=self.flush(),
+      facts=self._facts,
     )
 
   def flush(self) -> dict[str, seals.Seal]:

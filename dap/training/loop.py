@@ -12,14 +12,16 @@ is kept at the run's own steps, in between as a `Pace` says, and at a signal.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
 from dap import errors, partitioning, progress, stopping
 from dap.algorithms.run import Run
+from dap.checkpoints.state import Json
 from dap.records import Learner, State
+from dap.training import facts as facts_lib
 from dap.training import programs as programs_lib
 from dap.training.collectors import Examples
 from dap.training.journals import Hook, Journal, RunJournal
@@ -44,6 +46,7 @@ def fit(
   collect: Collect = IN_STEP,
   decode: Callable[[np.ndarray], str] | None = None,
   pace: Pace | None = None,
+  facts: Mapping[str, Json] | None = None,
 ) -> Learner:
   """Trains, or goes on with a training that was cut off.
 
@@ -65,6 +68,7 @@ def fit(
     collect: how rollouts are run, which changes no number.
     decode: token ids to text, for an annotator on the host.
     pace: of the points that a restart can go on from beside checkpoints.
+    facts: that stand in each checkpoint beside those of `facts.of`.
 
   Returns:
     The learner after the last step.
@@ -87,6 +91,7 @@ def fit(
     record_stream=record_stream and run.algorithm.sampler is not None,
     digest=digest,
     on_checkpoint=on_checkpoint,
+    facts={**facts_lib.of(run, examples), **(facts or {})},
   )
   return loop(run, programs, files, label, pace or Pace()).learner
 

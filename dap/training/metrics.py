@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat
 
 from dap import errors, files, seals
+from dap.checkpoints import state
 
 
 class MetricsLog:
@@ -81,7 +82,7 @@ class MetricsLog:
       wrong = sorted(k for k, v in numbers.items() if not math.isfinite(v))
       raise errors.InputError(
         f'Training needs finite numbers; at step {step} {", ".join(wrong)} is'
-        ' not. Lower LEARNING_RATE, or raise beta.'
+        f' not. {state.go_on_from(self.path.parent / "checkpoints")}'
       )
     line = files.append_json_lines(
       self.path, [{'step': step, **numbers}], at=self._size

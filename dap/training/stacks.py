@@ -32,10 +32,11 @@ from dap.records import (
   Learner,
   RoleParams,
 )
-from dap.training import collectors, loop, programs, rollouts, steps
+from dap.training import collectors, facts, loop, programs, rollouts, steps
 from dap.training.collectors import Examples
 from dap.training.journals import RunJournal, StackJournal
 from dap.training.metrics import MetricsLog
+from dap.training.pace import Pace
 from dap.training.programs import Kind, Params
 
 T = TypeVar('T')
@@ -85,6 +86,7 @@ def fit(
   digest: str = '',
   record_stream: bool = False,
   label: str = 'group',
+  pace: Pace | None = None,
 ) -> Learner:
   """Trains all runs at once, or goes on with a training that was cut off.
 
@@ -101,6 +103,7 @@ def fit(
     digest: names the configuration; a checkpoint of another is refused.
     record_stream: keep every on-policy batch of every run.
     label: of the progress bar.
+    pace: see `train.fit`.
 
   Returns:
     The learners after the last step, stacked in the order of `runs`.
@@ -119,13 +122,14 @@ def fit(
       MetricsLog(folder / name),
       record_stream=record_stream and run.algorithm.sampler is not None,
       digest=digest,
+      facts=facts.of(run, examples),
     )
     for name, run in runs.items()
   }
   files = StackJournal(members, folder / 'restart', digest, member, member_of)
   kind = stacked(tuple(runs.values()), mesh)
   made = programs.of(shared, examples, params, mesh, kind=kind)
-  return loop.loop(shared, made, files, label).learner
+  return loop.loop(shared, made, files, label, pace or Pace()).learner
 
 
 @jax.jit

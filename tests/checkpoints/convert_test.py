@@ -155,7 +155,7 @@ def test_what_fails_on_its_way_leaves_nothing(tmp_path, monkeypatch):
   ('to', 'target', 'message'),
   [
     ('onnx', convert.DEFAULT, 'Layouts are dap, t5x'),
-    ('t5x', convert.Target(dtype='int8'), 'dtypes float32, bfloat16; got'),
+    ('t5x', convert.Target(dtype='int8'), 'float32 or bfloat16, got .int8'),
     ('dap', convert.Target(dtype='bfloat16'), 'dap hold float32'),
     ('t5x', convert.Target(vocabulary='x'), 'belongs to hf alone'),
   ],

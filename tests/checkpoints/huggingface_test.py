@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import pathlib
@@ -22,11 +23,12 @@ from dap.checkpoints import (
   layouts,
   load,
   state,
+  stored,
 )
 from dap.data.corpus import EmbeddedCorpus
 from dap.data.vocabulary import TrainedSentencePiece
 from dap.errors import InputError
-from dap.models import t5
+from dap.models import t5, t5_layers
 from dap.models.policy import Policy
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'fixtures' / 'hf'
@@ -144,6 +146,90 @@ def test_weights_that_transformers_drops_as_copies_are_found(tmp_path):
     layouts.read_params(folder)
 
 
+@pytest.mark.parametrize('copy', hf_names.COPIES)
+def test_two_copies_of_one_weight_that_differ_are_refused(tmp_path, copy):
+  folder = shutil.copytree(FOLDER / 't5_1_0', tmp_path / 'model')
+  path = folder / 'model.safetensors'
+  weights = safetensors.numpy.load_file(path)
+  weights[copy] = weights['shared.weight'].copy()
+  safetensors.numpy.save_file(weights, path)
+  layouts.read_params(folder)
+  weights[copy][-1, -1] += 1
+  safetensors.numpy.save_file(weights, path)
+  with pytest.raises(
+    InputError, match=f'{copy} and shared.weight, and.*differ'
+  ):
+    layouts.open_checkpoint(folder)
+
+
+def test_a_weight_in_two_files_is_one_and_the_same(tmp_path):
+  folder = shutil.copytree(FOLDER / 't5_1_1', tmp_path / 'model')
+  one, other, *_ = sorted(folder.glob('*.safetensors'))
+  weights, more = map(safetensors.numpy.load_file, (one, other))
+  name = next(iter(weights))
+  more[name] = weights[name].copy()
+  safetensors.numpy.save_file(more, other)
+  layouts.open_checkpoint(folder)
+  more[name] += 1
+  safetensors.numpy.save_file(more, other)
+  with pytest.raises(InputError, match=f'two different weights {name}'):
+    layouts.open_checkpoint(folder)
+
+
+def test_a_gated_silu_is_computed_by_hand(tmp_path):
+  config = dataclasses.replace(
+    parity.CONFIG, mlp_activations=('silu', 'linear')
+  )
+  params = t5.init_params(config, jax.random.key(2))
+  state.save(tmp_path / 'run', 1, params, {}, '')
+  mlp = t5_layers.MLP(
+    config.emb_dim, config.mlp_dim, config.mlp_activations, 0.0
+  )
+  own = params['encoder']['layers_0']['mlp']
+  x = jax.random.normal(jax.random.key(3), (1, 5, config.emb_dim))
+  gate, linear = (x @ own[f'wi_{i}']['kernel'] for i in (0, 1))
+  by_hand = (gate / (1 + jnp.exp(-gate)) * linear) @ own['wo']['kernel']
+  np.testing.assert_allclose(
+    mlp.apply({'params': own}, x), by_hand, rtol=1e-5, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('name', ['silu', 'swish'])
+def test_ul2s_gate_goes_to_transformers_and_back(tmp_path, name):
+  config = dataclasses.replace(parity.CONFIG, mlp_activations=(name, 'linear'))
+  written = hf_names.hf_config(config, 'float32')
+  assert written['feed_forward_proj'] == 'gated-silu'
+  assert written['dense_act_fn'] == 'silu' and written['is_gated_act'] is True
+  back = hf_names.t5_config(written, 'config.json')
+  assert back.mlp_activations == ('silu', 'linear')
+  torch = pytest.importorskip('torch', reason='needs the extra [parity]')
+  transformers = pytest.importorskip('transformers', reason='the same')
+  params = t5.init_params(config, jax.random.key(1))
+  named = state.names(params)
+  hf_writer.write(
+    epath.Path(tmp_path),
+    {
+      n: stored.whole(
+        stored.Stored(n, x.shape, x.dtype, lambda box, x=x: np.asarray(x)[box])
+      )
+      for n, x in named.items()
+    },
+    config,
+  )
+  model = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path)
+  prompts, inputs, responses = parity.batch()
+  with torch.no_grad():
+    theirs = model.eval()(
+      input_ids=torch.tensor(np.array(prompts)).long(),
+      attention_mask=torch.tensor(np.array(prompts) > 0).long(),
+      decoder_input_ids=torch.tensor(np.array(inputs)).long(),
+    ).logits.numpy()
+  ours = parity.logits(config, params, prompts, inputs, responses)
+  real = np.asarray(responses) > 0  # states on padding mean nothing
+  assert np.abs(theirs).max() > 0.5
+  np.testing.assert_allclose(theirs[real], ours[real], rtol=0, atol=1e-4)
+
+
 def with_config(folder, **values):
   path = folder / 'config.json'
   config = json.loads(path.read_text()) | values
@@ -197,7 +283,7 @@ def test_a_head_that_is_missing_is_not_made_up(tmp_path, values):
   ('values', 'message'),
   [
     ({'model_type': 'bart'}, "model_type t5 or mt5.*got 'bart'"),
-    ({'feed_forward_proj': 'gated-silu'}, 'feed_forward_proj .gated-silu'),
+    ({'feed_forward_proj': 'gated-tanh'}, 'feed_forward_proj .gated-tanh'),
     ({'relative_attention_num_buckets': 64}, 'num_buckets 64.*computes 32'),
     ({'d_model': None}, 'needs d_model, a whole number above 0; got None'),
     ({'d_model': '32'}, 'needs d_model, a whole number above 0'),

@@ -262,3 +262,90 @@ def test_what_is_no_t5_has_no_configuration():
   contents = layouts.Contents(epath.Path('x'), 't5x', {}, 0)
   with pytest.raises(InputError, match='lacks .token_embedder/embedding'):
     contents.t5_config()
+
+
+def saved(folder, tree):
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(folder, tree)
+  return folder
+
+
+MOMENTS = {'count': jnp.zeros((), jnp.int32), 'mu': None, 'nu': None}
+
+
+def foreign():
+  """Trees with one T5 in them, as trainers other than T5X save it."""
+  params = parity.params()
+  state_of = {**MOMENTS, 'mu': params, 'nu': params}
+  return {
+    'twice': {'params': {'params': params}},
+    'train_state': {
+      'step': jnp.asarray(9),
+      'params': {'params': params},
+      'opt_state': [state_of, {}],
+    },
+    'model_and_opt': {'model': params, 'opt': state_of},
+    'at_the_root': {**params, 'optimizer': {'0': state_of}},
+    'deep': {'trainer': {'module': {'target': params}}, 'mu': params},
+  }
+
+
+@pytest.mark.parametrize('name', foreign())
+def test_the_t5_of_a_foreign_tree_is_found_without_its_moments(name, tmp_path):
+  contents = layouts.open_checkpoint(saved(tmp_path / name, foreign()[name]))
+  assert contents.t5_config() == parity.CONFIG
+  assert contents.step == (9 if name == 'train_state' else 0)
+  jax.tree.map(
+    np.testing.assert_array_equal, loaded(tmp_path / name), parity.params()
+  )
+  convert.convert(str(tmp_path / name), str(tmp_path / 'out'), 't5x')
+  assert len(layouts.open_checkpoint(tmp_path / 'out').parts) == 52
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda p: {'params': p, 'ema_params': p}, 'sets .*ema_params/, params/'),
+    (lambda p: {'opt_state': {'mu': p}}, 'states of an optimizer alone'),
+    (lambda p: {'model': {**p, 'adapter': p['decoder']}}, 'model/adapter/'),
+    (lambda p: {**p, 'batch_stats': jnp.ones(2)}, 'its root, .*batch_stats'),
+  ],
+)
+def test_a_tree_with_more_than_one_t5_is_refused_by_its_prefix(
+  change, message, tmp_path
+):
+  saved(tmp_path / 'tree', change(parity.params()))
+  for to in convert.WRITERS:
+    with pytest.raises(InputError, match=message):
+      convert.convert(str(tmp_path / 'tree'), str(tmp_path / to), to)
+
+
+def test_a_judge_of_a_foreign_tree_keeps_its_head(tmp_path):
+  tree = {'params': {'transformer': parity.params(), 'head': jnp.ones(3)}}
+  parts = layouts.open_checkpoint(saved(tmp_path / 'judge', tree)).parts
+  assert 'head' in parts and 'transformer/token_embedder/embedding' in parts
+
+
+@pytest.mark.parametrize('item', ['default', 'params', 'model', 'train_state'])
+def test_a_step_of_a_manager_is_its_folders(item, tmp_path):
+  tree = {'params': parity.params(), 'step': jnp.asarray(3)}
+  for step in ('000012', '7'):
+    saved(tmp_path / step / item, tree)
+    saved(tmp_path / step / 'opt_state', {'mu': parity.params()})
+  for path in (tmp_path, tmp_path / '000012', tmp_path / '000012' / item):
+    contents = layouts.open_checkpoint(path)
+    assert contents.step == 12 and len(contents.parts) == 52
+  convert.convert(str(tmp_path), str(tmp_path / 'out'), 'dap')
+  assert state.steps(tmp_path / 'out') == [12]
+
+
+def test_native_checkpoints_hide_no_moments_either(tmp_path):
+  arrays, _ = t5x_native.open_native(epath.Path(checkpoint('native')))
+  named = {f'params/{name}': x for name, x in arrays.items()}
+  named |= {f'opt/mu/{name}': x for name, x in arrays.items()}
+  parts = {n: stored.whole(array) for n, array in named.items()}
+  t5x_native.write(epath.Path(tmp_path), parts, 5)
+  contents = layouts.open_checkpoint(tmp_path)
+  assert contents.step == 5 and contents.parts.keys() == arrays.keys()

@@ -68,7 +68,7 @@ def scored(language_model):
 
 def test_a_preference_model_takes_its_body_from_a_bare_t5(run):
   model = scored(tiny.T5)
-  found = load.load_params(model, run, ONE_DEVICE, seed=3)
+  found = load.start_params(model, run, ONE_DEVICE, seed=3)
   jax.tree.map(np.testing.assert_array_equal, found['transformer'], PARAMS)
   drawn = model.init_head(jax.random.key(3))
   jax.tree.map(
@@ -76,7 +76,7 @@ def test_a_preference_model_takes_its_body_from_a_bare_t5(run):
     found['head'],
     drawn['head'],
   )
-  other = load.load_params(model, run, ONE_DEVICE, seed=4)
+  other = load.start_params(model, run, ONE_DEVICE, seed=4)
   assert not np.array_equal(other['head']['kernel'], found['head']['kernel'])
 
 
@@ -84,12 +84,41 @@ def test_a_preference_model_of_its_own_checkpoint_keeps_its_head(tmp_path):
   model = scored(tiny.T5)
   params = model.init(jax.random.key(1))
   state.save(tmp_path, 1, params, {}, 'digest')
-  found = load.load_params(model, tmp_path, ONE_DEVICE, seed=9)
+  found = load.load_params(model, tmp_path, ONE_DEVICE)
   jax.tree.map(np.testing.assert_array_equal, found, params)
   del params['head']
   state.save(tmp_path, 2, params, {}, 'digest')
   with pytest.raises(errors.InputError, match='1 missing: head/kernel'):
     load.load_params(model, tmp_path, ONE_DEVICE)
+
+
+@pytest.mark.parametrize('head', [heads.LastTokenScore(), heads.PooledScore()])
+def test_a_judge_is_never_made_of_a_policy(run, head):
+  model = heads.PointwisePreferenceModel(tiny.T5, head)
+  for path in (run, NATIVE / 'checkpoint_3'):
+    with pytest.raises(
+      errors.InputError, match='a policy or a bare T5'
+    ) as told:
+      load.load_params(model, path, ONE_DEVICE)
+    assert 'configs/embedded/preference_model.gin' in str(told.value)
+
+
+def test_a_checkpoint_that_says_what_it_is_serves_as_nothing_else(tmp_path):
+  judge = heads.JointPreferenceModel(tiny.T5, 32, (3,), (4,), 5, 6)
+  known = {'policy': tiny.POLICY, 'judge': judge}
+  for name, model in known.items():  # their arrays are of one tree
+    facts = {'gives': list(model.gives)}
+    state.save(tmp_path / name, 1, PARAMS, {}, '', facts=facts)
+    load.load_params(model, tmp_path / name, ONE_DEVICE)
+  with pytest.raises(
+    errors.InputError, match='A preference model.*is a policy'
+  ):
+    load.load_params(judge, tmp_path / 'policy', ONE_DEVICE)
+  with pytest.raises(
+    errors.InputError, match='A policy.*is a preference model'
+  ):
+    load.load_params(tiny.POLICY, tmp_path / 'judge', ONE_DEVICE)
+  load.start_params(judge, tmp_path / 'policy', ONE_DEVICE)  # to be trained
 
 
 def test_a_text_to_text_preference_model_is_the_whole_t5():

@@ -2,8 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
+import refusals
 import tiny_commands as tiny
 
+from dap import main
+from dap.evaluation import points as points_lib
 from dap.study.reading import runs as points
 
 EVALUATION = {
@@ -18,23 +21,26 @@ EVALUATION = {
 }
 
 
-def evaluate(runs, folder, *others, **changes):
+def words_of(runs, folder, *others, **changes):
   paths = {
     'REFERENCE_CHECKPOINT_PATH': runs / 'sft',
     'OPPONENT_CHECKPOINT_PATH': runs / 'sft',
     'GOLDEN_CHECKPOINT_PATH': runs / 'judge',
     'PROXY_CHECKPOINT_PATH': runs / 'judge',
   }
-  tiny.dap(
+  given = {name: str(path) for name, path in paths.items()}
+  return tiny.argv(
     'evaluate',
     'online_ipo',
     folder,
     '--gin_file=gin/commands/evaluate.gin',
     *others,
-    **{name: str(path) for name, path in paths.items()},
-    **EVALUATION,
-    **changes,
+    **{**given, **EVALUATION, **changes},
   )
+
+
+def evaluate(runs, folder, *others, **changes):
+  main.main(words_of(runs, folder, *others, **changes))
 
 
 @pytest.fixture(scope='module')
@@ -84,3 +90,41 @@ def test_a_dry_run_names_the_checkpoints_and_writes_nothing(
   evaluate(runs, folder, '--dry_run')
   assert 'would evaluate 2 checkpoints' in capsys.readouterr().out
   assert not (folder / 'runs.jsonl').exists()
+
+
+@pytest.mark.parametrize('which', ['GOLDEN', 'PROXY'])
+def test_a_policy_is_no_judge(runs, tmp_path, capsys, which):
+  folder = shutil.copytree(runs / 'online', tmp_path / 'online')
+  path = {f'{which}_CHECKPOINT_PATH': str(runs / 'sft')}
+  words = words_of(runs, folder, **path)
+  said = refusals.refused(capsys, words)
+  assert 'A preference model, which compares' in said
+  assert f'{runs / "sft"}/checkpoints/checkpoint_10 is a policy' in said
+  assert 'configs/embedded/preference_model.gin' in said
+  assert not (folder / 'runs.jsonl').exists()
+
+
+def test_a_policy_labels_no_samples(runs, tmp_path, capsys):
+  words = tiny.argv(
+    'train',
+    'online_ipo',
+    tmp_path / 'out',
+    f'--gin.INITIAL_CHECKPOINT_PATH={str(runs / "sft")!r}',
+    f'--gin.ANNOTATOR_CHECKPOINT_PATH={str(runs / "sft")!r}',
+  )
+  said = refusals.refused(capsys, words)
+  assert 'A preference model, which compares' in said
+  assert not (tmp_path / 'out' / 'checkpoints').exists()
+
+
+def test_a_golden_model_that_always_ties_is_told(
+  runs, tmp_path, capsys, monkeypatch
+):
+  folder = shutil.copytree(runs / 'online', tmp_path / 'online')
+
+  def ties(judge, prompts, *_):
+    return np.full(len(prompts), 0.75), np.full(len(prompts), 0.75)
+
+  monkeypatch.setattr(points_lib, 'preferences', ties)
+  said = refusals.refused(capsys, words_of(runs, folder))
+  assert 'training split need golden labels; of 8' in said

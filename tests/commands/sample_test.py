@@ -1,4 +1,7 @@
+import pytest
 import tiny_commands as tiny
+
+from dap import files
 
 COUNT = 'sample.sample.num_samples'
 SEED = 'sample.sample.seed'
@@ -32,3 +35,16 @@ def test_a_dry_run_says_what_would_be_sampled(runs, capsys):
   text = printed(capsys, 'sft', runs / 'sft', '--dry_run', **{COUNT: 7})
   assert f'would write 7 samples of {runs / "sft"}' in text
   assert 'response:' not in text
+
+
+def test_rows_of_the_model_without_a_word_are_never_said(tmp_path, capsys):
+  rows = {'VOCABULARY_SIZE': 900}  # 140 are words of the corpus
+  tiny.dap('train', 'sft', tmp_path, **rows, SFT_STEPS=1)
+  kept = files.read_json(tmp_path / 'configuration.json')['model']
+  assert kept['vocabulary_size'] == 140
+  assert kept['language_model']['config']['vocab_size'] == 900
+  assert '<unk>' not in printed(capsys, 'sft', tmp_path, **rows, **{COUNT: 12})
+  with pytest.raises(SystemExit):
+    said = {'policy.Policy.vocabulary_size': 900}
+    tiny.dap('sample', 'sft', tmp_path, **rows, **said)
+  assert 'VOCABULARY_SIZE is the number of rows' in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_dropping_leaves_out_the_whole_example(tmp_path):
 
 def test_refusing_names_the_example_and_leaves_nothing(tmp_path):
   source = pairs_of(tmp_path, ('a', 'a', 'b'), ('b', 'a b c d', 'a'))
-  with pytest.raises(InputError, match='Example 2: .* 4 tokens, .* has 5'):
+  with pytest.raises(InputError, match='line 2: .* 4 tokens, .* has 5'):
     prepare(source, tmp_path / 'cache', long_responses=arrays.refuse)
   assert not list((tmp_path / 'cache').iterdir())
 
@@ -182,7 +182,7 @@ def test_a_full_disk_is_an_input_error_and_leaves_nothing(
 
   monkeypatch.setattr(array_writer._Column, 'append', full)
   with pytest.raises(InputError, match='(?i)no space left.*free'):
-    prepare(PAIRS, tmp_path / 'cache')
+    prepare(PAIRS, tmp_path / 'cache', Bytes())
   assert not list((tmp_path / 'cache').iterdir())
 
 
@@ -193,11 +193,11 @@ def test_a_place_that_is_no_folder_is_refused_by_name(tmp_path):
 
 
 def test_damaged_arrays_are_refused_with_the_folder_to_delete(tmp_path):
-  prepared = prepare(PAIRS, tmp_path)
+  prepared = prepare(PAIRS, tmp_path, Bytes())
   chosen = pathlib.Path(prepared.folder, 'chosen.npy')
   chosen.write_bytes(chosen.read_bytes()[:-8])
-  with pytest.raises(InputError, match=f'{prepared.folder} is damaged'):
-    prepare(PAIRS, tmp_path)
+  with pytest.raises(InputError, match=f'{chosen} was changed.*Delete that'):
+    prepare(PAIRS, tmp_path, Bytes())
 
 
 def test_another_process_that_was_first_is_no_matter(tmp_path, monkeypatch):
@@ -205,11 +205,11 @@ def test_another_process_that_was_first_is_no_matter(tmp_path, monkeypatch):
 
   def overtaken(*arguments):
     monkeypatch.setattr(arrays, 'write_rows', write_rows)
-    prepare(PAIRS, tmp_path)  # another process finishes meanwhile
+    prepare(PAIRS, tmp_path, Bytes())  # another process finishes meanwhile
     write_rows(*arguments)
 
   monkeypatch.setattr(arrays, 'write_rows', overtaken)
-  assert len(prepare(PAIRS, tmp_path)) == 4
+  assert len(prepare(PAIRS, tmp_path, Bytes())) == 4
   assert len(list(tmp_path.iterdir())) == 1  # and nothing aside
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dap.data import formats, public_sets, schema, sources
 from dap.data.formats import dialogues, ranking
 from dap.data.formats.dialogues import Message
+from dap.errors import InputError
 
 LAWS = settings(deadline=None, derandomize=True, max_examples=60)
 RAW = pathlib.Path(__file__).parents[1] / 'fixtures' / 'data' / 'raw'
@@ -186,3 +187,55 @@ def test_ids_are_unique_and_keep_their_beginning(ids):
   assert len({row['id'] for row in rows}) == len(ids)
   for row, own in zip(rows, ids):
     assert row['id'] == own or row['id'].startswith(f'{own}-')
+
+
+def scored(*completions):
+  """A row of UltraFeedback: (response, overall score, mean rating) of each."""
+  keys = ('response', 'overall_score', 'fine-grained_score')
+  made = [dict(zip(keys, each)) for each in completions]
+  return {'instruction': 'Ask.', 'completions': made}
+
+
+@pytest.mark.parametrize(
+  ('mean', 'score'),
+  [
+    (1.0, 1.0),
+    (2.0, 1.0),
+    (2.25, 3.8125),  # 1 + 9 / 4 * 1.25
+    (4.0, 7.75),
+    (4.25, 10.0),
+    (None, 10.0),  # nothing speaks against it
+    ('5', 10.0),
+  ],
+)
+def test_a_ten_beside_low_ratings_is_read_as_they_say(mean, score):
+  completion = {'overall_score': 10, 'fine-grained_score': mean}
+  assert formats.overall_score(completion, 'here') == score
+  nine = completion | {'overall_score': 9}
+  assert formats.overall_score(nine, 'here') == 9
+
+
+def test_a_one_that_was_multiplied_by_ten_is_not_the_best():
+  row = scored(('Bad', 10.0, 1.0), ('Good', 8.0, 4.5), ('Fair', 5.0, 3.0))
+  (pair,) = formats.ultrafeedback(row, 'here')
+  assert (pair['chosen'], pair['rejected']) == ('Good', 'Bad')
+  assert pair['doubtful_scores'] == 1
+  by_ratings = formats.ultrafeedback(
+    row, 'here', score=formats.fine_grained_score
+  )
+  assert by_ratings == [pair]
+  row['completions'][0]['fine-grained_score'] = 5.0
+  (pair,) = formats.ultrafeedback(row, 'here')
+  assert pair['chosen'] == 'Bad' and 'doubtful_scores' not in pair
+
+
+def test_a_binarized_row_may_not_score_its_rejected_response_higher():
+  dialogue = [{'role': 'user', 'content': 'Ask.'}]
+  row = {
+    'prompt_id': 'a', 'score_chosen': 1.0, 'score_rejected': 10.0,
+    'chosen': [*dialogue, {'role': 'assistant', 'content': 'Good'}],
+    'rejected': [*dialogue, {'role': 'assistant', 'content': 'Bad'}],
+  }  # fmt: skip
+  with pytest.raises(InputError, match='here: the label is against the row'):
+    formats.ultrafeedback_binarized(row, 'here')
+  assert formats.ultrafeedback_binarized(row | {'score_chosen': 10.0}, 'here')

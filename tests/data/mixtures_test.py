@@ -3,6 +3,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -155,15 +156,23 @@ def test_names_survive_a_mixture_that_repeats_rows(mixtures):
 def test_a_task_has_the_ids_that_python_gives(mixtures, monkeypatch, tmp_path):
   vocabulary = trained(tmp_path)
   mixtures.register(str(RAW), vocabulary)
-  monkeypatch.setattr(SentencePiece, 'encode', lambda self, text: [7, 8, 9])
+
+  def encode(self, text):
+    return [7, 8, 9 + zlib.crc32(text.encode()) % 250]
+
+  monkeypatch.setattr(SentencePiece, 'encode', encode)
   task = mixtures.tasks.add_task('dap_test_python', CORPUS, vocabulary)
   for name in ('dap_arena', task.name):
     source = SeqioTask(name)
     data = PairData(source, vocabulary, 10, 10)
     prepared = data.prepare('train', vocabulary, tmp_path / name)
-    np.testing.assert_array_equal(prepared.prompts[0, :4], [7, 8, 9, 0])
+    row = prepared.row(0)
     np.testing.assert_array_equal(
-      prepared.responses['rejected'][0, :5], [7, 8, 9, 1, 0]
+      prepared.prompts[0, :4], [*encode(None, row['prompt']), 0]
+    )
+    np.testing.assert_array_equal(
+      prepared.responses['rejected'][0, :5],
+      [*encode(None, row['rejected']), 1, 0],
     )
 
 

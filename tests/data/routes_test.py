@@ -102,7 +102,10 @@ def test_tfds_gives_the_rows_of_the_files(name, tmp_path):
     assert source.load(split) == files.load(split)
 
 
-def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path, capsys):
+@pytest.mark.parametrize('file_format', ['tfrecord', 'array_record'])
+def test_tfds_reads_raw_rows_with_lists_of_objects(
+  file_format, tmp_path, capsys
+):
   tfds = pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
   text, files = tfds.features.Text(), local('arena')
   dialogue = tfds.features.Sequence({'role': text, 'content': text})
@@ -125,6 +128,7 @@ def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path, capsys):
     split_datasets={k: list(enumerate(v)) for k, v in rows.items()},
     data_dir=tmp_path,
     disable_shuffling=True,
+    file_format=file_format,
   )
   reader = hub.TfdsRows('raw_arena:1.0.0', data_dir=str(tmp_path))
   source = sources.Formatted(reader, formats.arena)
@@ -139,6 +143,18 @@ def test_tfds_reads_raw_rows_with_lists_of_objects(tmp_path, capsys):
     '--gin_file=gin/data/bytes.gin',
   )
   assert len(shown(capsys, 'arena', tmp_path / 'cache', *words)) == 4
+
+
+def test_array_records_are_read_in_parts_and_refused_by_their_splits(tmp_path):
+  pytest.importorskip('tensorflow_datasets', reason='the extra [seqio]')
+  files = local('summaries')
+  builder = tfds_builder.tfds_builder(files, str(tmp_path))
+  builder.download_and_prepare(file_format='array_record')
+  reader = hub.TfdsRows(str(builder.data_path), train='train[:1]', test='dev')
+  source = sources.Formatted(reader, formats.pairs)
+  assert source.load('train') == files.load('train')[:1]
+  with pytest.raises(InputError, match='dev cannot be read.* has train, test'):
+    source.load('test')
 
 
 def raw_arena(count):

@@ -98,6 +98,14 @@ def test_each_split_reads_its_own_file(tmp_path):
     (line(chosen=['c']).encode(), r'got a list: \["c"\]'),
     (GOOD + b'{"prompt": "\xe4"}\n', 'line 2: byte 13 of the line, 0xe4'),
     (line(chosen='\ud800').encode(), 'line 1: chosen has half of a surrogate'),
+    (
+      GOOD + b'{"prompt": "p", "chosen": "c", "rejected": "r", "chosen": "d"}',
+      "line 2: the key 'chosen' stands twice in one object",
+    ),
+    (
+      GOOD[:-2] + b', "more": [{"a": {"b": 1, "b": 1}}]}\n',
+      "line 1: the key 'b' stands twice",
+    ),
     (b'', 'no examples'),
     (b'\n \n', 'no examples'),
     (gzip.compress(GOOD * 1000, mtime=0)[:-20], 'damaged or cut short'),

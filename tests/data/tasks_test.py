@@ -39,7 +39,7 @@ KINDS = pytest.mark.parametrize(
     (lambda folder: CORPUS.vocabulary(), 40, 22),
     (lambda folder: CORPUS.vocabulary(), 25, 10),
     (lambda folder: Bytes(), 100, 60),
-    (trained, 30, 20),
+    (trained, 30, 24),  # long enough for all pairs to differ
     (t5, 60, 40),
     (t5, 30, 12),
   ],
@@ -205,11 +205,16 @@ def own_names(task, **others):
 
 def test_a_foreign_task_keeps_its_ids_without_a_second_end(tmp_path, seqio):
   row = {'prompt': [104, 105, 1], 'chosen': [100, 1], 'rejected': [101]}
-  source = own_names(foreign_task(seqio, [row, row]))
+  other = row | {'rejected': [102, 1]}
+  source = own_names(foreign_task(seqio, [row, other]))
   prepared = prepare(source, source.vocabulary(), tmp_path, (4, 3))
   np.testing.assert_array_equal(prepared.prompts, [[104, 105, 1, 0]] * 2)
   np.testing.assert_array_equal(prepared.responses['chosen'][0], [100, 1, 0])
   np.testing.assert_array_equal(prepared.responses['rejected'][0], [101, 0, 0])
+  assert prepared.counts['no_end'] == 1
+  assert '1 of 4 responses (25.0 %) have no end and are not cut' in (
+    prepared.report
+  )
   assert source.load('test')[0]['prompt'] == 'ef'
   assert source.vocabulary() == Bytes()
   assert source.load('stress') == []
@@ -217,12 +222,13 @@ def test_a_foreign_task_keeps_its_ids_without_a_second_end(tmp_path, seqio):
 
 def test_what_seqio_cuts_is_not_counted_and_has_no_other_rule(tmp_path, seqio):
   long = [100] * 9
-  row = {'prompt': [104, 105, 1], 'chosen': long, 'rejected': [101]}
+  row = {'prompt': [104, 105, 1], 'chosen': long, 'rejected': [101, 1]}
   source = own_names(foreign_task(seqio, [row]))
   prepared = prepare(source, source.vocabulary(), tmp_path, (4, 3))
   assert prepared.report == (
-    '1 examples, whose ids seqio had cut already where prompts were longer than'
-    ' 4 and responses longer than 3 tokens: how many were is not counted.'
+    '1 examples, whose ids seqio had cut already. 1 of 2 responses (50.0 %)'
+    ' fill their 3 tokens without an end: cut, or without one from the start.'
+    ' 0 of 1 prompts (0.0 %) fill their 4 tokens: at most these lost something.'
   )
   for rule in (arrays.drop, arrays.refuse):
     data = PairData(source, source.vocabulary(), 4, 3, rule)
@@ -233,7 +239,7 @@ def test_what_seqio_cuts_is_not_counted_and_has_no_other_rule(tmp_path, seqio):
 @pytest.mark.parametrize(
   ('row', 'message'),
   [
-    ({'chosen': []}, 'example 1: chosen needs ids from 1 to 258.*got none'),
+    ({'chosen': []}, 'example 1: chosen has no token in this vocabulary'),
     ({'chosen': [5, 0, 6]}, 'chosen needs ids from 1 to 258.* got 0 to 6'),
     ({'rejected': [259]}, 'rejected needs ids from 1 to 258.* got 259 to 259'),
   ],

@@ -76,7 +76,16 @@ def test_a_trained_vocabulary_has_our_special_ids(trained):
   ids = trained.encode('my boss and i argued')
   assert min(ids) > 2
   assert trained.decode([*ids, 1, 0, 0]) == 'my boss and i argued'
-  assert trained.decode([*ids, 9999]) == 'my boss and i argued'
+
+
+def test_an_id_without_a_piece_is_shown_as_unknown(trained):
+  ids = trained.encode('my boss')
+  unknown = trained.decode([*ids, vocabulary.UNKNOWN_ID, *ids])
+  assert unknown != trained.decode([*ids, *ids])
+  for wrong in (trained.size, 9999, -1):
+    assert trained.decode([*ids, wrong, *ids]) == unknown
+  wide = Bytes().encode('tea')
+  assert Bytes().decode([*wide, 259, *wide, 2]) == 'tea\ufffdtea\ufffd'
 
 
 @LAWS

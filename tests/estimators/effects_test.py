@@ -75,6 +75,18 @@ def test_a_function_of_means_is_that_statistic_of_resampled_prompts():
     np.testing.assert_allclose(*got, atol=3e-3)
 
 
+def test_what_rounding_leaves_of_an_effect_is_0():
+  moves = np.tile([0.1, 0.2, -0.3], 40)
+  estimates = [
+    estimators.estimate_mean(each, rng(), num_resamples=50)
+    for each in (moves, -moves, moves[::-1])
+  ]
+  assert any(each.value != 0 for each in estimates)
+  effect = estimators.combine(estimates, rng())
+  assert effect.mean == 0 and not np.any(effect.by_seed)
+  assert effect.interval.low < 0 < effect.interval.high
+
+
 def test_rows_of_several_arrays_are_drawn_together():
   x = rng().random(40)
   got = estimators.estimate(

@@ -103,9 +103,35 @@ def test_ties_decide_between_wilson_and_the_bootstrap():
   clear = np.array([1.0] * 60 + [0.0] * 39 + [0.5])
   got = estimators.win_rate_interval(clear, rng())
   assert got == estimators.wilson_interval(60.5, 100)
-  tied = np.full(100, 0.5)
-  got = estimators.win_rate_interval(tied, rng(), num_resamples=100)
-  assert got == (0.5, 0.5)
+  tied = np.repeat([0.0, 0.5, 1.0], [20, 60, 20])
+  got = estimators.win_rate_interval(tied, rng(1), num_resamples=100)
+  assert got == estimators.bootstrap_interval(tied, rng(1), num_resamples=100)
+
+
+@pytest.mark.parametrize(
+  'interval',
+  [estimators.win_rate_interval, estimators.interval_over_prompts],
+)
+def test_an_interval_wants_prompts_and_is_never_of_width_0(interval):
+  enough = estimators.ENOUGH_PROMPTS
+  mixed = np.resize([0.0, 0.5, 1.0], enough)
+  low, high = interval(mixed, rng(), num_resamples=100)
+  assert low < np.mean(mixed) < high
+  for few in (mixed[:-1], np.array([0.625]), np.zeros(3)):
+    assert interval(few, rng(), num_resamples=100) is None
+  for alike in (np.full(300, 0.5), np.full(enough, 5 / 8), np.full(33, 0.1)):
+    found = interval(alike, rng(), num_resamples=100)
+    assert found is None or found.low + 0.01 < found.high  # Wilson's
+
+
+def test_what_rounding_leaves_of_a_difference_is_0():
+  moves = np.array([0.1, 0.2, -0.3])
+  assert np.mean(moves) != 0
+  assert estimators.paired_difference(moves, np.zeros(3)).mean == 0
+  assert estimators.exact(-9.3e-18) == 0 and estimators.exact(1e-9) == 1e-9
+  np.testing.assert_array_equal(
+    estimators.exact(np.array([1e-17, np.nan, 0.5])), [0, np.nan, 0.5]
+  )
 
 
 def test_paired_differences_have_their_worked_mean_and_error():

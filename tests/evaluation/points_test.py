@@ -79,7 +79,7 @@ def test_a_policy_against_its_own_responses_wins_exactly_half():
   point, arrays = evaluate(TRAINED, own)
   np.testing.assert_array_equal(arrays['tokens'], own.opponent)
   assert point['win_rate'] == point['proxy_win_rate'] == 0.5
-  assert point['win_rate_low'] == point['win_rate_high'] == 0.5
+  assert point['win_rate_low'] is point['win_rate_high'] is None  # all tie
 
 
 def test_swapping_the_roles_gives_the_complement():
@@ -184,21 +184,44 @@ def test_too_few_prompts_are_asked_several_times():
 
 
 def test_intervals_of_repeated_prompts_go_by_prompt():
-  few = points.questions(tiny.pairs(6, seed=1), 24, seed=0)
+  few = points.questions(tiny.pairs(22, seed=1), 44, seed=0)
   fixed = fixed_for(SETTINGS)
   opponent = answers(REFERENCE, few, slot=2)
   fixed = fixed._replace(win_questions=few, opponent=opponent, kl_questions=few)
   point, arrays = evaluate(TRAINED, fixed)
   wins = estimators.sign_rule_wins(arrays['golden_p_ab'], arrays['golden_p_ba'])
   means = points.by_prompt(arrays['prompt_ids'], wins)
-  assert len(means) == 6
+  assert len(means) == 22
   interval = estimators.bootstrap_interval(
     means, np.random.default_rng([SETTINGS.seed, 3])
   )
   assert (point['win_rate_low'], point['win_rate_high']) == interval
   nats = points.by_prompt(arrays['kl_prompt_ids'], arrays['kl'])
-  expected = np.std(nats, ddof=1) / np.sqrt(6)
+  expected = np.std(nats, ddof=1) / np.sqrt(22)
   assert point['kl_sem'] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('count', [1, 2, 19])
+def test_a_few_prompts_have_a_win_rate_without_an_interval(count):
+  few = points.questions(tiny.pairs(count, seed=1), 24, seed=0)
+  fixed = fixed_for(SETTINGS)._replace(
+    win_questions=few, opponent=answers(REFERENCE, few, slot=2)
+  )
+  point, _ = evaluate(TRAINED, fixed)
+  assert 0 <= point['win_rate'] <= 1
+  assert point['win_rate_low'] is point['win_rate_high'] is None
+
+
+def test_pairs_that_the_golden_model_calls_equal_are_no_pairs():
+  pairs = tiny.pairs(4)
+  likes = np.array([0.9, 0.4, 0.5, 0.2]), np.array([0.1, 0.4, 0.5, 0.8])
+  kept = points.golden_pairs(pairs, likes, 'held-out pairs')
+  np.testing.assert_array_equal(kept.prompt_ids, [0, 3])
+  np.testing.assert_array_equal(kept.chosen[0], pairs.chosen[0])
+  np.testing.assert_array_equal(kept.chosen[1], pairs.rejected[3])
+  ties = likes[1], likes[1]  # it likes the first place alone
+  with pytest.raises(errors.InputError, match='Held-out pairs .*of 4 .*none'):
+    points.golden_pairs(pairs, ties, 'held-out pairs')
 
 
 def test_one_prompt_has_a_kl_without_a_standard_error():

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
+from dap.errors import InputError
 from dap.models import t5
-from dap.models.policy import Policy
+from dap.models.actor_critic import ActorCritic
+from dap.models.policy import Policy, with_num_ids
 from dap.records import Pair
 from dap.sampling.choose import Greedy, InverseCdf
 
@@ -115,3 +118,21 @@ def test_dropout_needs_a_key():
   key = jax.random.key(0)
   other = log_probs_of(policy, PARAMS, PROMPTS, RESPONSES, dropout_key=key)
   assert (other != plain)[RESPONSES > 0].all()
+
+
+def test_a_run_is_limited_to_the_ids_of_its_vocabulary():
+  free = Policy(tiny.T5)
+  run = tiny.run(tiny.ONLINE, free)
+  limited = with_num_ids(run, 20)
+  assert limited.model == Policy(tiny.T5, 20)
+  assert dataclasses.replace(limited, model=free) == run  # and nothing else
+  nested = {'a': (free, [1, free]), 'b': tiny.POLICY}
+  with pytest.raises(InputError, match='pieces of the vocabulary, 20; .* 24'):
+    with_num_ids(nested, 20)
+  found = with_num_ids(nested, 24)
+  assert found == {'a': (tiny.POLICY, [1, tiny.POLICY]), 'b': tiny.POLICY}
+  fewer = Policy(tiny.T5, 10)
+  assert with_num_ids(fewer, 24) is fewer
+  critic = tiny.run(tiny.ONLINE, ActorCritic(free))
+  inner = with_num_ids(critic, 20).model.shared
+  assert inner.vocabulary_size == 20

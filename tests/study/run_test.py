@@ -7,9 +7,11 @@ import tiny_study
 
 from dap import files, main
 from dap.commands import COMMANDS, run
-from dap.data import corpus
+from dap.data import corpus, datasets, vocabulary
+from dap.errors import InputError
 from dap.study import design
 from dap.study import run as study
+from dap.study.making import trainings
 from dap.study.reading import runs
 
 
@@ -42,6 +44,29 @@ def whole(tmp_path_factory):
 
 
 ONE, OTHER = 'lr0.01_beta0.1', 'lr0.01_beta0.03'
+
+
+def test_policies_of_a_study_say_the_ids_of_its_vocabulary(tmp_path):
+  jobs = planned(tmp_path)
+  policies = [
+    config.run.model
+    for config in (job.stage.config for job in jobs.values())
+    if hasattr(getattr(config, 'run', None), 'model')
+    and hasattr(config.run.model, 'vocabulary_size')
+  ]
+  assert len(policies) > 5
+  assert {policy.vocabulary_size for policy in policies} == {140}
+  rows = {policy.language_model.vocab_size for policy in policies}
+  assert rows == {tiny_study.SIZES['VOCABULARY_SIZE']}
+
+
+def test_a_study_refuses_a_vocabulary_of_fewer_pieces_than_asked(tmp_path):
+  source = corpus.EmbeddedCorpus(num_train=8, num_test=4, num_stress=0)
+  trained = vocabulary.TrainedSentencePiece(4000)
+  data = datasets.PairData(source, trained, 20, 20)
+  config = trainings.Preparing(data, 4000)
+  with pytest.raises(InputError, match='say all of 4000 ids.* Bind VOCAB'):
+    trainings.prepare(config, {}, tmp_path)
 
 
 def test_both_arms_are_in_the_results_with_all_their_checkpoints(whole):
@@ -290,5 +315,6 @@ def test_the_same_study_runs_on_files(tmp_path, part, form):
   assert summary['baselines'].keys() >= {'choose_longer', 'bag_of_bigrams'}
   assert summary['golden']['count'] == 24
   assert 'examples' in summary['data_reports']['train']
+  assert summary['data_counts']['test']['prompts_in_train'] == 0
   (data,) = (folder / 'stages').glob('data-*')
   assert (data / 'vocabulary.model').exists()

@@ -12,6 +12,7 @@ from dap.algorithms.objectives import Loss
 from dap.checkpoints import load
 from dap.checkpoints import state as checkpoints
 from dap.training import rollouts, stacks, stream
+from dap.training.pace import Bounds, Pace
 
 START = tiny.POLICY.init(jax.random.key(1))
 PARAMS = train.Params(START, START, tiny.JUDGE.init(jax.random.key(2)))
@@ -130,10 +131,10 @@ def test_a_kill_between_checkpoints_of_members_changes_nothing(
   for allowed in (1, 4, 3, 5, 3):
     left = iter(range(allowed))
 
-    def save_or_die(*args, left=left):
+    def save_or_die(*args, left=left, **named):
       if next(left, None) is None:
         raise Killed
-      return save(*args)
+      return save(*args, **named)
 
     monkeypatch.setattr(checkpoints, 'save', save_or_die)
     with pytest.raises(Killed):
@@ -149,6 +150,33 @@ def test_a_kill_between_checkpoints_of_members_changes_nothing(
   fit(cut, which)
   assert contents(cut) == contents(whole)
   assert checkpoints.steps(cut / 'a' / 'checkpoints') == [3, 5, 8]
+
+
+def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  fit(whole, tiny.ONLINE)
+  save, kinds = checkpoints.save, []
+
+  def save_or_die(*args, **named):
+    if args[1] == 7:  # after the restart point of step 6
+      raise Killed
+    kinds.append((args[0].name, args[1], named['kind']))
+    return save(*args, **named)
+
+  monkeypatch.setattr(checkpoints, 'save', save_or_die)
+  often = Pace(Bounds(0.0, 0.0, 0.0))
+  with pytest.raises(Killed):
+    stacks.fit(
+      runs(tiny.ONLINE), PAIRS, PARAMS, cut, record_stream=True, pace=often
+    )
+  monkeypatch.setattr(checkpoints, 'save', save)
+  assert ('restart', 6, checkpoints.RESTART) in kinds
+  of_members = [step for name, step, _ in kinds if name == 'checkpoints']
+  assert of_members == [3, 3, 3, 5, 5, 5]
+  assert checkpoints.newest(cut / 'restart') == 6
+  fit(cut, tiny.ONLINE)
+  assert contents(cut) == contents(whole)
+  assert not list((cut / 'restart').glob('restart_*'))
 
 
 def test_one_compilation_serves_groups_of_one_shape(tmp_path):

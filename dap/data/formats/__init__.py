@@ -6,6 +6,7 @@ page on the Hugging Face hub describes its rows.
 """
 
 from dap.data.formats.arena import arena
+from dap.data.formats.conversations import conversations
 from dap.data.formats.dialogues import (
   single_turns,
   transcript,
@@ -45,6 +46,7 @@ __all__ = [
   'best_and_worst',
   'by_own_split',
   'by_prompt',
+  'conversations',
   'drop_ties',
   'every_two',
   'fine_grained_score',

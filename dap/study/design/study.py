@@ -7,6 +7,8 @@ from dap.algorithms.run import Run
 from dap.checkpoints.load import Checkpoint
 from dap.data.datasets import PairData
 from dap.evaluation.points import DEFAULT, Evaluation
+from dap.losses import ranges
+from dap.losses.ranges import Size
 from dap.study.design import experiments, grid
 from dap.study.design.experiments import Experiment, Measure
 from dap.study.design.grid import Arm, PolicySize, RunOf
@@ -40,14 +42,15 @@ class Study:
   proxy: Run
   golden_policy: Run
   experiments: tuple[Experiment, ...]
-  num_golden_pairs: int = 3000
+  num_golden_pairs: Size = 3000
   evaluation: Evaluation = DEFAULT
   golden_start: Checkpoint | None = None
   sft_start: Checkpoint | None = None
   proxy_start: Checkpoint | None = None
-  mesh: tuple[int, int] = (1, 1)
+  mesh: tuple[Size, Size] = (1, 1)
 
   def __post_init__(self):
+    ranges.check(self)
     object.__setattr__(self, 'experiments', tuple(self.experiments))
     object.__setattr__(self, 'mesh', tuple(self.mesh))
     if not self.experiments:
@@ -173,6 +176,11 @@ def check_seeds(seeds: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
     raise errors.InputError(
       f'A study needs seeds that differ, at least one, got {given}.'
     )
+  for each in given:
+    if type(each) is not int or each not in ranges.SEEDS:
+      raise errors.InputError(
+        f'A seed of a study is a whole number {ranges.SEEDS}, got {each!r}.'
+      )
   return given
 
 

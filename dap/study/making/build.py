@@ -5,7 +5,9 @@ from collections.abc import Hashable
 
 from dap import errors
 from dap.algorithms.run import Run
+from dap.checkpoints import load
 from dap.checkpoints.load import Checkpoint
+from dap.data.datasets import PairData
 from dap.models.trained import comparer_of, policy_of
 from dap.stages.artefacts import Stage, StageFunction
 from dap.study.design import Study, evaluated_steps, grid
@@ -42,7 +44,7 @@ class Tree:
 
   def __init__(self, study: Study, seed: int):
     self.study, self.seed = study, seed
-    self.source = study.data.with_seed(seed)
+    self.source = _prompts_like(study).with_seed(seed)
     self.stages: dict[str, Stage] = {}
     self._grid: dict[str, tuple[Arm, GridRun]] = {
       each.name: (arm, each)
@@ -302,6 +304,12 @@ class Tree:
     mesh = self.study.mesh
     training = trainings.Training(run, splits, start=start, mesh=mesh)
     return stage(name, trainings.supervised, training, weight, data=data)
+
+
+def _prompts_like(study: Study) -> PairData:
+  """The data with prompts such as the SFT policy's start has read."""
+  start = study.sft_start
+  return study.data.following(load.prompts_end(start.path) if start else None)
 
 
 def stage(

@@ -193,6 +193,9 @@ def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
   if 'agrees_with_truth' in held_out:
     golden['against_truth'] = held_out['agrees_with_truth']
   golden['train_agreement'] = relabelled['train']['agrees_with_labels']
+  asked = runs.read_arrays(
+    places['opponent'] / 'responses.npz', ('prompt_ids',)
+  )
   return {
     'golden': golden,
     'proxy': files.read_json(places['proxy_accuracy'] / 'summary.json'),
@@ -205,7 +208,9 @@ def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
       split: {k: relabelled[split][k] for k in ('pairs', 'ties')}
       for split in relabelled
     },
+    'judging_prompts': len(np.unique(asked['prompt_ids'])),
     'data_reports': data['reports'],
+    'data_counts': data.get('counts', {}),
   }
 
 

@@ -128,10 +128,17 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
   data = config.data
   vocabulary = data.trained_vocabulary(work)
   vocabulary_lib.fits(vocabulary, config.vocab_size)
-  reports, splits = {}, {}
+  asked = data.vocabulary.size
+  if vocabulary.size < asked:
+    raise errors.InputError(
+      f'The policies of a study say all of {asked} ids, and the training texts'
+      f' give a vocabulary of {vocabulary.size}: the others would stand in no'
+      f' text. Bind VOCABULARY_SIZE={vocabulary.size}.'
+    )
+  reports, counts, splits = {}, {}, {}
   for split in sources.SPLITS:
     prepared = data.prepare(split, vocabulary, work / 'arrays')
-    reports[split] = prepared.report
+    reports[split], counts[split] = prepared.report, prepared.counts
     if not len(prepared):
       continue
     splits[split] = prepared.pairs(TEST_PROMPTS if split == 'test' else 0)
@@ -154,6 +161,7 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
     )
   summary = {
     'reports': reports,
+    'counts': counts,
     'baselines': baselines.measure(splits['train'], splits['test']),
   }
   files.write_json(work / 'summary.json', summary)
@@ -214,7 +222,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
     pairs = load_splits(inputs['data'], (split,))
     if split == 'train':
       pairs = pairs.take(slice(0, config.num_pairs))
-    p_ab, p_ba = points.preferences(
+    asked = points.preferences(
       judge,
       pairs.prompts,
       pairs.chosen,
@@ -222,7 +230,8 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       config.batch_size,
       partitioning.mesh(config.mesh),
     )
-    wins = estimators.sign_rule_wins(p_ab, p_ba)
+    labelled = points.golden_pairs(pairs, asked, f'pairs of the {split} split')
+    wins = estimators.sign_rule_wins(*asked)
     summary[split] = {
       'pairs': len(pairs),
       'ties': int(np.sum(wins == 0.5)),
@@ -234,7 +243,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       prefers = np.load(truth)[: len(pairs)]
       right = 0.5 * (1 + np.sign(prefers) * np.sign(wins - 0.5))
       summary[split]['agrees_with_truth'] = baselines.proportion(right)
-    pairs.relabelled(wins > 0.5, wins != 0.5).save(work / f'{split}.npz')
+    labelled.save(work / f'{split}.npz')
   files.write_json(work / 'summary.json', summary)
 
 
@@ -334,7 +343,7 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
     )
   golden = load_params(config.golden, inputs['golden'], mesh=config.mesh)
   first, second = sides
-  p_ab, p_ba = points.preferences(
+  asked = points.preferences(
     points.Judge(config.golden, golden),
     pairs.prompts,
     first,
@@ -342,11 +351,12 @@ def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:
     settings.batch_size,
     mesh,
   )
-  wins = estimators.sign_rule_wins(p_ab, p_ba)
+  wins = estimators.sign_rule_wins(*asked)
   sampled = dataclasses.replace(
     pairs, chosen=first, rejected=second, weight=None
   )
-  sampled.relabelled(wins > 0.5, wins != 0.5).save(work / 'train.npz')
+  labelled = points.golden_pairs(sampled, asked, 'pairs of two policies')
+  labelled.save(work / 'train.npz')
   summary = {
     'pairs': len(pairs),
     'ties': int(np.sum(wins == 0.5)),

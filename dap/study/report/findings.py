@@ -18,6 +18,7 @@ from dap.study.reading.evidence import (
   Figure,
   Predicate,
 )
+from dap.study.report import care, fitness
 from dap.study.report.pages import blocks, data, numbers
 from dap.study.report.pages.blocks import Json
 
@@ -80,8 +81,25 @@ class Results(NamedTuple):
 
   @property
   def predicates(self) -> list[Predicate]:
-    """Of all analyses."""
-    return [each for answer in self.answers for each in answer.predicates]
+    """Of all analyses; those that rest on an unfit judge say so."""
+    return [each for answer in self.told for each in answer.predicates]
+
+  @property
+  def told(self) -> list[Answer]:
+    """The answers, with what makes a verdict doubtful beside it."""
+    if not fitness.of_judge(self.study):
+      return list(self.answers)
+    return [
+      answer._replace(predicates=[*map(_doubted, answer.predicates)])
+      for answer in self.answers
+    ]
+
+
+def _doubted(predicate: Predicate) -> Predicate:
+  if predicate.estimate is None:  # there is nothing to doubt
+    return predicate
+  detail = f'{fitness.UNFIT} {predicate.detail}'.rstrip()
+  return predicate._replace(detail=detail)
 
 
 def title(results: Results) -> str:
@@ -107,9 +125,10 @@ def report(
   """
   main, others = _all(charts)[:1], _all(charts)[1:]
   return [
+    *_warnings(results.study),
     *headlines(results),
     *main,
-    *_verdicts(results.answers),
+    *_verdicts(results.told),
     *([blocks.Heading('Figures'), *others] if others else []),
     *_samples(results),
     *_models(results.study),
@@ -121,6 +140,14 @@ def report(
     *_configurations(results.study),
     *_made(results.made),
   ]
+
+
+def _warnings(study: Json) -> list[blocks.Block]:
+  """Before anything else: why the numbers below may mean less than they say."""
+  notes = [*fitness.of_judge(study), *fitness.of_data(study)]
+  if not notes:
+    return []
+  return [blocks.Heading('Warnings'), blocks.Bullets(notes)]
 
 
 def headlines(results: Results) -> list[blocks.Block]:
@@ -146,14 +173,17 @@ def lines(results: Results) -> list[str]:
   return [
     f'{each.name:<12} {each.verdict:<12} {numbers.estimate(each)}'
     f'{" (these seeds only)" if each.conditional else ""}'
+    f'{" (unfit judge)" if each.detail.startswith(fitness.UNFIT) else ""}'
     for each in results.predicates
   ]
 
 
 def caveats(results: Results) -> list[str]:
   """What a reader must know before citing the numbers."""
-  notes = list(results.study.get('caveats', ()))
-  if other := results.study.get('other_code'):
+  study = results.study
+  notes = [*fitness.of_judge(study), *fitness.of_data(study)]
+  notes += [*study.get('caveats', ()), *care.of_data(study)]
+  if other := study.get('other_code'):
     changed = sorted({each for every in other.values() for each in every})
     notes.append(
       f'{len(other)} stages are as other code made them, by choice'
@@ -199,6 +229,7 @@ def _headline(predicate: Predicate) -> str:
     f'{said} {numbers.number(predicate.estimate)} {predicate.unit}{interval}'
     f'{over if len(seeds) > 1 else ""}.'
     f'{" This holds for these seeds." if predicate.conditional else ""}'
+    f'{f" {fitness.UNFIT}" if fitness.UNFIT in predicate.detail else ""}'
   )
 
 

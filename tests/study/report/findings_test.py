@@ -129,3 +129,18 @@ def test_samples_in_markdown_are_those_of_the_first_seed():
     'offline',
     'golden policy',
   ]
+
+
+def test_what_the_data_make_careful_of_is_said_once_or_by_seed():
+  repeated = {'prompts': 8, 'prompts_in_train': 2}
+  cut = {'rows': 20, 'same_cut': 1}
+  by_seed = {
+    '0': {'data_counts': {'train': cut, 'test': repeated}},
+    '1': {'data_counts': {'train': cut, 'test': {'prompts': 8}}},
+  }
+  notes = findings.caveats(results(study={'by_seed': by_seed}))
+  assert notes[:2] == [
+    'Training data: 1 of 20 pairs (5.0 %) were left out, as their responses are'
+    ' the same ids once they are cut.',
+    'Test data: 2 of 8 test prompts (25.0 %) stand in train too. (seed 0)',
+  ]

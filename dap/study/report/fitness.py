@@ -1,0 +1,87 @@
+"""Layer 7. Whether a study's judge and data can carry its verdicts."""
+
+from collections.abc import Iterator, Mapping
+
+from dap.study.report.pages.blocks import Json
+
+ENOUGH_PROMPTS = 64  # of a judge: a win rate is then known to 0.06 at best
+_FAR = 0.1  # by which agreement on train may exceed that on held-out pairs
+_MOST_CUT = 0.1  # of the texts of a split
+_RULES = {
+  'choose_longer': 'choosing the longer response',
+  'bag_of_bigrams': 'a bag of bigrams',
+}
+UNFIT = 'It rests on an unfit judge, see the warnings.'
+
+
+def of_judge(study: Json) -> list[str]:
+  """Why the golden model's word is no measure; empty where it may be one.
+
+  Args:
+    study: study.json; what an older one lacks is passed over.
+  """
+  return _by_seed(study, _judge)
+
+
+def of_data(study: Json) -> list[str]:
+  """What makes numbers of these data another thing than they seem."""
+  return _by_seed(study, _data)
+
+
+def _judge(own: Json) -> Iterator[str]:
+  golden = own.get('golden') or {}
+  held_out = _value(golden)
+  for name, words in _RULES.items():
+    rule = _value((own.get('baselines') or {}).get(name))
+    if held_out is not None and rule is not None and held_out <= rule:
+      yield (
+        f'The golden model is no better than {words}: it agrees with'
+        f' {held_out:.3f} of the held-out labels, and that with {rule:.3f}.'
+      )
+  seen = _value(golden.get('train_agreement'))
+  if held_out is not None and seen is not None and seen - held_out > _FAR:
+    yield (
+      'The golden model knows its training pairs by heart: it agrees with'
+      f' {seen:.3f} of their labels, and with {held_out:.3f} of those held out.'
+    )
+  asked = own.get('judging_prompts')
+  if asked is not None and asked < ENOUGH_PROMPTS:
+    yield (
+      f'Win rates are of {asked} prompts, fewer than {ENOUGH_PROMPTS}: their'
+      ' intervals are wide, and a bootstrap of so few is too narrow.'
+    )
+
+
+def _data(own: Json) -> Iterator[str]:
+  for split, counts in (own.get('data_counts') or {}).items():
+    for part, whole, texts in (
+      ('cut_responses', 'responses', 'responses'),
+      ('cut_prompts', 'examples', 'prompts'),
+    ):
+      share = counts.get(part, 0) / max(counts.get(whole, 0), 1)
+      if share > _MOST_CUT:
+        yield (
+          f'{share:.0%} of the {texts} of the split {split} were cut at their'
+          ' limit: what is learnt and judged are beginnings and ends.'
+        )
+
+
+def _by_seed(study: Json, of_seed) -> list[str]:
+  """What holds of all seeds is said once, else with the seeds."""
+  by_seed: Mapping[str, Json] = study.get('by_seed') or {'': study}
+  said: dict[str, list[str]] = {}
+  for seed, own in by_seed.items():
+    for note in of_seed(own):
+      said.setdefault(note, []).append(seed)
+  return [
+    note if len(seeds) == len(by_seed) else f'Seed {", ".join(seeds)}: {note}'
+    for note, seeds in said.items()
+  ]
+
+
+def _value(part: object) -> float | None:
+  """The middle of {value, low, high}."""
+  if not isinstance(part, Mapping):
+    return None
+  value = part.get('value', part.get('accuracy'))
+  return float(value) if isinstance(value, int | float) else None
