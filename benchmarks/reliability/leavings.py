@@ -45,8 +45,12 @@ def _differ(whole: pathlib.Path, work: pathlib.Path, name: str) -> bool:
     return whole.is_dir() != work.is_dir()
   if whole.name in _TIMED:
     return False
-  if _METADATA.search(name) and _arrays_differ(whole.parent, work.parent):
-    return True
+  if _METADATA.search(name):
+    one, other = whole.parent, work.parent
+    if _files(one) == _files(other):
+      return False
+    if _arrays_differ(one, other):
+      return True
   return content(whole, name) != content(work, name)
 
 
@@ -55,13 +59,16 @@ def content(path: pathlib.Path, name: str) -> object:
   data = path.read_bytes()
   if path.suffix != '.json' or not data.startswith(b'{'):
     return data
-  value = json.loads(data)
+  try:
+    value = json.loads(data)
+  except ValueError:  # damaged
+    return data
   if not set(_WHO) & set(value):
     return data
   value = {key: each for key, each in value.items() if key not in _WHO}
   if _METADATA.search(name):
-    del value['files']
-  if path.name == 'stage.json':
+    value.pop('files', None)
+  if path.name == 'stage.json' and 'files' in value:
     value['checkpoints'] = None
     value['files'] = {
       each: seal
@@ -71,17 +78,25 @@ def content(path: pathlib.Path, name: str) -> object:
   return value
 
 
-def _arrays_differ(whole: pathlib.Path, work: pathlib.Path) -> bool:
-  import numpy as np
+def _files(folder: pathlib.Path) -> dict[str, bytes]:
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
 
+
+def _arrays_differ(whole: pathlib.Path, work: pathlib.Path) -> bool:
+  from dap import errors
   from dap.checkpoints import state
 
   for part in ('params', 'rest'):
-    one, other = (state.arrays(folder, part) for folder in (whole, work))
+    try:
+      one, other = (state.arrays(folder, part) for folder in (whole, work))
+    except errors.InputError:  # damaged
+      return True
     if one.keys() != other.keys():
       return True
     if any(one[n].tobytes() != other[n].tobytes() for n in one):
-      return True
-    if any(not np.array_equal(one[n].shape, other[n].shape) for n in one):
       return True
   return False
