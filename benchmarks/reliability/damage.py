@@ -142,11 +142,11 @@ class Trees:
   def __init__(self, lab: Lab):
     import tasks
 
-    self._lab, self._made = lab, {}
-    self._points = tasks.starting_points(lab)
+    self._lab = lab
+    self._made: dict[str, pathlib.Path] = {}
     self.words: dict[str, Sequence[str]] = {
-      'train': tasks.online(self._points, lab.it, 12, (4, 8)),
-      'evaluate': tasks.evaluate(self._points, lab.it),
+      'train': tasks.online(lab.made, lab.it, 12, (4, 8)),
+      'evaluate': tasks.evaluate(lab.made, lab.it),
       'data': tasks.data(lab.it),
       'study': tasks.study(lab.it),
       'report': tasks.report(lab.it),
@@ -169,14 +169,20 @@ class Trees:
 
   def _open(self) -> None:
     """Two restart points, after a checkpoint; then a signal."""
+    import tasks
+
+    tasks.starting_points(self._lab)
     start = self._lab.start(self.words['train'], _stops_at(10))
     assert start.wait().code == 143
 
   def _finished(self) -> None:
+    import tasks
+
+    tasks.starting_points(self._lab)
     self._lab.make(self.words['train'])
 
   def _trained(self) -> None:
-    self._lab.make(self.words['train'])
+    self._finished()
     self._lab.make(self.words['evaluate'])
 
   def _cache(self) -> None:
@@ -186,7 +192,7 @@ class Trees:
     self._lab.make(self.words['study'])
 
 
-def _stops_at(step: int) -> Callable[[], None]:
+def _stops_at(last: int) -> Callable[[], None]:
   """For `before`: restart points, and SIGTERM of itself at a step."""
 
   def before() -> None:
@@ -197,9 +203,9 @@ def _stops_at(step: int) -> Callable[[], None]:
     lab_lib.often(3)()
     write = metrics.MetricsLog.write
 
-    def then(self, done, values) -> None:
-      write(self, done, values)
-      if done == step:
+    def then(self, step, values) -> None:
+      write(self, step, values)
+      if step == last:
         os.kill(os.getpid(), signal.SIGTERM)
 
     metrics.MetricsLog.write = then
@@ -223,7 +229,7 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
   rows: dict[str, dict[str, int]] = {
     kind.name: {each: 0 for each in (*_CLASSES, 'check')} for kind in KINDS
   }
-  for number, name in enumerate(lab_lib.shares(count, weights)):
+  for number, name in enumerate(lab.kinds(count, weights)):
     kind = kinds[name]
     case = _prepared(lab, rng, kind, trees)
     if case is None:
@@ -353,4 +359,4 @@ def _table(rows: dict[str, dict[str, int]]) -> str:
 
 
 if __name__ == '__main__':
-  lab_lib.run(campaign, __doc__, 500)
+  lab_lib.run({'damage': (campaign, 500)}, __doc__)

@@ -128,7 +128,7 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
   made: dict[str, Task] = {}
   faults: list[str] = []
   killed = 0
-  for chain, name in enumerate(_names(count)):
+  for chain, name in enumerate(lab.kinds(3 * count, _WEIGHTS)):
     if killed >= count:
       break
     if name not in made:
@@ -139,12 +139,6 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
     faults += [f'chain {chain}, {name}: {fault}' for fault in told]
     lab_lib.say(f'{killed} of {count} kills; {name}: {told or "whole"}')
   return Outcome(_table(rows), faults)
-
-
-def _names(count: int):
-  """More than will be needed: a chain has one kill at least."""
-  weights = {name: weight for name, weight in _WEIGHTS.items()}
-  return lab_lib.shares(3 * count + len(weights), weights)
 
 
 def _chain(
@@ -204,17 +198,17 @@ def _task(lab: Lab, name: str) -> Task:
 
   whole = lab.folder / 'whole' / name.replace(', ', '_').replace(' ', '_')
   base = None
-  made = tasks.starting_points(lab)
   match name:
     case 'data':
       words = tasks.data(lab.it)
     case 'train, supervised':
       words = tasks.sft(lab.it)
     case 'train, online with a stream':
-      words = tasks.online(made, lab.it)
+      words = tasks.online(tasks.starting_points(lab), lab.it)
     case 'evaluate':
       base = lab.folder / 'whole' / 'trained'
       lab_lib.begin_with(lab, None)
+      made = tasks.starting_points(lab)
       lab.make(tasks.online(made, lab.it))
       lab_lib.copy(lab.work, base)
       words = tasks.evaluate(made, lab.it)
@@ -290,4 +284,4 @@ def _table(rows: dict[str, Row]) -> str:
 
 
 if __name__ == '__main__':
-  lab_lib.run(campaign, __doc__, 200)
+  lab_lib.run({'kills': (campaign, 200)}, __doc__)

@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -110,17 +111,19 @@ class Start:
 class Lab:
   """The warm process, with a folder to work in."""
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: pathlib.Path, only: str = ''):
     """Imports all that commands need.
 
     Args:
       folder: of what is made here. A child works in `folder/work/it`; what it
         leaves beside that is litter.
+      only: a pattern of the kinds of cases to try, all when empty.
     """
     self.folder = folder
     self.work = folder / 'work'
     self.it = self.work / 'it'
     self.made = folder / 'made'
+    self._only = re.compile(only)
     self._number, self._forked = 0, 0
     _warm(folder)
 
@@ -175,6 +178,14 @@ class Lab:
     if ended.code:
       raise SystemExit(f'dap {" ".join(words)}: {ended.text[-3000:]}')
     return ended
+
+  def kinds(self, count: int, weights: Mapping[str, float]) -> Iterator[str]:
+    """So many kinds of cases, each as often as its weight says, in turn."""
+    given = {name: 0.0 for name in weights if self._only.search(name)}
+    for _ in range(count):
+      name = min(given, key=lambda n: (given[n] + 0.5) / weights[n])
+      given[name] += 1
+      yield name
 
   def own(self) -> bool:
     """Whether the next start shall be a process of its own."""
@@ -303,15 +314,6 @@ def copy(source: pathlib.Path, target: pathlib.Path) -> None:
   shutil.copytree(source, target, symlinks=True)
 
 
-def shares(count: int, weights: Mapping[str, float]) -> Iterator[str]:
-  """So many names, each as often as its weight says, in turn."""
-  given = {name: 0.0 for name in weights}
-  for _ in range(count):
-    name = min(weights, key=lambda n: (given[n] + 0.5) / weights[n])
-    given[name] += 1
-    yield name
-
-
 def table(rows: Sequence[Sequence[object]]) -> str:
   """A table of Markdown; the first row is its head."""
   lines = [f'| {" | ".join(map(str, row))} |' for row in rows]
@@ -335,37 +337,58 @@ Campaign = Callable[[Lab, random.Random, int], Outcome]
 
 
 def run(
-  campaign: Campaign,
+  campaigns: Mapping[str, tuple[Campaign, int]],
   doc: str | None,
-  count: int,
   argv: Sequence[str] | None = None,
 ) -> None:
-  """The main function of a campaign; exit code 1 where there were faults."""
+  """The main function of campaigns; exit code 1 where there were faults.
+
+  Args:
+    campaigns: by their names, each with its number of cases.
+    doc: of the script.
+    argv: the words of the command line.
+  """
   parser = argparse.ArgumentParser(
     description=doc,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
   parser.add_argument('--seed', type=int, default=0, help='of all choices')
-  parser.add_argument('--count', type=int, default=count, help='of cases')
+  parser.add_argument('--count', type=int, help='of cases')
+  parser.add_argument('--only', default='', help='a pattern of kinds of cases')
   parser.add_argument(
     '--folder', type=pathlib.Path, help='to work in; a new one, removed after'
   )
   options = parser.parse_args(argv)
-  begin = time.monotonic()
   with tempfile.TemporaryDirectory(prefix='dap_reliability_') as made:
     folder = (options.folder or pathlib.Path(made)).absolute()
-    for name in ('work', 'made'):
+    for name in ('work', 'made', 'whole'):
       shutil.rmtree(folder / name, ignore_errors=True)
-    found = campaign(Lab(folder), random.Random(options.seed), options.count)
+    lab = Lab(folder, options.only)
+    faults = 0
+    for name, (campaign, usual) in campaigns.items():
+      count = usual if options.count is None else options.count
+      faults += _told(lab, name, campaign, options.seed, count)
+  raise SystemExit(1 if faults else 0)
+
+
+def _told(
+  lab: Lab, name: str, campaign: Campaign, seed: int, count: int
+) -> int:
+  """Prints what came of a campaign; gives the number of its faults."""
+  begin = time.monotonic()
+  shutil.rmtree(lab.folder / 'whole', ignore_errors=True)
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  found = campaign(lab, random.Random(seed), count)
+  spent = resource.getrusage(resource.RUSAGE_CHILDREN)
   minutes = (time.monotonic() - begin) / 60
+  cpu = spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime
   print(f'\n{found.table}\n')
   for fault in found.faults:
     print(f'- {fault}')
-  spent = resource.getrusage(resource.RUSAGE_CHILDREN)
   print(
-    f'\n{options.count} cases of seed {options.seed} in {minutes:.1f} minutes,'
-    f' {(spent.ru_utime + spent.ru_stime) / 60:.1f} of them on the processor;'
-    f' {len(found.faults)} faults'
+    f'\n{name}: {count} cases of seed {seed} in {minutes:.1f} minutes,'
+    f' {cpu / 60:.1f} of them on the processor; {len(found.faults)} faults',
+    flush=True,
   )
-  raise SystemExit(1 if found.faults else 0)
+  return len(found.faults)

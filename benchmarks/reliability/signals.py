@@ -58,7 +58,7 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
   rows: dict[str, Row] = {}
   made: dict[str, Task] = {}
   faults: list[str] = []
-  for case, name in enumerate(lab_lib.shares(2 * count, _WEIGHTS)):
+  for case, name in enumerate(lab.kinds(2 * count, _WEIGHTS)):
     sent = sum(row.signals for row in rows.values())
     if sent >= count:
       break
@@ -141,11 +141,13 @@ def _task(lab: Lab, name: str) -> Task:
   whole = lab.folder / 'whole' / name.split()[0].strip(',')
   if name.startswith('study'):
     return _study(lab, name, whole)
-  made = tasks.starting_points(lab)
   if name == 'train, supervised':
     words, whole = tasks.sft(lab.it, 150), whole.with_name('supervised')
   else:
-    words, whole = tasks.online(made, lab.it, 60, (20, 40)), whole
+    words, whole = (
+      tasks.online(tasks.starting_points(lab), lab.it, 60, (20, 40)),
+      whole,
+    )
   lab_lib.begin_with(lab, None)
   lab.make(words)
   lab_lib.copy(lab.work, whole)
@@ -203,4 +205,4 @@ def _table(rows: dict[str, Row]) -> str:
 
 
 if __name__ == '__main__':
-  lab_lib.run(campaign, __doc__, 100)
+  lab_lib.run({'signals': (campaign, 100)}, __doc__)
