@@ -56,6 +56,7 @@ _EXPERIMENTS = (
   'embedded/sft', 'embedded/online_ipo', 'embedded/ppo',
   'embedded/best_of_four', 'embedded/preference_model', 'studies/gap',
 )  # fmt: skip
+_NEEDS = 'INITIAL_CHECKPOINT_PATH', 'ANNOTATOR_CHECKPOINT_PATH'
 _OF_LINE = re.compile(r'^([A-Za-z_][\w./]*)\s*=', re.MULTILINE)
 # Wrong at every place, so that a training that takes one cannot be meant.
 _OF_NO_KIND = ("'x'", "{'a': 1}", '{}', "('a', 'b')", "''", '@losses.ipo_loss')
@@ -176,7 +177,11 @@ class Inputs:
     folder = 'STUDY_DIR' if command == 'study' else 'MODEL_DIR'
     how = self.rng.choice(('--dry_run', '--show_config', '--show_config'))
     rest = [f'--gin.{folder}={str(self.out)!r}', how]
-    plain = [command, f'--gin_file=configs/{name}.gin', *rest]
+    file = f'--gin_file=configs/{name}.gin'
+    rest += [
+      f"--gin.{needed}='x'" for needed in _NEEDS if needed in self.names[name]
+    ]
+    plain = [command, file, *rest]
     like = f'{name} {how}'
     self.plain[like] = plain
     return Case([command, *words, *rest], f'{told} {words} {how}', like)
