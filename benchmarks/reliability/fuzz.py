@@ -214,7 +214,6 @@ class Inputs:
       _ROWS['jsonl'],
       '--gin_file=gin/data/sentencepiece.gin',
       f'--gin.VOCABULARY_FILE={str(path)!r}',
-      '--gin.VOCABULARY_SIZE=300',
       bytewise=False,
     )
     self.plain['data'] = self._data('jsonl', _ROWS['jsonl'])
