@@ -1,6 +1,7 @@
-"""All campaigns, one after another, in one warm process.
+"""All campaigns, or some, one after another, in one warm process.
 
   python benchmarks/reliability --seed=0
+  python benchmarks/reliability signals doubles --count=10
 
 Each has as many cases as its own script, or --count of them.
 """

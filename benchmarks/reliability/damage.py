@@ -110,8 +110,8 @@ KINDS = (
   Kind('stages: metrics.jsonl', 10, 'study', f'{_STAGE}/metrics.*', 'study'),
   Kind('stages: stream', 12, 'study', f'{_STAGE}/stream/.*', 'study'),
   Kind(
-    'stages: checkpoints', 20, 'study', f'{_STAGE}/checkpoints/.*/(?!rest).*',
-    'study', _REDONE,
+    'stages: checkpoints', 20, 'study',
+    f'{_STAGE}/checkpoints/[^/]*/(params|meta).*', 'study', _REDONE,
   ),
   Kind('stages: rest', 6, 'study', f'{_STAGE}/checkpoints/.*/rest/.*', 'study'),
   Kind('runs.jsonl, study', 10, 'study', 'it/runs.jsonl', 'study'),

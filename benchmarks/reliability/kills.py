@@ -196,7 +196,6 @@ def _task(lab: Lab, name: str) -> Task:
   """Runs the command once, unbroken."""
   import tasks
 
-  whole = lab.folder / 'whole' / name.replace(', ', '_').replace(' ', '_')
   base = None
   match name:
     case 'data':
@@ -206,40 +205,32 @@ def _task(lab: Lab, name: str) -> Task:
     case 'train, online with a stream':
       words = tasks.online(tasks.starting_points(lab), lab.it)
     case 'evaluate':
-      base = lab.folder / 'whole' / 'trained'
-      lab_lib.begin_with(lab, None)
       made = tasks.starting_points(lab)
-      lab.make(tasks.online(made, lab.it))
-      lab_lib.copy(lab.work, base)
+      base = lab.whole(tasks.online(made, lab.it))
       words = tasks.evaluate(made, lab.it)
     case 'study' | 'report':
       return _study(lab, name)
     case _:
       words = tasks.convert(lab.it, name.split()[-1])
-  lab_lib.begin_with(lab, base)
   counter = Counter(lab.work)
-  ended = lab.call(words, counter.before(-1, lambda: None))
-  assert not ended.code, ended.text
-  lab_lib.copy(lab.work, whole)
+  begun = time.monotonic()
+  whole = lab.whole(words, base, counter.before(-1, lambda: None))
+  seconds = time.monotonic() - begun
 
   def begin(rng: random.Random) -> float:
     lab_lib.begin_with(lab, base)
     return 1.0
 
-  return Task(name, words, whole, counter.count, ended.seconds, begin)
+  return Task(name, words, whole, counter.count or 40, seconds, begin)
 
 
 def _study(lab: Lab, name: str) -> Task:
   """A study less some of its stages and outputs; or its report alone."""
   import tasks
 
-  whole = lab.folder / 'whole' / 'study'
   words = tasks.study(lab.it)
   counter = Counter(lab.work)
-  if not whole.exists():
-    lab_lib.begin_with(lab, None)
-    lab.make(words)
-    lab_lib.copy(lab.work, whole)
+  whole = lab.whole(words)
   if name == 'report':
     words = tasks.report(lab.it)
   lab_lib.begin_with(lab, whole)

@@ -125,6 +125,7 @@ class Lab:
     self.made = folder / 'made'
     self._only = re.compile(only)
     self._number, self._forked = 0, 0
+    self._wholes: dict[tuple[str, ...], pathlib.Path] = {}
     _warm(folder)
 
   def start(
@@ -172,12 +173,37 @@ class Lab:
     """Starts `dap WORDS` and waits for its end."""
     return self.start(words, before, own).wait()
 
-  def make(self, words: Sequence[str]) -> Ended:
+  def make(
+    self,
+    words: Sequence[str],
+    before: Callable[[], object] | None = None,
+  ) -> Ended:
     """`call` of what must work."""
-    ended = self.call(words)
+    ended = self.call(words, before)
     if ended.code:
       raise SystemExit(f'dap {" ".join(words)}: {ended.text[-3000:]}')
     return ended
+
+  def whole(
+    self,
+    words: Sequence[str],
+    base: pathlib.Path | None = None,
+    before: Callable[[], object] | None = None,
+  ) -> pathlib.Path:
+    """What an unbroken run leaves in the folder of work, made once.
+
+    Args:
+      words: of the command line.
+      base: what the run begins with.
+      before: called in the child, first.
+    """
+    key = tuple(words)
+    if key not in self._wholes:
+      begin_with(self, base)
+      self.make(words, before)
+      self._wholes[key] = self.folder / 'whole' / f'{len(self._wholes)}'
+      copy(self.work, self._wholes[key])
+    return self._wholes[key]
 
   def kinds(self, count: int, weights: Mapping[str, float]) -> Iterator[str]:
     """So many kinds of cases, each as often as its weight says, in turn."""
@@ -359,14 +385,20 @@ def run(
   parser.add_argument(
     '--folder', type=pathlib.Path, help='to work in; a new one, removed after'
   )
+  if len(campaigns) > 1:
+    parser.add_argument(
+      'names', nargs='*', metavar='NAME', help=f'of {", ".join(campaigns)}'
+    )
   options = parser.parse_args(argv)
+  names = getattr(options, 'names', []) or list(campaigns)
   with tempfile.TemporaryDirectory(prefix='dap_reliability_') as made:
     folder = (options.folder or pathlib.Path(made)).absolute()
     for name in ('work', 'made', 'whole'):
       shutil.rmtree(folder / name, ignore_errors=True)
     lab = Lab(folder, options.only)
     faults = 0
-    for name, (campaign, usual) in campaigns.items():
+    for name in names:
+      campaign, usual = campaigns[name]
       count = usual if options.count is None else options.count
       faults += _told(lab, name, campaign, options.seed, count)
   raise SystemExit(1 if faults else 0)
@@ -377,7 +409,6 @@ def _told(
 ) -> int:
   """Prints what came of a campaign; gives the number of its faults."""
   begin = time.monotonic()
-  shutil.rmtree(lab.folder / 'whole', ignore_errors=True)
   before = resource.getrusage(resource.RUSAGE_CHILDREN)
   found = campaign(lab, random.Random(seed), count)
   spent = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -2,8 +2,8 @@
 
   python benchmarks/reliability/signals.py --seed=0 --count=100
 
-Each case begins a training or a study, sends a signal, and looks: the exit
-code (143, 130), one line on standard error, how long it took, whether the
+Each case begins a training or a study, sends a signal, at a random instant or
+after a random number of steps, and looks: the exit code (143, 130), one line on standard error, how long it took, whether the
 newest restart point has every step of metrics.jsonl. Then the command is given
 again, undisturbed, and what is left is compared with an unbroken run's.
 """
@@ -31,6 +31,7 @@ _WEIGHTS = {
   'study of two workers': 8,
 }
 _IMPORTS = 4.0  # seconds, of a process of its own
+_STEPS = 25  # half of the signals come after so many at most
 _POINT = re.compile(r'(checkpoint|restart)_(\d+)')
 
 
@@ -40,7 +41,6 @@ class Task(NamedTuple):
   name: str
   words: Sequence[str]
   whole: pathlib.Path
-  seconds: float
   begin: Callable[[], None]
 
 
@@ -57,26 +57,39 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
   """Sends `count` signals; those that came too late are not counted."""
   rows: dict[str, Row] = {}
   made: dict[str, Task] = {}
+  seconds: dict[str, float] = {}
   faults: list[str] = []
   for case, name in enumerate(lab.kinds(2 * count, _WEIGHTS)):
     sent = sum(row.signals for row in rows.values())
     if sent >= count:
       break
     if name not in made:
-      made[name] = _task(lab, name)
-    told = _stopped(lab, made[name], rng, rows.setdefault(name, Row()))
+      made[name], seconds[name] = _task(lab, name)
+    row = rows.setdefault(name, Row())
+    begin = time.monotonic()
+    instant, steps = rng.uniform(0, seconds[name]), rng.randint(1, _STEPS)
+    when = (instant, 0) if rng.random() < 0.5 else (0.0, steps)
+    told = _stopped(lab, made[name], when, rng, row)
+    # What is compiled is stored from the second start on.
+    seconds[name] = min(seconds[name], time.monotonic() - begin)
     faults += [f'case {case}, {name}: {fault}' for fault in told]
     lab_lib.say(f'{sent + 1} of {count} signals; {name}: {told or "kept"}')
   return Outcome(_table(rows), faults)
 
 
-def _stopped(lab: Lab, task: Task, rng: random.Random, row: Row) -> list[str]:
+def _stopped(
+  lab: Lab, task: Task, when: tuple[float, int], rng: random.Random, row: Row
+) -> list[str]:
   """One signal, and what is not as it should be then and one start later."""
   task.begin()
   signum = rng.choice((signal.SIGTERM, signal.SIGINT))
-  instant, own = rng.uniform(0.02, task.seconds), lab.own()
+  own = lab.own()
+  instant, steps = when
+  before = _steps(lab)
   start = lab.start(task.words, None, own)
-  time.sleep(instant + _IMPORTS * own)
+  time.sleep(0.02 + instant + _IMPORTS * own)
+  while steps and start.poll() is None and _steps(lab) < before + steps:
+    time.sleep(0.001)
   begin = time.monotonic()
   if not start.send(signum):
     row.late += 1
@@ -95,8 +108,13 @@ def _stopped(lab: Lab, task: Task, rng: random.Random, row: Row) -> list[str]:
     if names:
       row.wrong['litter' if kind == 'litter' else 'different'] += 1
       told.append(f'{kind}: {", ".join(names[:5])} ({len(names)})')
-  when = f'{signum.name} after {instant:.2f} s' + ', own process' * own
-  return [f'{when}: {each}' for each in told]
+  story = f'{signum.name} after {instant:.2f} s and {steps} steps'
+  return [f'{story}{", own process" * own}: {each}' for each in told]
+
+
+def _steps(lab: Lab) -> int:
+  """Of all trainings in the folder of work."""
+  return sum(done for _, done, _ in trainings(lab.work))
 
 
 def _judged(
@@ -125,7 +143,10 @@ def _judged(
 def trainings(folder: pathlib.Path):
   """Trainings below a folder: name, steps of metrics, newest step kept."""
   for path in folder.rglob('metrics.jsonl'):
-    done = len(path.read_text().splitlines())  # a line is a step
+    try:
+      done = path.read_bytes().count(b'\n')  # a line is a step
+    except FileNotFoundError:  # renamed since
+      continue
     found = [
       int(match.group(2))
       for place in path.parent.glob('checkpoints/*')
@@ -134,30 +155,26 @@ def trainings(folder: pathlib.Path):
     yield path.parent.name, done, max(found, default=0)
 
 
-def _task(lab: Lab, name: str) -> Task:
-  """Runs the command once, unbroken."""
+def _task(lab: Lab, name: str) -> tuple[Task, float]:
+  """Runs the command once, unbroken; with the seconds that this took."""
   import tasks
 
-  whole = lab.folder / 'whole' / name.split()[0].strip(',')
   if name.startswith('study'):
-    return _study(lab, name, whole)
+    return _study(lab, name)
   if name == 'train, supervised':
-    words, whole = tasks.sft(lab.it, 150), whole.with_name('supervised')
+    words = tasks.sft(lab.it)
   else:
-    words, whole = (
-      tasks.online(tasks.starting_points(lab), lab.it, 60, (20, 40)),
-      whole,
-    )
-  lab_lib.begin_with(lab, None)
-  lab.make(words)
-  lab_lib.copy(lab.work, whole)
-  lab_lib.begin_with(lab, None)
-  seconds = lab.make(words).seconds  # what is compiled is stored by now
-  begin = lambda: lab_lib.begin_with(lab, None)
-  return Task(name, words, whole, seconds, begin)
+    made = tasks.starting_points(lab)
+    words = tasks.online(made, lab.it, 40, (15, 30))
+  begin = time.monotonic()
+  whole = lab.whole(words)
+  seconds = time.monotonic() - begin
+  return Task(
+    name, words, whole, lambda: lab_lib.begin_with(lab, None)
+  ), seconds
 
 
-def _study(lab: Lab, name: str, whole: pathlib.Path) -> Task:
+def _study(lab: Lab, name: str) -> tuple[Task, float]:
   """A study less two trainings; all stages log each step."""
   import tasks
 
@@ -172,10 +189,7 @@ def _study(lab: Lab, name: str, whole: pathlib.Path) -> Task:
     'online/train.Run.log_every': 1,
   }
   words = tasks.study(lab.it, **changes)
-  if not whole.exists():
-    lab_lib.begin_with(lab, None)
-    lab.make(words)
-    lab_lib.copy(lab.work, whole)
+  whole = lab.whole(words)
 
   def begin() -> None:
     lab_lib.begin_with(lab, whole)
@@ -185,7 +199,7 @@ def _study(lab: Lab, name: str, whole: pathlib.Path) -> Task:
         shutil.rmtree(stage)
 
   begin()
-  return Task(name, words, whole, lab.make(words).seconds, begin)
+  return Task(name, words, whole, begin), lab.make(words).seconds
 
 
 def _table(rows: dict[str, Row]) -> str:

@@ -22,12 +22,12 @@ _EVALUATION = {
 def starting_points(lab: Lab) -> pathlib.Path:
   """A folder with trained `sft` and `judge`."""
   if not lab.made.exists():
-    lab.make(sft(lab.made / 'sft'))
+    lab.make(sft(lab.made / 'sft', 10))
     lab.make(judge(lab.made / 'judge'))
   return lab.made
 
 
-def sft(folder: pathlib.Path, steps: int = 10) -> list[str]:
+def sft(folder: pathlib.Path, steps: int = 60) -> list[str]:
   """A supervised training."""
   return tiny_commands.argv('train', 'sft', folder, SFT_STEPS=steps)
 
