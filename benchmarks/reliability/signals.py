@@ -3,9 +3,10 @@
   python benchmarks/reliability/signals.py --seed=0 --count=100
 
 Each case begins a training or a study, sends a signal, at a random instant or
-after a random number of steps, and looks: the exit code (143, 130), one line on standard error, how long it took, whether the
-newest restart point has every step of metrics.jsonl. Then the command is given
-again, undisturbed, and what is left is compared with an unbroken run's.
+after a random number of steps, and looks: the exit code (143, 130), one line on
+standard error, how long it took, whether the newest restart point has every
+step of metrics.jsonl. Then the command is given again, undisturbed, and what is
+left is compared with an unbroken run's.
 """
 
 import pathlib
