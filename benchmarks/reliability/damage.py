@@ -176,13 +176,14 @@ class Trees:
     assert start.wait().code == 143
 
   def _finished(self) -> None:
+    lab_lib.begin_with(self._lab, self.of('open'))
+    self._lab.make(self.words['train'])
+
+  def _trained(self) -> None:
     import tasks
 
     tasks.starting_points(self._lab)
     self._lab.make(self.words['train'])
-
-  def _trained(self) -> None:
-    self._finished()
     self._lab.make(self.words['evaluate'])
 
   def _cache(self) -> None:
@@ -231,6 +232,7 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
   }
   for number, name in enumerate(lab.kinds(count, weights)):
     kind = kinds[name]
+    trees.after(kind.tree, kind.reader)
     case = _prepared(lab, rng, kind, trees)
     if case is None:
       continue
