@@ -125,7 +125,11 @@ def _judged(
   if ended.code != 128 + signum:
     row.wrong['exit code'] += 1
     told.append(f'exit code {ended.code}: {ended.text[-400:]}')
-  lines = [line for line in ended.err.splitlines() if line.strip()]
+  lines = [
+    line
+    for line in ended.err.splitlines()
+    if line.strip() and not line.startswith('WARNING:')  # said before
+  ]
   if len(lines) != 1:
     row.wrong['lines'] += 1
     told.append(f'{len(lines)} lines on standard error: {ended.err[-400:]}')
