@@ -1,3 +1,3 @@
 """Direct alignment from preferences: a controlled study, in JAX."""
 
-__version__ = '0.4.0'
+__version__ = '0.5.0'

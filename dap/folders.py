@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from dap import files
+from dap import disks, files
 from dap.errors import InputError
 
 _NO_FLOCK = frozenset(
@@ -107,7 +107,7 @@ def held(path: Path, busy: Busy) -> Iterator[None]:
 def _flocked(path: Path, stack: contextlib.ExitStack, busy: Busy) -> bool:
   """Takes the kernel's lock; False where the file system has none."""
   while True:
-    with files.explained(path):
+    with disks.explained(path):
       path.parent.mkdir(parents=True, exist_ok=True)
       try:
         file = stack.enter_context(open(path, 'a+'))  # noqa: SIM115

@@ -6,13 +6,14 @@ on stderr; any other exception is a mistake of ours and keeps its traceback.
 
 import argparse
 import importlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from dap import __version__, stopping
+from dap import __version__, secrets, stopping
 from dap.commands import COMMANDS, Command, Word, failures, nearest
 from dap.errors import Exit, InputError
 
@@ -38,6 +39,11 @@ _OVERRIDES = """\
                      A name that this command does not read is refused.
 """
 
+_HELP = ('-h', '--help')
+_SETTINGS = """\
+what a file has to set, with its values: dap {name} --gin_file=FILE --help
+"""
+
 
 class _Parser(argparse.ArgumentParser):
   """An argument parser whose errors are one message, without the usage."""
@@ -52,15 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   Raises:
     SystemExit: with 0 after `--help`, with the exit code of a failure.
   """
+  _prepare_output()
   arguments = list(sys.argv[1:] if argv is None else argv)
   named = [word for word in arguments[:1] if word in COMMANDS]
   speaker = ' '.join(['dap', *named])
   try:
     rest, overrides = _take_overrides(arguments)
     _refuse_unknown_command(rest)
-    options = _parser().parse_args(rest)
     with stopping.signals_heard():
-      _run(COMMANDS[options.command], options, overrides)
+      _do(rest, overrides)
   except (stopping.Stopped, KeyboardInterrupt) as stopped:
     print(f'{speaker}: {_how_it_stopped(stopped, named)}', file=sys.stderr)
     code = getattr(stopped, 'exit_code', Exit.INTERRUPTED)
@@ -72,8 +78,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     message = failures.explain(error)
     if message is None:
       raise
-    print(f'{speaker}: {message}', file=sys.stderr)
+    print(f'{speaker}: {secrets.hidden(message)}', file=sys.stderr)
     raise SystemExit(int(Exit.REFUSED)) from None
+
+
+def _do(rest: list[str], overrides: list[tuple[str, str]]):
+  if _asks_what_can_be_set(rest):
+    rest = [word for word in rest if word not in _HELP]
+    options = _parsed(rest)
+    _say_what_can_be_set(COMMANDS[options.command], options, overrides)
+    return
+  options = _parsed(rest)
+  _run(COMMANDS[options.command], options, overrides)
 
 
 def _how_it_stopped(stopped: BaseException, named: Sequence[str]) -> str:
@@ -84,6 +100,60 @@ def _how_it_stopped(stopped: BaseException, named: Sequence[str]) -> str:
   by = signal.Signals(getattr(stopped, 'signum', signal.SIGINT)).name
   where = f'; {stopped}' if str(stopped) else ''
   return f'stopped by {by}{where}. The same command {how}.'
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+  """The options; an unknown one is refused with the nearest."""
+  options, unknown = _parser().parse_known_args(words)
+  if not unknown:
+    return options
+  known = _options(COMMANDS[options.command])
+  name, _, value = unknown[0].partition('=')
+  hint = nearest.hint(name, known) if name.startswith('-') else ''
+  if name.strip('-').isupper():
+    hint = f' A value of gin is given as --gin.{name.strip("-")}={value or 1}.'
+  raise InputError(
+    f'unrecognized arguments: {" ".join(unknown)}.{hint} See: dap'
+    f' {options.command} --help'
+  )
+
+
+def _options(command: Command) -> list[str]:
+  if command.words:
+    return [*(word.name for word in command.words), '--dry_run', '--help']
+  measure = ['--measure'] if command.measures else []
+  measure += [f'--{name}' for name, _ in command.switches]
+  own = ['--gin_file', '--dry_run', '--show_config', '--import', '--help']
+  return [*own, *measure]
+
+
+def _asks_what_can_be_set(words: list[str]) -> bool:
+  files = [word for word in words if word.startswith('--gin_file')]
+  return bool(files) and any(word in _HELP for word in words)
+
+
+def _say_what_can_be_set(
+  command: Command,
+  options: argparse.Namespace,
+  overrides: list[tuple[str, str]],
+):
+  from dap.commands import run  # A list needs gin; the plain help does not.
+
+  files, named = options.gin_file, options.named
+  print(run.what_can_be_set(command, files, overrides, COMMANDS, named))
+
+
+def _prepare_output():
+  """No letter that a locale lacks ends a command; no log line has a secret."""
+  reconfigure = getattr(sys.stdout, 'reconfigure', None)
+  if reconfigure is not None:
+    reconfigure(errors='replace')
+  if logging.lastResort is not None:
+    logging.lastResort.setFormatter(secrets.Formatter())
+  if not logging.root.handlers:  # of a notebook, or of a test
+    handler = logging.StreamHandler()
+    handler.setFormatter(secrets.Formatter())
+    logging.root.addHandler(handler)
 
 
 def _run(
@@ -188,7 +258,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_command(commands, name: str, command: Command):
-  overrides = '' if command.words else f'{_OVERRIDES}\n'
+  settings = _SETTINGS.format(name=name)
+  overrides = '' if command.words else f'{_OVERRIDES}\n{settings}\n'
   parser = commands.add_parser(
     name,
     help=command.summary,

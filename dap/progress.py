@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple, Protocol, cast, runtime_checkable
 
+from dap import secrets
+
 _WINDOW = 20.0  # seconds over which a rate is taken
 _OFTEN = 0.2  # seconds between two events of one piece of work
 
@@ -108,7 +110,7 @@ def say(text: str) -> None:
   if _sinks:
     _sinks[-1].say(text)
   else:
-    print(text, flush=True)
+    _put(text, sys.stdout)
 
 
 class Meter:
@@ -160,7 +162,7 @@ class Lines:
       self._last[event.name] = now
 
   def say(self, text: str) -> None:
-    print(text, file=self._stream, flush=True)
+    _put(text, self._stream)
 
   def close(self) -> None:
     self._last.clear()
@@ -196,10 +198,20 @@ class Bars:
       self._bars.update(task, completed=event.done, speed=speed)
 
   def say(self, text: str) -> None:
-    self._bars.console.print(text, markup=False, highlight=False)
+    shown = secrets.hidden(text)
+    self._bars.console.print(shown, markup=False, highlight=False)
 
   def close(self) -> None:
     self._bars.stop()
+
+
+def _put(text: str, stream: Stream) -> None:
+  """A line, with ? for letters that the stream's encoding lacks."""
+  text = secrets.hidden(text)
+  encoding = getattr(stream, 'encoding', None) or 'utf-8'
+  print(
+    text.encode(encoding, 'replace').decode(encoding), file=stream, flush=True
+  )
 
 
 def line(event: Event) -> str:

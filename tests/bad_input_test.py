@@ -125,7 +125,7 @@ def test_long_responses_are_refused_by_the_rule_that_says_so(
   words = commands_on(path, out)['data']
   words += [f'--gin_file={rule}', '--gin.RESPONSE_LENGTH=5']
   said = refused(capfd, words)
-  assert 'Example 1: No response may be longer than 5 tokens' in said
+  assert 'line 1: No response may be longer than 5 tokens' in said
   assert 'one has 10' in said and 'choose the rule trim or drop' in said
   assert not results(out)
 

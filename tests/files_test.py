@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dap import files
+from dap import disks, files
 from dap.errors import InputError
 
 
@@ -73,7 +73,7 @@ def test_an_unwritable_folder_says_to_give_another(tmp_path):
 def test_errors_other_than_room_and_rights_pass_unchanged(tmp_path):
   with (
     pytest.raises(OSError, match='Input/output') as caught,
-    files.explained(tmp_path),
+    disks.explained(tmp_path),
   ):
     raise OSError(errno.EIO, os.strerror(errno.EIO))
   assert not isinstance(caught.value, InputError)
@@ -131,8 +131,8 @@ def test_read_json_names_file_and_line(tmp_path):
 
 
 def test_sizes_read_well():
-  assert files.readable_size(1536) == '1.5 KiB'
-  assert files.readable_size(3 * 2**30) == '3 GiB'
+  assert disks.readable_size(1536) == '1.5 KiB'
+  assert disks.readable_size(3 * 2**30) == '3 GiB'
 
 
 def test_a_fingerprint_is_of_the_content(tmp_path):

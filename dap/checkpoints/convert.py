@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 from etils import epath
 
-from dap import files
+from dap import disks, files
 from dap.checkpoints import (
   hf_reader,
   hf_tokenizer,
@@ -145,7 +145,7 @@ def _write_aside(
   folder: Path, to: str, contents: Contents, target: Target
 ) -> None:
   aside = folder.with_name(f'.{folder.name}.{os.getpid()}.aside')
-  with files.explained(folder), files.as_os_error(folder):
+  with disks.explained(folder), disks.as_os_error(folder):
     _remove_abandoned(folder)
     try:
       aside.mkdir(parents=True)

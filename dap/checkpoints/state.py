@@ -31,7 +31,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from dap import errors, files, seals
+from dap import disks, errors, files, seals
 from dap.checkpoints import finite, stored
 from dap.stages import provenance
 
@@ -154,12 +154,12 @@ def save(
   _check_finite(root, step, {'params': params, 'rest': dict(rest)})
   final = root / f'{kind}_{step}'
   partial = root / f'{final.name}.partial'
-  with files.explained(root):
+  with disks.explained(root):
     root.mkdir(parents=True, exist_ok=True)
     files.remove_folder(partial)
     partial.mkdir()
     _check_room(root, (params, dict(rest)))
-    with files.as_os_error(partial), _checkpointer() as checkpointer:
+    with disks.as_os_error(partial), _checkpointer() as checkpointer:
       checkpointer.save(partial.resolve() / 'params', params)
       if rest:
         checkpointer.save(partial.resolve() / 'rest', dict(rest))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dap import files
+from dap import files, secrets
 from dap.algorithms import run as run_lib
 from dap.algorithms.run import Run
 from dap.checkpoints import state
@@ -38,7 +38,7 @@ def described(run: Run, data: PairData, **others: object) -> Description:
   return {
     **own,
     **{name: values.describe(each) for name, each in beside.items()},
-    _GIVEN: show.text({'data': data}).splitlines(),
+    _GIVEN: secrets.hidden(show.text({'data': data})).splitlines(),
   }
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from dap import files
+from dap import disks
 from dap.checkpoints import convert as conversion
 from dap.checkpoints import layouts
 from dap.checkpoints.layouts import Contents
@@ -52,7 +52,7 @@ def _described(contents: Contents) -> str:
   return (
     f'{contents.path}: {contents.layout}, step {contents.step},'
     f' {len(contents.parts)} arrays, {numbers:,} parameters,'
-    f' {files.readable_size(size)}'
+    f' {disks.readable_size(size)}'
   )
 
 

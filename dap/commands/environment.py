@@ -7,6 +7,7 @@ import platform
 import shutil
 
 import dap
+from dap import secrets
 from dap.commands import places
 
 _PACKAGES = (
@@ -116,7 +117,7 @@ def _settings() -> dict[str, str]:
   return {
     'huge pages': f'{malloc}; kernel: {pages}',
     **{
-      name: value
+      name: secrets.setting(name, value)
       for name, value in sorted(os.environ.items())
       if name.startswith(_SETTINGS)
     },

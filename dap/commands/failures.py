@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from dap import files
+from dap import disks
 from dap.errors import InputError
 
 _SOLVABLE = {
@@ -46,10 +46,10 @@ def _of_disk(error: OSError) -> str:
   if not error.filename:
     return (
       f'A file could not be written: {error.strerror}. What was finished before'
-      ' is whole. Free some space where this command writes, then give it again.'
+      ' is whole. Free some space where it writes, then give it again.'
     )
   try:
-    with files.explained(error.filename):
+    with disks.explained(error.filename):
       raise error
   except InputError as explained:
     return str(explained)

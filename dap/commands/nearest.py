@@ -6,9 +6,14 @@ from collections.abc import Iterable
 
 def names(wanted: str, known: Iterable[str]) -> list[str]:
   """Up to three known names that look like `wanted`, nearest first."""
-  by_lower = {name.lower(): name for name in known if not name.startswith('_')}
-  close = difflib.get_close_matches(wanted.lower(), by_lower, n=3, cutoff=0.6)
-  return [by_lower[name] for name in close]
+  plain = {_plain(name): name for name in known if not name.startswith('_')}
+  close = difflib.get_close_matches(_plain(wanted), plain, n=3, cutoff=0.6)
+  return [plain[name] for name in close]
+
+
+def _plain(name: str) -> str:
+  """Capitals and small letters are alike, and so are dashes of both kinds."""
+  return name.lower().replace('-', '_')
 
 
 def hint(wanted: str, known: Iterable[str]) -> str:

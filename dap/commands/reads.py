@@ -93,11 +93,12 @@ def refuse_unread(
   Raises:
     InputError: naming each such binding and the nearest that is read.
   """
-  read = {b for b, _ in walk(bindings, [function], live)}
+  walked = list(walk(bindings, [function], live))
+  read = {binding for binding, _ in walked}
   ever_read = {b for b, _ in walk(bindings, [function, *run_functions], ever)}
   last = {(b.scope, b.target, b.argument): b for b in bindings}
   complaints = [
-    _unread(binding, read if binding.is_override else ever_read)
+    _unread(binding, _names(binding, ever_read, walked, function))
     for binding in bindings
     if (
       binding.is_override
@@ -110,10 +111,29 @@ def refuse_unread(
     raise InputError('\n'.join(complaints))
 
 
-def _unread(binding: Binding, read: Collection[Binding]) -> str:
-  names = {
-    other.name for other in read if other.is_macro == binding.is_macro
-  } - {binding.name}
+def _names(
+  binding: Binding,
+  read: Collection[Binding],
+  walked: Collection[tuple[Binding, Scope]],
+  function: object,
+) -> set[str]:
+  """All that could be meant: what is bound, and arguments that could be."""
+  found = {each.name for each in read if each.is_macro == binding.is_macro}
+  if not binding.is_macro:
+    called: set[tuple[object, Scope]] = {(function, ())}
+    for each, scope in walked:
+      for reference in references(each.value):
+        if isinstance(reference, Reference):
+          called.add((reference.target, reference.scope or scope))
+    found |= {
+      f'{"/".join([*scope, name_of(target)])}.{argument}'
+      for target, scope in called
+      for argument in parameters(target)
+    }
+  return found - {binding.name}
+
+
+def _unread(binding: Binding, names: Collection[str]) -> str:
   return (
     f'{binding.origin}: nobody reads {binding.name}.'
     f'{nearest.hint(binding.name, names)}'

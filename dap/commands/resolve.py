@@ -41,13 +41,15 @@ class Bound:
     """The function's, where what is given has a default."""
     given = dict(self.arguments)
     signature = inspect.signature(self.function)
+    parameters = [
+      each.replace(default=given[each.name], kind=each.KEYWORD_ONLY)
+      if each.name in given
+      else each
+      for each in signature.parameters.values()
+    ]
+    # What is given may have stood before what is not.
     return signature.replace(
-      parameters=[
-        each.replace(default=given[each.name], kind=each.KEYWORD_ONLY)
-        if each.name in given
-        else each
-        for each in signature.parameters.values()
-      ]
+      parameters=sorted(parameters, key=lambda p: p.kind)
     )
 
   def __call__(self, *args, **kwargs):

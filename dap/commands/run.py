@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 
-from dap import folders
+from dap import folders, secrets
 from dap.commands import (
   Command,
   bindings,
@@ -17,6 +17,7 @@ from dap.commands import (
   reads,
   resolve,
   said,
+  settings,
   show,
   syntax,
 )
@@ -75,6 +76,26 @@ def _alone(folder: Path, command: Command) -> AbstractContextManager[None]:
   )
 
 
+def what_can_be_set(
+  command: Command,
+  files: Sequence[str],
+  overrides: Sequence[tuple[str, str]],
+  commands: Mapping[str, Command],
+  named: Sequence[str] = (),
+) -> str:
+  """What gin files have to set, see `settings.text`; arguments as above.
+
+  Raises:
+    InputError: the files or overrides cannot be read.
+  """
+  parsed = syntax.parse(files, overrides)
+  own = {each.module.partition('.')[0] for each in commands.values()}
+  allowed = modules.allowed(parsed, named, sorted(own))
+  function = getattr(importlib.import_module(command.module), command.function)
+  read = bindings.look_up(parsed, allowed)
+  return secrets.hidden(settings.text(read, function))
+
+
 def _check_tasks(
   read: bindings.Bindings, function: object, allowed: modules.Allowed
 ) -> None:
@@ -119,7 +140,7 @@ def run(
   arguments = configure(command, files, overrides, commands, stand_ins, named)
   arguments |= {name: True for name, given in switches.items() if given}
   if show_config:
-    print(show.text(arguments), flush=True)
+    print(secrets.hidden(show.text(arguments)), flush=True)
     return
   module = importlib.import_module(command.module)
   with contextlib.ExitStack() as stack:
@@ -133,5 +154,5 @@ def run(
       getattr(module, command.function)(**arguments)
       return
   if arguments:
-    print(show.compact(arguments), flush=True)
+    print(secrets.hidden(show.compact(arguments)), flush=True)
   module.dry_run(**arguments, **({'measure': True} if measure else {}))

@@ -14,6 +14,7 @@ from gin import config_parser
 from dap.commands import moved, places, said
 from dap.errors import InputError
 
+_SHOWN = 200  # characters of an override in a message
 # Words of other languages for values that gin has.
 _MEANT = {
   **dict.fromkeys(('true', 'false', 'yes', 'no', 'on', 'off'), 'True or False'),
@@ -156,7 +157,7 @@ def _import_of(module: str, like: config_parser.ImportStatement) -> str:
 
 
 def _override(name: str, value: str) -> Statement:
-  short = said.cut(value)
+  short = said.cut(value, _SHOWN)
   origin = f'--gin.{said.cut(name)}={short}'
   meant = _MEANT.get(value.lower())
   instead = (

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 
 from dap import (
   costs,
+  disks,
   errors,
   files,
   kept,
@@ -150,7 +151,7 @@ def _measured_memory_line(
   run: Run, mesh: Mesh, prompt: int, length: int
 ) -> str:
   needed = costs.memory(costs.compiled_update(run, mesh, prompt, length))
-  size = 'not told' if needed is None else files.readable_size(needed)
+  size = 'not told' if needed is None else disks.readable_size(needed)
   return (
     f"memory of the update: {size} on each of {mesh.size} devices (XLA's"
     ' analysis)'
@@ -160,10 +161,10 @@ def _measured_memory_line(
 def _counted_memory_line(run: Run, mesh: Mesh, prompt: int, length: int) -> str:
   shape = tuple(mesh.devices.shape)
   needed = memory.estimate(run, shape, prompt, length, kept.counted)
-  update = files.readable_size(needed.state + needed.update)
+  update = disks.readable_size(needed.state + needed.update)
   return (
     f'memory of the update: about {update} on each of {mesh.size} devices,'
-    f' {files.readable_size(needed.total)} with all that is held beside it'
+    f' {disks.readable_size(needed.total)} with all that is held beside it'
     ' (counted, may be half or twice that; --dry_run --measure compiles it and'
     ' prints what XLA says)'
   )

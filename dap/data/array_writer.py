@@ -134,6 +134,7 @@ class _Tally:
     self._in_train: set[bytes] = set()
     # By key: responses with room for an end, and how many of them have one.
     self._ends: dict[str, Counter[str]] = {}
+    self._short: dict[str, str] = {}  # the place of the first of these
 
   def prompt_number(self, text: str) -> int:
     """From 0; the same for the same text."""
@@ -155,7 +156,7 @@ class _Tally:
       rules.mistakes(fault.error)
       counts.update(['mistakes', fault.kind])
       return None
-    self._measure(example)
+    self._measure(example, where)
     responses = self._cut([*example.responses.values()], where)
     if responses is None:
       return None
@@ -170,7 +171,7 @@ class _Tally:
     self._count(example, _Kept(prompt, responses))
     return _Kept(prompt, responses)
 
-  def _measure(self, example: Encoded) -> None:
+  def _measure(self, example: Encoded, where: str) -> None:
     """Lengths before the cut, and which responses with room have an end."""
     limit = self._lengths[1]
     self._histograms['prompts'][len(example.prompt)] += 1
@@ -181,6 +182,7 @@ class _Tally:
       if len(ids) < limit:
         own = self._ends.setdefault(key, Counter())
         own.update(['short'], ended=int(ended))
+        self._short.setdefault(key, where)
         self.counts['no_end'] += not ended
 
   def _cut(self, responses: list[list[int]], where: str) -> Responses | None:
@@ -239,6 +241,8 @@ class _Tally:
       InputError: no example is left, or no response has an end.
     """
     counts = self.counts
+    malformed = self._rules.before.get('malformed', 0)
+    counts.update(rows=malformed, mistakes=malformed, malformed=malformed)
     counts['prompts'] = len(self._prompts)
     counts['prompts_in_train'] = len(self._in_train)
     merged = len(self._numbers) - len(self._prompts)
@@ -246,11 +250,12 @@ class _Tally:
     for key, own in self._ends.items():
       if not own['ended']:
         raise InputError(
-          f'None of {own["short"]} {key} responses with room for an end has'
-          f' one, id {END}, so that a policy would not learn to stop:'
-          ' append_eos is missing. Add seqio.preprocessors.append_eos, or'
-          ' append_eos_after_trim, at the end of the preprocessors of the Task,'
-          ' and add_eos=True to its features.'
+          f'{self._short[key]}: neither this {key} response nor any other of'
+          f' {own["short"]} with room for an end has one, id {END}, so that a'
+          ' policy would not learn to stop: append_eos is missing. Add'
+          ' seqio.preprocessors.append_eos, or append_eos_after_trim, at the'
+          ' end of the preprocessors of the Task, and add_eos=True to its'
+          ' features.'
         )
     if counts['rows'] and not counts['examples']:
       raise InputError(_none_left(counts))

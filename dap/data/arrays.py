@@ -8,6 +8,7 @@ global, and a pure function of (seed, step): a restart repeats them.
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
-from dap import files, seals
+from dap import disks, files, seals
 from dap.data import checks, sources
 from dap.data.array_writer import (
   Encoded,
@@ -209,7 +210,8 @@ def prepare(
   if Path(cache_dir).is_dir():
     files.sweep(Path(cache_dir), f'.{split}-')
   if not folder.exists():
-    examples, report = _examples(source, split, vocabulary, lengths)
+    before: Counter[str] = Counter()
+    examples, report = _examples(source, split, vocabulary, lengths, before)
     examples = (
       each._replace(prompt=prompt_form(each.prompt)) for each in examples
     )
@@ -220,10 +222,11 @@ def prepare(
       response_length,
       repeats,
       _prompt_keys(train),
+      before,
     )
     aside = folder.with_name(f'.{split}-{files.writer()}-{uuid.uuid4().hex}')
     try:
-      with files.explained(folder):
+      with disks.explained(folder):
         aside.mkdir(parents=True)
         write_rows(aside, examples, lengths, long_responses, report, rules)
         facts = files.read_json(aside / _FACTS)
@@ -245,12 +248,16 @@ def _check_rule(source: Source, rule: LongResponses) -> None:
 
 
 def _examples(
-  source: Source, split: str, vocabulary: Vocabulary, lengths: tuple[int, int]
+  source: Source,
+  split: str,
+  vocabulary: Vocabulary,
+  lengths: tuple[int, int],
+  counts: Counter[str],
 ) -> tuple[Iterator[Encoded], Report]:
   """The rows with their ids, and how to report of what was cut."""
   if isinstance(source, EncodedSource):
     return source.encoded(split, vocabulary, lengths), given_report
-  return encode(sources.placed(source, split), vocabulary), cut_report
+  return encode(sources.placed(source, split, counts), vocabulary), cut_report
 
 
 def _prompt_keys(train: Callable[[], Prepared] | None) -> frozenset[bytes]:

@@ -15,6 +15,7 @@ model reads are the ids, so that they are what is checked, of every source:
 import hashlib
 import math
 import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -67,6 +68,8 @@ class Rules(NamedTuple):
     limit: of responses, which may have come cut to it; None where none has.
     repeats: of test rows whose prompt stands in `train`.
     of_train: what `prompt_key` gives for each prompt of `train`.
+    before: what the source has counted by the time that all rows are read: the
+      `malformed` ones that it left out.
   """
 
   mistakes: Mistakes = refuse
@@ -75,6 +78,7 @@ class Rules(NamedTuple):
   limit: int | None = None
   repeats: Repeats = keep_repeated
   of_train: frozenset[bytes] = frozenset()
+  before: Mapping[str, int] = types.MappingProxyType({})
 
 
 class Fault(NamedTuple):

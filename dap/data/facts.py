@@ -17,6 +17,7 @@ Lengths = dict[str, dict[str, int]]  # by 'prompts' and 'responses', by percent
 Report = Callable[[Counter[str], tuple[int, int], Callable], str]
 
 _MISTAKES = {
+  'malformed': 'in what the rows hold',
   'no_ids': 'without ids of the vocabulary',
   'beyond_end': 'with ids after the end',
   'same_ids': 'whose responses are the same ids',
@@ -55,9 +56,11 @@ def length_table(
   cut = ('cut_prompts', 'examples'), ('long_responses', 'responses')
   heads = (*(f'{p} %' for p in PERCENTS[:-1]), 'most', 'limit', 'longer')
   lines = [f'  {"tokens":<9}' + ''.join(f'{head:>8}' for head in heads)]
-  for (name, own), limit, (part, whole) in zip(lengths.items(), limits, cut):
+  names = ('prompts', 'responses')
+  for name, limit, (part, whole) in zip(names, limits, cut):
+    own = lengths[name]
     share = f'{100 * had[part] / max(had[whole], 1):.1f} %'
-    cells = (*own.values(), limit, share)
+    cells = (*(own[str(percent)] for percent in PERCENTS), limit, share)
     lines.append(f'  {name:<9}' + ''.join(f'{cell:>8}' for cell in cells))
   return lines
 
@@ -143,9 +146,11 @@ def notes(counts: Mapping[str, int]) -> list[str]:
       ' ratings.'
     )
   if had['merged_prompts']:
-    prompts = share('merged_prompts', 'prompts').format('prompts')
+    merged = had['merged_prompts']
+    texts = had['prompts'] + merged
     found.append(
-      f'{prompts} differ as texts from another one and are the same ids.'
+      f'{merged} of {texts} prompts ({100 * merged / texts:.1f} %) differ as'
+      f' texts from another one and are the same ids{_once_cut(had)}.'
     )
   return [*found, *in_train(had)]
 
@@ -159,7 +164,11 @@ def in_train(counts: Mapping[str, int]) -> list[str]:
   outcome = ''
   if had['repeats_left_out']:
     outcome = f', and {had["repeats_left_out"]} examples of them were left out'
-  return [f'{prompts} stand in train too{outcome}.']
+  return [f'{prompts} stand in train too{_once_cut(had)}{outcome}.']
+
+
+def _once_cut(counts: Counter[str]) -> str:
+  return ' once they are cut' if counts['cut_prompts'] else ''
 
 
 def _unknown(counts: Counter[str]) -> list[str]:

@@ -108,14 +108,19 @@ class Formatted:
     """The rows of a split, in the order of the raw ones."""
     return [row for _, row in self.placed(split)]
 
-  def placed(self, split: str) -> Iterator[Placed]:
-    """The same, each with the place of the raw row that it is from."""
+  def placed(
+    self, split: str, counts: Counter[str] | None = None
+  ) -> Iterator[Placed]:
+    """The same, each with the place of the raw row that it is from.
+
+    Mistakes that are left out are added to `counts`, as `malformed`.
+    """
     if split == 'stress':
       return  # only the embedded corpus has such pairs
     if split not in SPLITS:
       raise InputError(f'A split is one of {", ".join(SPLITS)}; got {split!r}.')
     seen: Counter[str] = Counter()
-    for where, row in self._rows(split):
+    for where, row in self._rows(split, counts):
       name = unique_id(row['id'], seen)
       yield where, row if name == row['id'] else row | {'id': name}
     if not seen:
@@ -125,12 +130,14 @@ class Formatted:
         ' rows of its format, or leave out fewer.'
       )
 
-  def _rows(self, split: str) -> Iterator[Placed]:
+  def _rows(self, split: str, counts: Counter[str] | None) -> Iterator[Placed]:
     left_out: list[str] = []
 
     def mistake(error: InputError) -> None:
       self.mistakes(error)
       left_out.append(split)
+      if counts is not None:
+        counts['malformed'] += 1
 
     for where, row in self.group(self._kept(split, mistake)):
       try:
@@ -175,9 +182,11 @@ class BothResponses:
   def load(self, split: str) -> list[Row]:
     return [row for _, row in self.placed(split)]
 
-  def placed(self, split: str) -> Iterator[Placed]:
-    """The rows with the places of their pairs."""
-    return _targets(self.pairs, split, ('chosen', 'rejected'))
+  def placed(
+    self, split: str, counts: Counter[str] | None = None
+  ) -> Iterator[Placed]:
+    """The rows with the places of their pairs; `counts` as of `Formatted`."""
+    return _targets(self.pairs, split, ('chosen', 'rejected'), counts)
 
   @property
   def mistakes(self) -> Mistakes:
@@ -197,9 +206,11 @@ class ChosenResponses:
   def load(self, split: str) -> list[Row]:
     return [row for _, row in self.placed(split)]
 
-  def placed(self, split: str) -> Iterator[Placed]:
-    """The rows with the places of their pairs."""
-    return _targets(self.pairs, split, ('chosen',))
+  def placed(
+    self, split: str, counts: Counter[str] | None = None
+  ) -> Iterator[Placed]:
+    """The rows with the places of their pairs; `counts` as of `Formatted`."""
+    return _targets(self.pairs, split, ('chosen',), counts)
 
   @property
   def mistakes(self) -> Mistakes:
@@ -211,18 +222,26 @@ class ChosenResponses:
 
 
 def _targets(
-  pairs: Source, split: str, sides: tuple[str, ...]
+  pairs: Source,
+  split: str,
+  sides: tuple[str, ...],
+  counts: Counter[str] | None,
 ) -> Iterator[Placed]:
-  for where, row in placed(pairs, split):
+  for where, row in placed(pairs, split, counts):
     for side in sides:
       yield where, {'prompt': row['prompt'], 'response': row[side]}
 
 
-def placed(source: Source, split: str) -> Iterator[Placed]:
-  """The rows of a source with their places, its own where it knows them."""
+def placed(
+  source: Source, split: str, counts: Counter[str] | None = None
+) -> Iterator[Placed]:
+  """The rows of a source with their places, its own where it knows them.
+
+  Such a source adds to `counts` the mistakes that it leaves out, `malformed`.
+  """
   own = getattr(source, 'placed', None)
   if own is not None:
-    return own(split)
+    return own(split, counts)
   name = type(source).__name__
   rows = enumerate(source.load(split), start=1)
   return ((f'{name}, {split} row {number}', row) for number, row in rows)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dap import files, folders, progress, seals
+from dap import disks, files, folders, progress, seals
 from dap.errors import InputError
 from dap.stages import code, modules, provenance, values
 
@@ -294,12 +294,12 @@ def run_job(job: Job) -> None:
       check(folder)
     partial = job.folder.with_name(job.folder.name + '.partial')
     resumed = partial.exists()
-    with files.explained(partial):
+    with disks.explained(partial):
       partial.mkdir(parents=True, exist_ok=True)
       for aside in partial.rglob('.*.aside'):
         aside.unlink()
     clock, processor = time.monotonic(), time.process_time()
-    with files.explained(partial, files.FULL_DISK):
+    with disks.explained(partial, disks.FULL_DISK):
       job.stage.function(job.stage.config, dict(job.inputs), partial)
     cost = {
       'stage': job.stage.name,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dap
+from dap import secrets
 
 # Whose versions change numbers.
 LIBRARIES = (
@@ -54,7 +55,7 @@ def _of_process() -> dict[str, object]:
     'python': platform.python_version(),
     'machine': machine(),
     'host': socket.gethostname(),
-    'command': os.environ.get('DAP_COMMAND') or shlex.join(sys.argv),
+    'command': secrets.hidden(shlex.join(sys.argv)),
   }
 
 
@@ -104,6 +105,26 @@ def machine() -> str:
   except (OSError, StopIteration):
     pass
   return ', '.join(words)
+
+
+def changed(made: Mapping[str, Any]) -> list[str]:
+  """In what another process was unlike this one that may change bits.
+
+  Args:
+    made: what `of_process` gave there; what it lacks is not compared.
+  """
+  here = _of_process()
+  found = [
+    f'{name} {made[name]} there, {here[name]} here'
+    for name in ('dap', 'commit', 'python', 'machine')
+    if name in made and made[name] != here[name]
+  ]
+  there = made.get('libraries') or {}
+  return found + [
+    f'{name} {version} there, {libraries().get(name, "absent")} here'
+    for name, version in there.items()
+    if libraries().get(name, 'absent') != version
+  ]
 
 
 def words(made: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from dap import errors, progress, seals
 from dap.algorithms.run import Run
 from dap.checkpoints import state as checkpoints
 from dap.records import Collected, Scalars, State
+from dap.stages import provenance
 from dap.training import restart, stream
 from dap.training.metrics import MetricsLog
 from dap.training.restart import Template
@@ -349,6 +350,12 @@ def go_on(
       continue
     for each in damage:
       progress.say(f'{each} Going on from {folder.name}.')
+    made = checkpoints.metadata(folder).get('made', {})
+    if changes := provenance.changed(made):
+      progress.say(
+        f'{folder.name} was written elsewhere ({"; ".join(changes)}): what'
+        ' follows may have other last bits than there.'
+      )
     return folder, state
   if damage:
     raise errors.InputError(

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat
 
-from dap import errors, files, seals
+from dap import disks, errors, files, seals
 from dap.checkpoints import state
 
 
@@ -65,7 +65,7 @@ class MetricsLog:
       errors.InputError: the file was changed or taken away meanwhile.
     """
     if self._size:
-      with files.explained(self.path), open(self.path, 'rb') as file:
+      with disks.explained(self.path), open(self.path, 'rb') as file:
         os.fsync(file.fileno())
         files.check_size(self.path, os.fstat(file.fileno()).st_size, self._size)
     return {'size': self._size, 'sha256': self._hash.hexdigest()}

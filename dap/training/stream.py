@@ -15,7 +15,7 @@ import pathlib
 
 import numpy as np
 
-from dap import errors, files, seals
+from dap import disks, errors, files, seals
 from dap.data.pairs import Pairs
 from dap.records import PADDING, Batch, Collected, Prompts, Responses
 
@@ -71,7 +71,7 @@ class Writer:
   def __init__(self, folder: pathlib.Path, seed: int):
     """Opens or creates the stream at `folder`."""
     self.folder, self._seed = folder, seed
-    with files.explained(folder):
+    with disks.explained(folder):
       folder.mkdir(parents=True, exist_ok=True)
       self._file = open(folder / 'records.bin', 'ab')  # noqa: SIM115
     self._chain, self._size = b'', 0
@@ -120,7 +120,7 @@ class Writer:
       _Layout(VERSION, len(rows), rows.dtype).write(self.folder)
     data = rows.tobytes()
     self._chain = hashlib.sha256(self._chain + data).digest()
-    with files.explained(self.folder):
+    with disks.explained(self.folder):
       self._file.write(data + self._chain)
     self._size += len(data) + _CHAIN
 
@@ -134,7 +134,7 @@ class Writer:
       errors.InputError: the file was changed or taken away meanwhile.
     """
     path = self.folder / 'records.bin'
-    with files.explained(self.folder):
+    with disks.explained(self.folder):
       self._file.flush()
       os.fsync(self._file.fileno())
       found = path.stat().st_size if path.exists() else 0
@@ -280,7 +280,7 @@ def read_rows(folder: pathlib.Path) -> np.ndarray:
     errors.InputError: no stream is there, or its hash chain is broken.
   """
   layout = _Layout.read(folder)
-  with files.explained(folder):
+  with disks.explained(folder):
     data = (folder / 'records.bin').read_bytes()
   if not data or len(data) % layout.size:
     raise _broken(folder, len(data) // layout.size)

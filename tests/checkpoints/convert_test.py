@@ -194,7 +194,9 @@ def test_a_dry_run_prints_the_trees_and_writes_nothing(tmp_path, capsys, to):
   if to == 't5x_orbax':  # whose arrays lie in a database
     state_folder = epath.Path(out / 'state')
     keys = tensors.listing(tensors.ocdbt(state_folder), state_folder)
-    assert {f'state/{x}' for x in tensors.array_folders(keys)} == names
+    arrays = {f'state/{x}' for x in tensors.array_folders(keys)}
+    assert arrays | {layouts.FACTS} == names
+    assert (out / layouts.FACTS).exists()
   else:
     assert all((out / name).exists() for name in names)
 

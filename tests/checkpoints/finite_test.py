@@ -138,7 +138,7 @@ def test_a_training_keeps_its_facts_in_each_checkpoint(tmp_path):
   )
   for step in (1, 2):
     folder = tmp_path / 'checkpoints' / f'checkpoint_{step}'
-    assert state.metadata(folder)['facts'] == {
-      'gives': ['log_probs'],
-      'of': 'data',
-    }
+    found = state.metadata(folder)['facts']
+    assert found['of'] == 'data' and found['gives'] == ['log_probs']
+    assert found['prompts_end'] is False
+    assert found['mlp_activations'] == ['gelu', 'linear']

@@ -436,8 +436,8 @@ def test_a_tokenizer_of_a_sentencepiece_model_is_loaded(tmp_path, trained):
   tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / 'hf')
   text = 'my boss and i argued'
   assert tokenizer(text).input_ids == [*trained.encode(text), 1]
-  # Sentinels are put behind the pieces as long as there are rows for them.
-  assert len(tokenizer) == min(400, trained.size + 100)
+  # No sentinel: the policy was trained without, and a text may spell one.
+  assert len(tokenizer) == trained.size
 
 
 def test_a_vocabulary_must_fit_the_embedding(tmp_path, trained):

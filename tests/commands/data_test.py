@@ -106,3 +106,44 @@ def test_a_dry_run_checks_every_row_and_writes_nothing(cache, capsys):
   printed = capsys.readouterr().out
   assert 'train: 4 rows' in printed and 'JsonlFiles' in printed
   assert not cache.exists()
+
+
+def test_lengths_are_printed_and_others_suggested(cache, capsys):
+  words = ('--gin_file=gin/data/bytes.gin', '--gin.RESPONSE_LENGTH=9')
+  dap_data('jsonl', *words, where(cache), train=FIXTURES / 'pairs.jsonl')
+  printed = capsys.readouterr().out
+  lines = [line.split() for line in printed.splitlines()]
+  table = [line for line in lines if line[:1] in (['prompts'], ['responses'])]
+  # "An apple." and an end are 10 tokens; 4 of 8 are longer than 9.
+  assert table[1][6:] == ['9', '50.0', '%'] and len(table) == 4
+  assert 'Lengths that cut at most 1 % of each: PROMPT_LENGTH=' in printed
+
+
+def test_test_rows_of_train_are_told_or_left_out(cache, tmp_path, capsys):
+  row = {'prompt': 'one', 'chosen': 'yes', 'rejected': 'no'}
+  path, test = tmp_path / 'train.jsonl', tmp_path / 'test.jsonl'
+  path.write_text(json.dumps(row))
+  rows = [row | {'chosen': 'oh'}, row | {'prompt': 'two'}]
+  test.write_text('\n'.join(map(json.dumps, rows)))
+  words = ['--gin_file=gin/data/bytes.gin', where(cache)]
+  more = f'--gin.TEST_FILE={str(test)!r}'
+  dap_data('jsonl', *words, more, train=path)
+  said = capsys.readouterr().out
+  assert '1 of 2 test prompts (50.0 %) stand in train too.' in said
+  words[:0] = ['--gin_file=gin/data/new_prompts.gin']
+  dap_data('jsonl', *words, more, train=path)
+  said = capsys.readouterr().out
+  assert 'and 1 examples of them were left out.' in said
+
+
+def test_messages_have_a_part_of_their_own(cache, tmp_path, capsys):
+  ask, *answers = (
+    {'role': role, 'content': text}
+    for role, text in (('user', 'Tea?'), *[('assistant', x) for x in 'ab'])
+  )
+  row = {'chosen': [ask, answers[0]], 'rejected': [ask, answers[1]]}
+  path = tmp_path / 'rows.jsonl'
+  path.write_text(json.dumps(row))
+  words = ('--gin_file=gin/data/bytes.gin', where(cache))
+  dap_data('messages', *words, train=path)
+  assert 'Human: Tea?\n\nAssistant:' in capsys.readouterr().out

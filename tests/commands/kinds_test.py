@@ -38,6 +38,11 @@ def one(x):
   return x
 
 
+def named(value):
+  """An id that is the same in every process."""
+  return getattr(value, '__name__', None) or str(value)
+
+
 FITS = [
   (float, 1, 1.0),
   (int | None, None, None),
@@ -63,7 +68,7 @@ FITS = [
 ]
 
 
-@pytest.mark.parametrize(('annotation', 'value', 'expected'), FITS, ids=str)
+@pytest.mark.parametrize(('annotation', 'value', 'expected'), FITS, ids=named)
 def test_what_fits_is_the_value_as_the_annotation_has_it(
   annotation, value, expected
 ):
@@ -108,7 +113,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize(('annotation', 'value', 'wanted', 'hint'), UNFIT,
-                         ids=str)  # fmt: skip
+                         ids=named)  # fmt: skip
 def test_what_does_not_fit_says_what_is_wanted(annotation, value, wanted, hint):
   with pytest.raises(kinds.Unfit) as raised:
     kinds.fitted(annotation, value)
@@ -257,6 +262,15 @@ def test_what_a_class_makes_of_a_wrong_value_is_words(
   said_ = refused(capfd, words)
   assert 'ZeroDivisionError: ' in said_
   assert 'in @brittle.Decay(), the value of sft/algorithms.run.Run.sch' in said_
+
+
+def test_a_function_whose_first_argument_is_given_lacks_it(capfd, tmp_path):
+  words = tiny_commands.argv(
+    'train', 'sft', tmp_path, '--gin_file=gin/models/t5_1_1_tiny.gin',
+    '--gin.t5.T5Config.cross_query_init=@dap.models.t5_initial.own_query',
+    '--gin.dap.models.t5_initial.own_query.query=1',
+  )  # fmt: skip
+  assert 'cross_query_init must be a function of 2 arg' in refused(capfd, words)
 
 
 def test_right_values_of_other_spellings_are_still_taken(capsys, tmp_path):

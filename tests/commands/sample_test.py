@@ -37,13 +37,17 @@ def test_a_dry_run_says_what_would_be_sampled(runs, capsys):
   assert 'response:' not in text
 
 
-def test_rows_of_the_model_without_a_word_are_never_said(tmp_path, capsys):
+def test_rows_of_the_model_without_a_word_are_never_said(
+  tmp_path, capsys, caplog
+):
   rows = {'VOCABULARY_SIZE': 900}  # 140 are words of the corpus
   tiny.dap('train', 'sft', tmp_path, **rows, SFT_STEPS=1)
   kept = files.read_json(tmp_path / 'configuration.json')['model']
   assert kept['vocabulary_size'] == 140
   assert kept['language_model']['config']['vocab_size'] == 900
+  caplog.clear()
   assert '<unk>' not in printed(capsys, 'sft', tmp_path, **rows, **{COUNT: 12})
+  assert 'stand in train too' in caplog.text  # once they are cut to 10 tokens
   with pytest.raises(SystemExit):
     said = {'policy.Policy.vocabulary_size': 900}
     tiny.dap('sample', 'sft', tmp_path, **rows, **said)

@@ -91,6 +91,18 @@ def test_ids_that_training_cannot_use_are_mistakes_of_a_row(
   assert '1 of 2 rows (50.0 %) were left out for mistakes: 1 ' in found.report
 
 
+def test_rows_that_the_format_left_out_are_counted_with_these(tmp_path):
+  rows = (GOOD, ('ask', 'yes', 'yes'), (' ', 'yes', 'no'), ('…', 'a', 'b'))
+  source = source_of(tmp_path, *rows, mistakes=sources.leave_out)
+  found = prepare(source, tmp_path)
+  assert (found.counts['rows'], found.counts['mistakes']) == (4, 3)
+  assert '3 of 4 rows (75.0 %) were left out for mistakes: 2 in what the' in (
+    found.report
+  )
+  both = prepare(sources.BothResponses(source), tmp_path)
+  assert both.counts['malformed'] == 2
+
+
 @pytest.mark.parametrize('route', ['huggingface', 'tfds', 'seqio'])
 def test_the_ids_of_every_route_are_checked(route, tmp_path):
   rows = (GOOD, ('ask', 'Yes', 'y e s'), ('ask', '\u200b', 'no'), GOOD)
@@ -167,7 +179,7 @@ def test_pairs_that_only_the_cut_makes_equal_never_stop_a_run(tmp_path):
 
 
 def test_the_embedded_corpus_keeps_pairs_of_equal_responses(tmp_path):
-  source = EmbeddedCorpus(num_train=64, num_test=0, num_stress=0)
+  source = EmbeddedCorpus(num_train=64, num_test=1, num_stress=0)
   words = source.vocabulary()
   found = prepare(source, tmp_path, vocabulary=words, prompt_length=40)
   assert len(found) == 64 and found.counts['same_kept'] == 1
@@ -233,8 +245,11 @@ FULL = (3, 4, 5, 6, 7, 8)
 @pytest.mark.parametrize(
   ('rows', 'said'),
   [
-    ([((3, 1), (4,))], 'None of 1 rejected .* append_eos is missing'),
-    ([((3,), (4, 1)), ((5,), FULL)], 'None of 2 chosen .* append_eos is miss'),
+    ([((3, 1), (4,))], 'row 0: neither this rejected .* append_eos is miss'),
+    (
+      [((3,), (4, 1)), ((5,), FULL)],
+      'row 0: neither this chosen .* append_eos',
+    ),
     ([((3, 1), (4,)), ((3, 1), (4, 1))], None),
     ([(FULL, (4, 1))], None),  # cut: whether it had an end is not known
   ],
@@ -317,6 +332,27 @@ def test_a_test_file_alone_is_compared_to_nothing(tmp_path):
 
 
 # Lengths
+
+
+def test_a_table_of_lengths_reads_from_short_to_long():
+  own = facts.quantiles({n: 1 for n in range(1, 201)})
+  lengths = {'responses': own, 'prompts': dict(sorted(own.items()))}
+  counts = {'examples': 200, 'cut_prompts': 50, 'responses': 400}
+  head, prompts, responses = facts.length_table(lengths, counts, (150, 250))
+  assert head.split()[0] == 'tokens' and head.split()[-2:] == [
+    'limit',
+    'longer',
+  ]
+  numbers = ['100', '180', '190', '198', '200']
+  assert prompts.split() == ['prompts', *numbers, '150', '25.0', '%']
+  assert responses.split() == ['responses', *numbers, '250', '0.0', '%']
+
+
+def test_a_share_of_prompts_is_of_all_texts():
+  counts = {'merged_prompts': 30, 'prompts': 10, 'cut_prompts': 1}
+  (note,) = facts.notes(counts)
+  assert note.startswith('30 of 40 prompts (75.0 %)')
+  assert note.endswith('once they are cut.')
 
 
 @LAWS

@@ -313,8 +313,13 @@ def test_the_same_study_runs_on_files(tmp_path, part, form):
   assert all(point.hidden_utility is None for point in found)
   summary = json.loads((folder / 'study.json').read_text())
   assert summary['baselines'].keys() >= {'choose_longer', 'bag_of_bigrams'}
-  assert summary['golden']['count'] == 24
+  counts = summary['data_counts']['test']
+  assert counts['examples'] + counts['same_cut'] == 24
+  assert summary['golden']['count'] == counts['examples']
   assert 'examples' in summary['data_reports']['train']
-  assert summary['data_counts']['test']['prompts_in_train'] == 0
+  said = (folder / 'report.md').read_text().partition('Read with care')[2]
+  assert (
+    f'{counts["prompts_in_train"]} of {counts["prompts"]} test prom' in said
+  )
   (data,) = (folder / 'stages').glob('data-*')
   assert (data / 'vocabulary.model').exists()

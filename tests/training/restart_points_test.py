@@ -13,6 +13,7 @@ import tiny
 
 from dap import errors, partitioning, seals, stopping, train
 from dap.checkpoints import state as checkpoints
+from dap.stages import provenance
 from dap.training import loop, programs, stream
 from dap.training.journals import RunJournal
 from dap.training.metrics import MetricsLog
@@ -148,6 +149,15 @@ def test_without_a_whole_point_nothing_is_trained(open_run):
   message = str(refused.value)
   assert 'restart_4' in message and 'restart_5' in message
   assert 'train from the start' in message
+
+
+def test_a_restart_under_other_code_says_so(open_run, monkeypatch, capsys):
+  fit(open_run, bounds=ALWAYS)
+  assert 'written elsewhere' not in capsys.readouterr().out
+  monkeypatch.setattr(provenance, 'libraries', lambda: {'optax': '0.0'})
+  fit(open_run)
+  assert 'optax ' in (said := capsys.readouterr().out)
+  assert 'there, 0.0 here' in said and 'jax' in said
 
 
 def test_points_that_were_taken_away_are_told(open_run, whole, capsys):

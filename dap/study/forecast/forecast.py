@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dap import costs, errors, files, memory, progress
+from dap import costs, disks, errors, files, memory, progress
 from dap.algorithms.run import Run
 from dap.stages import artefacts, differences
 from dap.stages.artefacts import Job, Stage
@@ -270,7 +270,7 @@ def _room(
   means: Means,
 ) -> str:
   """The memory of a training, as the compiler says or estimated."""
-  run, size = _run(stage), files.readable_size
+  run, size = _run(stage), disks.readable_size
   _, here = timed.get(effort.step(run), (run, None))
   if here is not None and here.memory:
     return f'update {size(here.memory)}'

@@ -31,12 +31,19 @@ def write(folder: str | Path, name: str, figure: Figure, style: Style) -> None:
 
 
 def draw(figure: Figure, style: Style) -> Drawn:
-  """The figure: a matplotlib Figure on a canvas of its own.
+  """The figure: a matplotlib Figure on a canvas of its own; $ is a letter.
 
   Marks that are checkpoints have the shape of their seed and the shade of
   the number of the loss that differs, and thin lines join those of a run in
   the order of its steps.
   """
+  import matplotlib
+
+  with matplotlib.rc_context({'text.parse_math': False}):
+    return _drawn(figure, style)
+
+
+def _drawn(figure: Figure, style: Style) -> Drawn:
   from matplotlib.backends import backend_agg
   from matplotlib.figure import Figure as Drawing
 

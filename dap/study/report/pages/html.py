@@ -4,7 +4,6 @@ The page fetches nothing, and its policy forbids it to: plots, samples and
 tables are drawn from the JSON in it by the scripts in it.
 """
 
-import html
 import importlib.resources
 import json
 import re
@@ -13,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dap.study.reading.evidence import NOT_REACHED, Figure, Predicate
 from dap.study.report.drawing.looks import FAINT, INK, Style
-from dap.study.report.pages import blocks, numbers
+from dap.study.report.pages import blocks, numbers, texts
 from dap.study.report.pages.blocks import Block
+from dap.study.report.pages.texts import of_html
 
 _SCRIPTS = ('shared.js', 'legends.js', 'figures.js', 'samples.js', 'tables.js')
 _KINDS = {'not reached': 'not-reached'}
@@ -35,7 +35,7 @@ def text(
 
   headings = [part for part in parts if isinstance(part, blocks.Heading)]
   return string.Template(_file('page.html')).substitute(
-    title=html.escape(title),
+    title=of_html(title),
     style=_file('page.css') + _colours(style),
     contents=_contents(each for each in headings if each.level == 2),
     body='\n'.join(map(_block, parts)),
@@ -47,10 +47,16 @@ def text(
 
 def script_json(value: object) -> str:
   """JSON that nothing inside can end the script element of."""
-  written = json.dumps(
+  written = _json(value)
+  if texts.MARKS.search(written):
+    written = _json(texts.isolated_json(value))
+  return written.replace('<', '\\u003c')
+
+
+def _json(value: object) -> str:
+  return json.dumps(
     value, ensure_ascii=False, allow_nan=False, separators=(',', ':')
   )
-  return written.replace('<', '\\u003c')
 
 
 def anchor(heading: str) -> str:
@@ -80,7 +86,7 @@ def _colours(style: Style) -> str:
 
 def _contents(headings: Iterable[blocks.Heading]) -> str:
   return ''.join(
-    f'<li><a href="#{anchor(each.text)}">{html.escape(each.text)}</a></li>'
+    f'<li><a href="#{anchor(each.text)}">{of_html(each.text)}</a></li>'
     for each in headings
   )
 
@@ -89,12 +95,12 @@ def _block(block: Block) -> str:
   match block:
     case blocks.Heading(heading, level):
       place = f' id="{anchor(heading)}"' if level == 2 else ''
-      return f'<h{level}{place}>{html.escape(heading)}</h{level}>'
+      return f'<h{level}{place}>{of_html(heading)}</h{level}>'
     case blocks.Text(paragraph, strong):
       kind = ' class="finding"' if strong else ''
-      return f'<p{kind}>{html.escape(paragraph)}</p>'
+      return f'<p{kind}>{of_html(paragraph)}</p>'
     case blocks.Bullets(items):
-      inner = ''.join(f'<li>{html.escape(item)}</li>' for item in items)
+      inner = ''.join(f'<li>{of_html(item)}</li>' for item in items)
       return f'<ul>{inner}</ul>'
     case blocks.Table(header, rows, folded):
       table = _table(header, rows)
@@ -114,8 +120,8 @@ def _block(block: Block) -> str:
 
 
 def _chart(figure: Figure) -> str:
-  name, title = html.escape(figure.name), html.escape(figure.title)
-  label = html.escape(
+  name, title = of_html(figure.name), of_html(figure.title)
+  label = of_html(
     f'{figure.title}. Left and right go from mark to mark, up and down from'
     ' series to series, Enter picks a checkpoint.'
   )
@@ -124,7 +130,7 @@ def _chart(figure: Figure) -> str:
     f'<h3>{title}</h3>'
     f'<div class="plot" role="application" tabindex="0" aria-label="{label}">'
     '</div><div class="legend"></div>'
-    f'<figcaption>{html.escape(figure.caption)}</figcaption>'
+    f'<figcaption>{of_html(figure.caption)}</figcaption>'
     '<details class="values"><summary>Values</summary><div></div></details>'
     '</figure>'
   )
@@ -133,7 +139,7 @@ def _chart(figure: Figure) -> str:
 def _verdicts(groups: Sequence[tuple[str, Sequence[Predicate]]]) -> str:
   bodies = ''.join(
     '<tbody><tr class="group"><th colspan="4" scope="rowgroup">'
-    f'{html.escape(name)}</th></tr>{"".join(map(_verdict, predicates))}</tbody>'
+    f'{of_html(name)}</th></tr>{"".join(map(_verdict, predicates))}</tbody>'
     for name, predicates in groups
   )
   return (
@@ -152,19 +158,19 @@ def _verdict(predicate: Predicate) -> str:
     tags += ' <span class="tag">these seeds only</span>'
   detail = ''
   if predicate.detail:
-    detail = f'<div class="detail">{html.escape(predicate.detail)}</div>'
+    detail = f'<div class="detail">{of_html(predicate.detail)}</div>'
   seeds = ''.join(
     f'<span class="seed"><i>{seed}</i> {numbers.number(value)}</span> '
     for seed, value in sorted(predicate.by_seed.items())
   )
   empty = ' class="empty"' if predicate.verdict == NOT_REACHED else ''
   return (
-    f'<tr><th scope="row"><b>{html.escape(predicate.name)}</b> '
-    f'{html.escape(predicate.claim)} '
-    f'<span class="place">{html.escape(predicate.place)}</span>{tags}{detail}'
-    f'</th><td><span class="verdict {html.escape(kind)}">'
-    f'<svg aria-hidden="true"><use href="#sign-{html.escape(kind)}"/></svg>'
-    f'{html.escape(predicate.verdict)}</span></td>'
+    f'<tr><th scope="row"><b>{of_html(predicate.name)}</b> '
+    f'{of_html(predicate.claim)} '
+    f'<span class="place">{of_html(predicate.place)}</span>{tags}{detail}'
+    f'</th><td><span class="verdict {of_html(kind)}">'
+    f'<svg aria-hidden="true"><use href="#sign-{of_html(kind)}"/></svg>'
+    f'{of_html(predicate.verdict)}</span></td>'
     f'<td{empty} data-label="Estimate [95 %]">{_estimate(predicate)}</td>'
     f'<td{empty} data-label="By seed">{seeds or numbers.NONE}</td></tr>'
   )
@@ -177,14 +183,14 @@ def _estimate(predicate: Predicate) -> str:
   return (
     f'<b>{numbers.number(predicate.estimate)}</b> '
     f'<span class="interval">{ends}</span> '
-    f'<span class="unit">{html.escape(predicate.unit)}</span>'
+    f'<span class="unit">{of_html(predicate.unit)}</span>'
   )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  head = ''.join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+  head = ''.join(f'<th scope="col">{of_html(cell)}</th>' for cell in header)
   body = ''.join(
-    '<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>'
+    '<tr>' + ''.join(f'<td>{of_html(cell)}</td>' for cell in row) + '</tr>'
     for row in rows
   )
   return (
@@ -195,4 +201,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _folded(summary: str, inner: str, attributes: str = '') -> str:
   opened = f'<details {attributes}>' if attributes else '<details>'
-  return f'{opened}<summary>{html.escape(summary)}</summary>{inner}</details>'
+  return f'{opened}<summary>{of_html(summary)}</summary>{inner}</details>'

@@ -11,6 +11,7 @@ from dap.study.reading.evidence import (
 )
 from dap.study.report.pages import blocks, numbers
 from dap.study.report.pages.blocks import Block
+from dap.study.report.pages.texts import of_markdown
 
 SIGNS = {REPRODUCED: '✓', CONTRADICTED: '✗', UNDECIDED: '?', NOT_REACHED: '–'}
 _SHOWN = 'The page report.html shows all of them side by side.'
@@ -18,18 +19,19 @@ _SHOWN = 'The page report.html shows all of them side by side.'
 
 def text(title: str, parts: Sequence[Block]) -> str:
   """The whole report."""
-  lines = [f'# {title}', *(_block(part) for part in parts)]
+  lines = [f'# {of_markdown(title)}', *(_block(part) for part in parts)]
   return '\n\n'.join(lines) + '\n'
 
 
 def _block(block: Block) -> str:
   match block:
     case blocks.Heading(heading, level):
-      return f'{"#" * level} {heading}'
+      return f'{"#" * level} {of_markdown(heading)}'
     case blocks.Text(paragraph, strong):
-      return f'**{paragraph}**' if strong else paragraph
+      words = of_markdown(paragraph)
+      return f'**{words}**' if strong else words
     case blocks.Bullets(items):
-      return '\n'.join(f'- {item}' for item in items)
+      return '\n'.join(f'- {of_markdown(item)}' for item in items)
     case blocks.Table(header, rows, folded):
       table = _table(header, rows)
       return _details(folded, table) if folded else table
@@ -37,7 +39,7 @@ def _block(block: Block) -> str:
       header = ['', 'claim', 'verdict', 'estimate [95 %]', 'by seed']
       return _table(header, list(_verdicts(groups)))
     case blocks.Chart(figure, file):
-      caption = figure.caption
+      caption = of_markdown(figure.caption)
       return f'![{_plain(figure.title)}]({file}.png)\n\n{caption}'.rstrip()
     case blocks.Browser(few):
       return '\n\n'.join([*(_sample(each) for each in few), _SHOWN])
@@ -80,17 +82,19 @@ def _sample(sample: blocks.Sample) -> str:
   lines = [('prompt', sample.prompt), *sample.answers]
   width = max(len(name) for name, _ in lines)
   return '\n'.join(
-    f'    {name:<{width}} {" ".join(words.split())}' for name, words in lines
+    '    ' + of_markdown(f'{name:<{width}} {" ".join(words.split())}')
+    for name, words in lines
   )
 
 
 def _details(summary: str, inner: str) -> str:
-  return f'<details><summary>{summary}</summary>\n\n{inner}\n\n</details>'
+  words = of_markdown(summary)
+  return f'<details><summary>{words}</summary>\n\n{inner}\n\n</details>'
 
 
 def _cell(words: str) -> str:
-  return words.replace('|', '\\|').replace('\n', ' ')
+  return of_markdown(words).replace('|', '\\|')
 
 
 def _plain(words: str) -> str:
-  return words.replace('[', '(').replace(']', ')')
+  return of_markdown(words.replace('[', '(').replace(']', ')'))
