@@ -125,14 +125,13 @@ def _judged(
   if ended.code != 128 + signum:
     row.wrong['exit code'] += 1
     told.append(f'exit code {ended.code}: {ended.text[-400:]}')
-  lines = [
-    line
-    for line in ended.err.splitlines()
-    if line.strip() and not line.startswith('WARNING:')  # said before
-  ]
-  if len(lines) != 1:
+  # Warnings of the data may stand before it.
+  lines = [line for line in ended.err.splitlines() if line.strip()]
+  if [n for n, line in enumerate(lines) if 'stopped by' in line] != [
+    len(lines) - 1
+  ]:
     row.wrong['lines'] += 1
-    told.append(f'{len(lines)} lines on standard error: {ended.err[-400:]}')
+    told.append(f'standard error: {ended.err[-400:]}')
   row.within += 'is kept' in ended.err
   for folder, done, kept in trainings(lab.work):
     if done > kept:
