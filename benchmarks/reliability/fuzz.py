@@ -315,7 +315,7 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
     before = None if kind != 'words' else lambda: os.chdir(lab.it)
     ended = lab.call(case.words, before, own and before is None)
     told = rows[kind].take(ended, usual[case.like] + 8.0 * own)
-    if ended.code and case.words[0] == 'convert' and _half(inputs.out):
+    if ended.code and case.words[:1] == ['convert'] and _half(inputs.out):
       rows[kind].left += 1
       told.append('something half-written is left')
     if told:
