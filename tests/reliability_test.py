@@ -28,9 +28,9 @@ pytestmark = pytest.mark.skipif(
 
 def test_kills_damage_and_odd_inputs_have_no_fault(tmp_path):
   only = '--only=data$|convert|^rows|words|bindings|safetensors|T5X'
-  printed = run(tmp_path, 'kills', 'damage', 'fuzz', '--count=6', only)
+  printed = run(tmp_path, 'kills', 'damage', 'fuzz', '--count=4', only)
   for name in ('kills', 'damage', 'fuzz'):
-    assert f'{name}: 6 cases of seed 0' in printed
+    assert f'{name}: 4 cases of seed 0' in printed
 
 
 def test_a_signal_and_a_second_start_lose_nothing(tmp_path):
