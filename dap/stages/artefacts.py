@@ -371,6 +371,8 @@ def _locked(job: Job) -> Iterator[None]:
 
   with folders.held(path, wait):
     yield
+  with contextlib.suppress(OSError):  # a killed start may have made it
+    path.parent.rmdir()
 
 
 def _manifest(folder: Path) -> dict[str, dict]:
