@@ -29,6 +29,7 @@ from dap import files, losses, train
 from dap.algorithms import algorithm, refresh, sources, views
 from dap.algorithms.objectives import Loss
 from dap.data import arrays, corpus_text, vocabulary
+from dap.study.report import fitness
 from dap.training import stacks, stream
 
 XLA_FLAGS = '--xla_force_host_platform_device_count=4'  # as it was recorded
@@ -244,7 +245,7 @@ def differences(
   """
   told = [f'{name}: only in one' for name in sorted({*before} ^ {*after})]
   for name in sorted({*before} & {*after}):
-    old, new = before[name], after[name]
+    old, new = _of_verdict(name, before[name]), _of_verdict(name, after[name])
     if old.dtype != new.dtype or old.shape != new.shape:
       told.append(f'{name}: {old.dtype}{old.shape} to {new.dtype}{new.shape}')
     elif exact or old.dtype.kind != 'f':
@@ -253,6 +254,21 @@ def differences(
     elif not np.allclose(new, old, rtol=1e-5, atol=1e-5, equal_nan=True):
       told.append(f'{name}: beyond 1e-5{_farthest(old, new)}')
   return told
+
+
+def _of_verdict(name: str, value: np.ndarray) -> np.ndarray:
+  """A verdict without what 0.5 says otherwise; other arrays as they are.
+
+  Rounding of a difference that is 0 is 0, and the words say that a judge is
+  unfit, as that of so small a study is.
+  """
+  if not name.startswith('verdicts/'):
+    return value
+  if value.dtype.kind == 'f':
+    return np.where(np.abs(value) < 1e-14, 0.0, value)
+  if value.dtype.kind == 'U':
+    return np.array(str(value).removeprefix(fitness.UNFIT).strip())
+  return value
 
 
 def _farthest(old: np.ndarray, new: np.ndarray) -> str:
