@@ -302,6 +302,7 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
   rows = {kind: Row() for kind in _WEIGHTS}
   faults: list[str] = []
   inputs.prepare()
+  lab.patience = 60.0
   for number, kind in enumerate(lab.kinds(count, _WEIGHTS)):
     case = inputs.case(kind)
     if case.like not in usual:

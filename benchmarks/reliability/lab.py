@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_PATIENCE = 300.0  # seconds that a start may take
 _OWN = 20  # one start of so many is a process of its own
 
 
@@ -66,8 +65,11 @@ class Ended(NamedTuple):
 class Start:
   """A child that runs a command, with its output in files."""
 
-  def __init__(self, process: int, log: pathlib.Path, begin: float):
+  def __init__(
+    self, process: int, log: pathlib.Path, begin: float, patience: float
+  ):
     self.process, self._log, self._begin = process, log, begin
+    self._patience = patience
     self._ended: Ended | None = None
 
   def poll(self) -> Ended | None:
@@ -75,9 +77,9 @@ class Start:
     return self._wait(os.WNOHANG)
 
   def wait(self) -> Ended:
-    """What came of it; what takes minutes is killed."""
+    """What came of it; what takes too long is killed."""
     while (ended := self.poll()) is None:
-      if time.monotonic() - self._begin > _PATIENCE:
+      if time.monotonic() - self._begin > self._patience:
         self.send(signal.SIGKILL)
       time.sleep(0.005)
     return ended
@@ -124,6 +126,7 @@ class Lab:
     self.it = self.work / 'it'
     self.made = folder / 'made'
     self._only = re.compile(only)
+    self.patience = 300.0  # seconds that a start may take
     self._number, self._forked = 0, 0
     self._wholes: dict[tuple[str, ...], pathlib.Path] = {}
     _warm(folder)
@@ -162,7 +165,7 @@ class Lab:
         _be_dap(words, outputs, before)
     for output in outputs:
       os.close(output)
-    return Start(process, log, begin)
+    return Start(process, log, begin, self.patience)
 
   def call(
     self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from etils import epath
 
+from dap import files
 from dap.checkpoints.stored import Box, Stored
 from dap.errors import InputError
 
@@ -110,7 +111,8 @@ def open_arrays(
   for name, place in folders.items():
     if place not in drivers:
       raise InputError(
-        f'The checkpoint needs {path}/{place}/.zarray, of the array {name};'
+        f'The checkpoint needs {path}/{files.shortened(place)}/.zarray, of the'
+        f' array {files.shortened(name)};'
         ' there is none. Copy the whole folder with its dot files.'
       )
   futures = {}
