@@ -62,7 +62,7 @@ def step_operations(
 
 def updates_of_step(run: Run) -> int:
   """Updates on the examples of one step."""
-  return sum(1 for _ in run.algorithm.passes(run.batch_size, run.seed, 0))
+  return run.algorithm.passes.num_updates()
 
 
 def updates_of_epoch(run: Run) -> int:

@@ -27,6 +27,10 @@ class Passes(Protocol):
     """The rows of each update; None for all as they lie."""
     ...
 
+  def num_updates(self) -> int:
+    """Updates of a step."""
+    ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Once:
@@ -42,6 +46,10 @@ class Once:
     """All, once."""
     del num_rows, seed, step
     yield None
+
+  def num_updates(self) -> int:
+    """One."""
+    return 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +88,7 @@ class Epochs:
     for epoch in range(self.epochs):
       order = np.random.default_rng([seed, step, epoch]).permutation(num_rows)
       yield from np.split(order.astype(np.int32), self.minibatches)
+
+  def num_updates(self) -> int:
+    """Those of all epochs."""
+    return self.epochs * self.minibatches

@@ -4,7 +4,7 @@ A checkpoint is a folder `checkpoint_<step>` that appears by one rename, with
 
 - `params/`: the parameters alone; what evaluation and later stages read;
 - `rest/`: all else that a restart needs (optimizer, behaviour policy), kept
-  for the two newest only;
+  for the two newest of each kind only;
 - `metadata.json`: the step, the digest of the configuration that wrote it, who
   wrote it when, facts that others need (whether prompts end, say), name, shape
   and dtype of every array, CRC-32 of every file and of itself, and how far the
@@ -132,10 +132,10 @@ def save(
   beside: Mapping[str, seals.Seal] = MappingProxyType({}),
   facts: Mapping[str, Json] | None = None,
 ) -> pathlib.Path:
-  """Writes `root/<kind>_<step>`; older ones cannot be continued any more.
+  """Writes `root/<kind>_<step>`; only the newest ones can be continued.
 
-  The two newest can. Of the others points keep their parameters, and restart
-  points go.
+  Those are two checkpoints and, behind the last of these, two restart points.
+  Other checkpoints keep their parameters, other restart points go.
 
   Args:
     root: folder of the run's checkpoints, created when absent.
@@ -179,10 +179,24 @@ def save(
     _check_saved(partial)
     _drop(final)
     files.publish_folder(partial, final)
-    for older in restartable(root)[_KEPT:]:
-      is_point = older.name.startswith(POINT)
-      _drop(older / 'rest' if is_point else older)
+    _let_go(root)
   return final
+
+
+def _let_go(root: pathlib.Path) -> None:
+  """Keeps what is needed to go on from the two newest, of each kind.
+
+  Which checkpoints a finished training can go on from is then the same whenever
+  it was cut off. A restart point behind a checkpoint has no use any more.
+  """
+  found = restartable(root)  # the newest first
+  points = [place for place in found if place.name.startswith(POINT)]
+  for older in points[_KEPT:]:
+    _drop(older / 'rest')
+  behind = found.index(points[0]) if points else len(found)
+  for number, place in enumerate(found):
+    if place not in points and number >= min(behind, _KEPT):
+      _drop(place)
 
 
 def _check_saved(folder: pathlib.Path) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dap import errors, progress, seals
 from dap.checkpoints import state
+from dap.commands import train
 from dap.data import arrays
 from dap.stages import artefacts
 from dap.study.report import report
@@ -89,6 +90,8 @@ def _here(folder: Path, names: set[str]) -> Iterator[Kept]:
     yield Kept('prepared splits', folder, lambda: arrays.opened(folder))
   if report.SEALED in names:
     yield Kept('results', folder, lambda: report.check(folder))
+  if train.SEALED in names:
+    yield Kept('words of trainings', folder, lambda: _words(folder))
   if '.report' in names:
     yield Kept('reports', folder, lambda: report.check_pages(folder))
   if 'costs.jsonl' in names:
@@ -120,6 +123,13 @@ def _beside(folder: Path) -> None:
         raise seals.Broken(
           f'{path} is not what the training wrote until {place.name}.'
         )
+
+
+def _words(folder: Path) -> None:
+  """configuration.json and samples of a training."""
+  cure = 'Only people read it: nothing that is computed depends on it.'
+  sealed = seals.read_json(folder / train.SEALED, cure)
+  seals.check_all(folder, sealed['files'], cure)
 
 
 def _costs(path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from dap import files, partitioning, progress
+from dap import files, partitioning, progress, seals
 from dap.algorithms.run import Run
 from dap.checkpoints import load, state
 from dap.commands.train import prepared
@@ -14,9 +14,11 @@ from dap.evaluation import points
 from dap.losses.ranges import Size
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy, policy_of
+from dap.stages import provenance
 from dap.study.design import grid
 from dap.study.making.trainings import TEST_PROMPTS
 from dap.study.reading import runs
+from dap.study.report import report
 from dap.training import collectors, facts
 
 
@@ -89,7 +91,17 @@ def evaluate(
   measured = _measured(policy, folder, fixed, evaluation, devices)
   lines = [runs.make_point({**given, **point}) for point in measured]
   runs.write(folder / 'runs.jsonl', lines)
+  _seal(folder)
   progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _seal(folder: Path) -> None:
+  """Seals what was written, for `dap report` and `dap check`."""
+  arrays = sorted((folder / 'points').glob('step_*.npz'))
+  names = ['runs.jsonl', *(f'points/{path.name}' for path in arrays)]
+  sealed = {name: seals.of(folder / name) for name in names}
+  made = provenance.of_process()
+  seals.write_json(folder / report.SEALED, {'files': sealed, 'made': made})
 
 
 def _judge(model: Comparer, path: str, mesh: Mesh) -> points.Judge:

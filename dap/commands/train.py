@@ -15,6 +15,7 @@ from dap import (
   memory,
   partitioning,
   progress,
+  seals,
 )
 from dap.algorithms.run import Run
 from dap.checkpoints import load
@@ -31,6 +32,8 @@ from dap.training.collectors import Examples
 from dap.training.journals import Hook
 from dap.training.programs import Params
 from dap.training.running import IN_STEP, Collect
+
+SEALED = 'training.json'  # of what people read, once a training has ended
 
 
 def train(
@@ -93,6 +96,7 @@ def train(
     stream=stream.fingerprint(stream_path),
     arrays=arrays,
   )
+  (folder / SEALED).unlink(missing_ok=True)  # until the training has ended
   continued.keep(described, run, folder)
   loop.fit(
     run,
@@ -108,6 +112,11 @@ def train(
     collect=collect,
     decode=vocabulary.decode,
   )
+  sealed = {
+    path.relative_to(folder).as_posix(): seals.of(path)
+    for path in [*folder.glob('configuration.json'), *folder.glob('samples/*')]
+  }
+  seals.write_json(folder / SEALED, {'files': sealed})
   progress.say(f'The checkpoints are in {folder / "checkpoints"}')
 
 

@@ -84,6 +84,25 @@ def test_only_the_two_newest_checkpoints_can_be_continued(tmp_path):
     state.restore_rest(older, shapes(REST))
 
 
+def test_restart_points_go_with_the_checkpoint_that_follows(tmp_path):
+  def keep(step, kind):
+    state.save(tmp_path, step, PARAMS, REST, '', kind=kind)
+    return sorted(path.name for path in tmp_path.iterdir())
+
+  keep(1, state.RESTART), keep(2, state.RESTART)
+  assert keep(3, state.RESTART) == ['restart_2', 'restart_3']
+  assert keep(4, state.POINT) == ['checkpoint_4']
+  keep(5, state.RESTART), keep(6, state.RESTART)
+  assert keep(7, state.RESTART) == ['checkpoint_4', 'restart_6', 'restart_7']
+  assert state.newest(tmp_path) == 7 and state.steps(tmp_path) == [4]
+  keep(8, state.POINT), keep(9, state.POINT)
+  with_rest = [path.parent.name for path in tmp_path.glob('*/rest')]
+  assert sorted(with_rest) == ['checkpoint_8', 'checkpoint_9']
+  state.save(tmp_path, 10, PARAMS, REST, '', kind=state.RESTART)
+  state.drop_restarts(tmp_path)
+  assert state.newest(tmp_path) == 9
+
+
 def test_the_same_step_is_replaced_whole(tmp_path):
   state.save(tmp_path, 3, PARAMS, REST, 'one')
   folder = state.save(tmp_path, 3, doubled(PARAMS), REST, 'other')

@@ -87,7 +87,7 @@ def open_run(tmp_path):
 
 
 def test_restart_points_lie_there_while_a_run_is_open(open_run, whole):
-  # After steps 4 and 5; the checkpoint after 3 keeps its parameters alone.
+  # After steps 4 and 5; those of 1 and 2 went with the checkpoint after 3.
   assert names(open_run) == ['checkpoint_3', 'restart_4', 'restart_5']
   root = open_run / 'checkpoints'
   assert checkpoints.steps(root) == [3]  # they are no points of a study
@@ -113,9 +113,9 @@ def test_a_signal_keeps_every_step(tmp_path, whole):
   assert left(tmp_path) == left(whole)
 
 
-def flip(path):
+def flip(path, part=0.5):
   data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 4
+  data[int(len(data) * part)] ^= 4
   path.write_bytes(data)
 
 
@@ -141,8 +141,21 @@ def test_a_damaged_point_is_told_and_the_one_before_is_taken(
   assert left(open_run) == left(whole)
 
 
+def test_what_a_finished_run_can_go_on_from_is_always_the_same(open_run):
+  fit(open_run)
+  for step in (3, 6):
+    folder = open_run / 'checkpoints' / f'checkpoint_{step}'
+    assert (folder / 'rest').is_dir()
+
+
+def test_before_the_first_checkpoint_two_points_are_kept(tmp_path):
+  with pytest.raises(Killed):
+    fit(tmp_path, bounds=ALWAYS, update=killed_at(3))
+  assert names(tmp_path) == ['restart_1', 'restart_2']
+
+
 def test_without_a_whole_point_nothing_is_trained(open_run):
-  for name in ('restart_4', 'restart_5'):
+  for name in ('checkpoint_3', 'restart_4', 'restart_5'):
     flip(largest(open_run / 'checkpoints' / name / 'rest'))
   with pytest.raises(errors.InputError) as refused:
     fit(open_run)
@@ -161,7 +174,7 @@ def test_a_restart_under_other_code_says_so(open_run, monkeypatch, capsys):
 
 
 def test_points_that_were_taken_away_are_told(open_run, whole, capsys):
-  for name in ('restart_4', 'restart_5'):
+  for name in ('checkpoint_3/rest', 'restart_4', 'restart_5'):
     shutil.rmtree(open_run / 'checkpoints' / name)
   fit(open_run)
   assert 'begins at step 0' in capsys.readouterr().out
@@ -182,14 +195,14 @@ def test_metrics_that_a_point_counts_on_are_there(open_run, keeps):
 
 def test_a_changed_digit_of_the_metrics_is_found(open_run):
   path = open_run / 'metrics.jsonl'
-  flip(path)
+  flip(path, 0.1)
   with pytest.raises(errors.InputError, match='metrics.jsonl is not what'):
     fit(open_run)
 
 
 @pytest.mark.parametrize('name', ['records.bin', 'stream.json'])
 def test_a_stream_is_checked_before_it_is_continued(open_run, name):
-  flip(open_run / 'stream' / name)
+  flip(open_run / 'stream' / name, 0.1)
   with pytest.raises(errors.InputError, match='stream'):
     fit(open_run)
 

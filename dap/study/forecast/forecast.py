@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dap import costs, disks, errors, files, memory, progress
+from dap import costs, disks, errors, memory, progress, seals
 from dap.algorithms.run import Run
 from dap.stages import artefacts, differences
 from dap.stages.artefacts import Job, Stage
@@ -201,7 +201,7 @@ def _unnamed(targets: Iterable[Stage]) -> list[Job]:
 
 def _measured(plan: Plan, root: Path) -> dict[object, float]:
   """Seconds a unit of each kind of stage that the folder has finished."""
-  lines = files.read_json_lines(root / 'costs.jsonl')
+  lines, _ = seals.whole_lines(root / 'costs.jsonl')
   seconds = {
     line['key']: line['seconds'] for line in lines if not line['resumed']
   }

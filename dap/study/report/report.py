@@ -30,7 +30,7 @@ _MAIN = 'frontier'
 _READS = ('runs.jsonl', 'study.json', 'samples.json', 'costs.jsonl')
 SEALED = 'sealed.json'  # of what `dap study` wrote for the report
 _STAMP = '.report'
-_CURE = 'Give the same `dap study` command again: it writes it from its stages.'
+_CURE = 'Give the command that wrote it again (`dap study`, `dap evaluate`).'
 _WRITES = (
   'report.html',
   'report.md',
