@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 # Orbax draws the names of its files at random.
 _PART = re.compile(r'(^|/)(checkpoint|restart)_\d+/(params|rest)/')
-_REST = re.compile(r'(.*/)?checkpoint_(\d+)/rest$')
 _METADATA = re.compile(r'(^|/)(checkpoint|restart)_\d+/metadata\.json$')
 # Tell when and how long; reports print costs, and their stamp is of costs.
 _TIMED = frozenset({'costs.jsonl', 'report.html', 'report.md', '.report'})
@@ -21,29 +20,13 @@ def compare(whole: pathlib.Path, work: pathlib.Path) -> dict[str, list[str]]:
 
   Lost is what `whole` has and `work` has not; litter the other way round.
   Checkpoints are compared by their arrays, records without who made them when.
-  What a restart needs must be in the newest checkpoint; which older one has it
-  too depends on where the restart points of an open training lay.
   """
-  mine, theirs = _needed(names(work)), _needed(names(whole))
+  mine, theirs = set(names(work)), set(names(whole))
   both = sorted(mine & theirs)
   return {
     'lost': sorted(theirs - mine),
     'litter': sorted(mine - theirs),
     'different': [n for n in both if _differ(whole / n, work / n, n)],
-  }
-
-
-def _needed(found: Iterator[str]) -> set[str]:
-  """Without `rest` of all but the newest checkpoint of a training."""
-  paths, newest = set(found), dict[str, int]()
-  for match in filter(None, map(_REST.match, paths)):
-    step = int(match.group(2))
-    newest[match.group(1)] = max(step, newest.get(match.group(1), 0))
-  return {
-    path
-    for path in paths
-    if not (match := _REST.match(path))
-    or int(match.group(2)) == newest[match.group(1)]
   }
 
 
@@ -112,8 +95,6 @@ def _arrays_differ(whole: pathlib.Path, work: pathlib.Path) -> bool:
       one, other = (state.arrays(folder, part) for folder in (whole, work))
     except errors.InputError:  # damaged
       return True
-    if part == 'rest' and not (one and other):
-      continue
     if one.keys() != other.keys():
       return True
     if any(one[n].tobytes() != other[n].tobytes() for n in one):

@@ -94,7 +94,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     patch.setattr(sample, 'text', interrupt)
     with pytest.raises(SystemExit, match='130'):
       tiny.dap(*words, RECORD_STREAM=True)
-  assert 'The same command continues' in capsys.readouterr().err
+  assert 'The same command goes on' in capsys.readouterr().err
   assert state.steps(folder / 'checkpoints') == [3]
   tiny.dap(*words, RECORD_STREAM=True)
   streams = [
