@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import tiny_commands
 from refusals import commands_on, refused
 
 from dap import main, progress, secrets
@@ -89,13 +88,15 @@ def test_a_terminal_without_a_letter_shows_another():
 
 def test_a_locale_without_a_dash_ends_no_command(tmp_path):
   own = tmp_path / 'own.gin'
-  own.write_text("MODEL_DIR = 'out/a–b'\n", encoding='utf-8')
-  words = tiny_commands.argv('train', 'sft', 'x', f'--gin_file={own}')
-  words = [each for each in words if 'MODEL_DIR' not in each] + ['--dry_run']
+  own.write_text("TITLE = 'a–b'\n", encoding='utf-8')
+  words = [
+    'study', '--gin_file=configs/studies/gap.gin', f'--gin_file={own}',
+    '--gin.STUDY_DIR="out"', '--show_config',
+  ]  # fmt: skip
   done = subprocess.run(
     [sys.executable, '-m', 'dap', *words], capture_output=True,
     env={**os.environ, 'LC_ALL': 'C', 'PYTHONUTF8': '0',
          'PYTHONCOERCECLOCALE': '0'},
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
-  assert b'would write to: out/a?' in done.stdout
+  assert b"title: 'a?b'" in done.stdout

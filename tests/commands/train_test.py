@@ -39,7 +39,7 @@ def test_a_training_leaves_what_a_reader_and_a_restart_need(runs):
   names = {entry.name for entry in folder.iterdir()}
   assert names == {
     'cache', 'checkpoints', 'configuration.json', 'metrics.jsonl', 'samples',
-    'stream', 'tensorboard',
+    'stream', 'tensorboard', 'training.json',
   }  # fmt: skip
   assert state.steps(folder / 'checkpoints') == [3, 6]
   lines = metrics(folder)

@@ -169,7 +169,7 @@ def test_measures_of_no_seed_or_no_arrays_are_refused(tmp_path, name):
   study(tmp_path, {'online': 0.5}, seeds=(0,))
   (tmp_path / 'measures' / 'replay').mkdir(parents=True)
   (tmp_path / 'measures' / 'replay' / name).write_text('no arrays')
-  with pytest.raises(InputError, match=f'{name} needs .*un the study again'):
+  with pytest.raises(InputError, match=f'{name} needs .* again'):
     report.load_evidence(tmp_path)
 
 
