@@ -221,7 +221,7 @@ def gap_loss(policy, mask, gap, *, beta):
   ('slot', 'value', 'words'),
   [
     ('signals', Gap, r'signals .* is a value, got the class Gap.*@Gap\(\)'),
-    ('passes', Gap(), r'passes .* is a Passes; Gap.* has no rows_of_update'),
+    ('passes', Gap(), r'passes .* is a Passes; Gap.* has no .*rows_of_update'),
     ('annotator', Gap(), r'annotator .* is a Annotator; Gap.* has no model'),
     ('reference', refresh.Current(), r'reference .* refresh.Every\(1\)'),
   ],
