@@ -11,6 +11,7 @@ from dap.data import arrays
 from dap.stages import artefacts
 from dap.study.report import report
 from dap.training import stream
+from dap.training.metrics import MetricsLog
 
 _DEEPEST = 12  # folders below the one that was given
 
@@ -112,17 +113,9 @@ def _beside(folder: Path) -> None:
   ]
   for place in places[:1]:
     for name, seal in state.metadata(place).get('beside', {}).items():
-      if not name.endswith('.jsonl'):
+      if not name.endswith('metrics.jsonl'):
         continue  # a stream has its own chain
-      path = folder / name
-      if not path.exists():
-        raise seals.Broken(f'{path} is missing, which {place.name} counts on.')
-      with open(path, 'rb') as file:
-        data = file.read(seal['size'])
-      if seals.of_bytes(data) != seal:
-        raise seals.Broken(
-          f'{path} is not what the training wrote until {place.name}.'
-        )
+      MetricsLog((folder / name).parent).check(seal)
 
 
 def _words(folder: Path) -> None:

@@ -7,7 +7,7 @@ person who shares one folder between studies should be told what changed.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from dap.stages import artefacts
+from dap.stages import artefacts, provenance
 from dap.stages.artefacts import Job
 
 _SAME = ('config', 'runtime')
@@ -95,14 +95,14 @@ def code_changes(
   there: Mapping[str, Any], here: Mapping[str, Any]
 ) -> list[str]:
   """Modules and libraries in which two records of a stage differ."""
-  found = []
-  for kind in ('modules', 'libraries'):
-    before, now = there.get(kind, {}), here.get(kind, {})
-    for name in sorted(before.keys() | now.keys()):
-      if before.get(name) != now.get(name):
-        versions = f' {before.get(name)} there, {now.get(name)} here'
-        found.append(name + (versions if kind == 'libraries' else ''))
-  return found
+  before, now = there.get('modules', {}), here.get('modules', {})
+  changed = [
+    name
+    for name in sorted(before.keys() | now.keys())
+    if before.get(name) != now.get(name)
+  ]
+  libraries = there.get('libraries', {}), here.get('libraries', {})
+  return changed + provenance.versions(*libraries)
 
 
 def _changes(there: object, here: object, where: str) -> Iterator[str]:

@@ -44,9 +44,9 @@ def reached(names: Iterable[str]) -> dict[str, str]:
     if name in found or (file := _file_of(name)) is None:
       continue
     status = os.stat(file)
-    found[name], imports = _read(file, status.st_size, status.st_mtime_ns)
-    for each in imports:
-      waiting.extend(_with_parents(_absolute(each, name, file)))
+    read = _read(name, file, status.st_size, status.st_mtime_ns)
+    found[name], imports = read
+    waiting.extend(imports)
   return dict(sorted(found.items()))
 
 
@@ -147,13 +147,21 @@ def _absolute(name: str, within: str, file: str) -> str:
 
 
 @functools.cache
-def _read(file: str, size: int, changed: int) -> tuple[str, tuple[str, ...]]:
-  """The hash of a file's tree, and what it imports, as it is written there."""
+def _read(
+  name: str, file: str, size: int, changed: int
+) -> tuple[str, tuple[str, ...]]:
+  """The hash of a module's tree, and the modules of ours that it imports."""
   del size, changed
   tree = ast.parse(Path(file).read_bytes(), file)
   imports: list[str] = []
   content = marshal.dumps(_plain(tree, imports), 2)
-  return hashlib.sha256(content).hexdigest()[:16], tuple(imports)
+  reached = dict.fromkeys(
+    each
+    for written in imports
+    for each in _with_parents(_absolute(written, name, file))
+    if _file_of(each) is not None
+  )
+  return hashlib.sha256(content).hexdigest()[:16], tuple(reached)
 
 
 def _plain(node: object, imports: list[str]) -> Any:  # what marshal takes

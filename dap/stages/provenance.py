@@ -119,11 +119,16 @@ def changed(made: Mapping[str, Any]) -> list[str]:
     for name in ('dap', 'commit', 'python', 'machine')
     if name in made and made[name] != here[name]
   ]
-  there = made.get('libraries') or {}
-  return found + [
-    f'{name} {version} there, {libraries().get(name, "absent")} here'
-    for name, version in there.items()
-    if libraries().get(name, 'absent') != version
+  return found + versions(made.get('libraries') or {}, libraries())
+
+
+def versions(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+  """'optax 0.2.5 there, 0.2.6 here' for each library that differs."""
+  names = sorted(there.keys() | here.keys()) if there else []
+  return [
+    f'{name} {there.get(name, "absent")} there, {here.get(name, "absent")} here'
+    for name in names
+    if there.get(name) != here.get(name)
   ]
 
 

@@ -201,7 +201,9 @@ def _unnamed(targets: Iterable[Stage]) -> list[Job]:
 
 def _measured(plan: Plan, root: Path) -> dict[object, float]:
   """Seconds a unit of each kind of stage that the folder has finished."""
-  lines, _ = seals.whole_lines(root / 'costs.jsonl')
+  lines, changed = seals.whole_lines(root / 'costs.jsonl')
+  if changed:
+    progress.say(f'{root}/costs.jsonl: {changed} damaged lines are left out')
   seconds = {
     line['key']: line['seconds'] for line in lines if not line['resumed']
   }

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from dap import files, seals
+from dap import files, progress, seals
 from dap.algorithms.run import Run
 from dap.data.vocabulary import Vocabulary
 from dap.records import ended
@@ -48,6 +48,10 @@ def write(
     other_code: what differs in code, by the names of stages that were accepted
       as other code had made them.
   """
+  try:
+    report.check(root)
+  except seals.Broken as error:
+    progress.say(f'{error} Here it is written anew, from its stages.')
   lines = [
     point
     for seed, places in folders.items()

@@ -91,9 +91,12 @@ def check_pages(folder: Path) -> str:
 
 
 def _is_whole(folder: Path, now: str) -> bool:
+  if not (folder / _STAMP).exists():
+    return False
   try:
     return check_pages(folder) == now
-  except seals.Broken:
+  except seals.Broken as error:
+    progress.say(f'{error} Here they are written anew.')
     return False
 
 
