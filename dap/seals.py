@@ -100,7 +100,7 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
   files.write_json(path, {**whole, 'sha256': _of_json(whole)})
 
 
-def read_json(path: str | Path, cure: str) -> dict[str, Any]:
+def read_json(path: str | Path, cure: str) -> files.Record:
   """What `write_json` was given.
 
   Raises:
@@ -119,12 +119,12 @@ def read_json(path: str | Path, cure: str) -> dict[str, Any]:
   return found
 
 
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(record: Mapping[str, Any]) -> files.Record:
   """The record with a hash of itself, for a line of a file."""
   return {**record, 'sha256': _of_json(dict(record))[:16]}
 
 
-def whole_lines(path: str | Path) -> tuple[list[dict[str, Any]], int]:
+def whole_lines(path: str | Path) -> tuple[list[files.Record], int]:
   """The records that `sealed` made and nobody changed, without their hashes.
 
   Records without a hash, as earlier versions wrote them, are taken as they are.

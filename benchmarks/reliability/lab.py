@@ -117,8 +117,8 @@ class Lab:
     """Imports all that commands need.
 
     Args:
-      folder: of what is made here. A child works in `folder/work/it`; what it
-        leaves beside that is litter.
+      folder: of what is made here. A child works in `it`, in a `work` of its
+        own below; what it leaves beside that is litter.
       only: a pattern of the kinds of cases to try, all when empty.
     """
     self.folder = folder

@@ -112,12 +112,17 @@ def train(
     collect=collect,
     decode=vocabulary.decode,
   )
+  _seal(folder)
+  progress.say(f'The checkpoints are in {folder / "checkpoints"}')
+
+
+def _seal(folder: Path) -> None:
+  """Seals what people read of a training, now that it has ended."""
   sealed = {
     path.relative_to(folder).as_posix(): seals.of(path)
     for path in [*folder.glob('configuration.json'), *folder.glob('samples/*')]
   }
   seals.write_json(folder / SEALED, {'files': sealed})
-  progress.say(f'The checkpoints are in {folder / "checkpoints"}')
 
 
 def dry_run(

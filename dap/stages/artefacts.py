@@ -101,7 +101,7 @@ class Job(NamedTuple):
   stage: Stage
   inputs: dict[str, Path]
   needs: tuple[str, ...]
-  description: dict[str, Any]  # JSON; as stage.json has it
+  description: files.Record  # JSON; as stage.json has it
   content: str = ''
 
 
@@ -184,7 +184,7 @@ def _accepted(job: Job) -> Job:
   return job._replace(key=path.name.rpartition('-')[2], folder=path)
 
 
-def records(job: Job) -> Iterator[tuple[Path, dict[str, Any]]]:
+def records(job: Job) -> Iterator[tuple[Path, files.Record]]:
   """Finished stages of the job's name: folder and stage.json, newest first."""
   own = re.compile(re.escape(job.stage.name) + '-[0-9a-f]{16}')
   parent = job.folder.parent
@@ -227,7 +227,7 @@ def is_done(job: Job) -> bool:
   return True
 
 
-def record_of(folder: Path) -> dict[str, Any]:
+def record_of(folder: Path) -> files.Record:
   """What stage.json says of a finished stage.
 
   Raises:

@@ -7,6 +7,7 @@ person who shares one folder between studies should be told what changed.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from dap import files
 from dap.stages import artefacts, provenance
 from dap.stages.artefacts import Job
 
@@ -44,7 +45,7 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
   return lines[:_MOST] + ([f'So are {more} more stages.'] if more > 0 else [])
 
 
-def _others(job: Job, known: Collection[str]) -> Iterator[dict[str, Any]]:
+def _others(job: Job, known: Collection[str]) -> Iterator[files.Record]:
   """Records of other finished stages of the same name, the newest first."""
   for folder, record in artefacts.records(job):
     if folder.name not in known:

@@ -1,7 +1,8 @@
 """Layer 7. Whether a study's judge and data can carry its verdicts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from dap.study.report import care
 from dap.study.report.pages.blocks import Json
 
 ENOUGH_PROMPTS = 64  # of a judge: a win rate is then known to 0.06 at best
@@ -66,16 +67,12 @@ def _data(own: Json) -> Iterator[str]:
         )
 
 
-def _by_seed(study: Json, of_seed) -> list[str]:
-  """What holds of all seeds is said once, else with the seeds."""
-  by_seed: Mapping[str, Json] = study.get('by_seed') or {'': study}
-  said: dict[str, list[str]] = {}
-  for seed, own in by_seed.items():
-    for note in of_seed(own):
-      said.setdefault(note, []).append(seed)
+def _by_seed(
+  study: Json, of_seed: Callable[[Json], Iterable[str]]
+) -> list[str]:
   return [
-    note if len(seeds) == len(by_seed) else f'Seed {", ".join(seeds)}: {note}'
-    for note, seeds in said.items()
+    f'Seed {", ".join(seeds)}: {note}' if seeds else note
+    for note, seeds in care.by_seed(study, of_seed).items()
   ]
 
 
