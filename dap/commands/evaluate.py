@@ -5,6 +5,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from dap import files, partitioning, progress, seals
+from dap.algorithms import objectives
 from dap.algorithms.run import Run
 from dap.checkpoints import load, state
 from dap.commands.train import prepared
@@ -34,7 +35,7 @@ def evaluate(
   proxy_checkpoint_path: str,
   opponent_checkpoint_path: str,
   evaluation: points.Evaluation = points.DEFAULT,
-  name: str = 'online_ipo',
+  name: str | None = None,
   mesh: tuple[Size, Size] = (1, 1),
 ) -> None:
   """Writes `runs.jsonl` and per-prompt arrays into the run's folder.
@@ -53,7 +54,8 @@ def evaluate(
     proxy_checkpoint_path: parameters of `proxy`.
     opponent_checkpoint_path: policy whose responses are the opponent.
     evaluation: how many prompts, and the seed.
-    name: of the algorithm in runs.jsonl.
+    name: of the algorithm in runs.jsonl; of its source and loss if None:
+      'online_ipo', 'offline_dpo'.
     mesh: devices along (data, model).
   """
   folder = Path(model_dir)
@@ -83,7 +85,7 @@ def evaluate(
   )
   given = {
     'run': folder.name,
-    'algorithm': name,
+    'algorithm': name or _name_of(run),
     'seed': run.seed,
     'lr': run.learning_rate,
     'scalars': grid.scalars(run),
@@ -93,6 +95,12 @@ def evaluate(
   runs.write(folder / 'runs.jsonl', lines)
   _seal(folder)
   progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _name_of(run: Run) -> str:
+  source = 'offline' if run.algorithm.sampler is None else 'online'
+  loss = objectives.name_of(run.algorithm.loss.function)
+  return f'{source}_{loss.removesuffix("_loss")}'
 
 
 def _seal(folder: Path) -> None:

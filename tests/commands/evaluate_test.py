@@ -21,7 +21,7 @@ EVALUATION = {
 }
 
 
-def words_of(runs, folder, *others, **changes):
+def words_of(runs, folder, *others, config='online_ipo', **changes):
   paths = {
     'REFERENCE_CHECKPOINT_PATH': runs / 'sft',
     'OPPONENT_CHECKPOINT_PATH': runs / 'sft',
@@ -31,7 +31,7 @@ def words_of(runs, folder, *others, **changes):
   given = {name: str(path) for name, path in paths.items()}
   return tiny.argv(
     'evaluate',
-    'online_ipo',
+    config,
     folder,
     '--gin_file=gin/commands/evaluate.gin',
     *others,
@@ -81,6 +81,15 @@ def test_a_run_that_has_not_moved_has_no_kl(runs, tmp_path):
   evaluate(runs, folder)
   (point,) = points.read(folder / 'runs.jsonl')
   assert point.kl_nats == 0 and point.classification_accuracy == 0.5
+
+
+def test_a_point_has_the_name_of_its_source_and_loss(runs, tmp_path):
+  folder = tmp_path / 'offline'
+  shutil.copytree(runs / 'sft' / 'checkpoints', folder / 'checkpoints')
+  loss = '--gin_file=gin/losses/dpo.gin'
+  evaluate(runs, folder, loss, config='offline_ipo')
+  (point,) = points.read(folder / 'runs.jsonl')
+  assert point.algorithm == 'offline_dpo'
 
 
 def test_a_dry_run_names_the_checkpoints_and_writes_nothing(
