@@ -289,7 +289,7 @@ def _be_dap(
 
 
 def _warm(folder: pathlib.Path) -> None:
-  """Settings, then imports: children find both."""
+  """Settings, imports, hashes of the code: children find all three."""
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder / 'compiled'))
   for name, value in {
     'JAX_PLATFORMS': 'cpu',
@@ -314,6 +314,8 @@ def _warm(folder: pathlib.Path) -> None:
     'sentencepiece', 'tensorstore', 'leavings',
   ):  # fmt: skip
     importlib.import_module(name)
+  modules = importlib.import_module('dap.stages.modules')
+  modules.reached(name for name in sys.modules if name.startswith('dap.'))
   gc.freeze()  # children need not look at it again
   gc.set_threshold(50_000, 20, 20)
 
@@ -396,6 +398,7 @@ def run(
   names = getattr(options, 'names', []) or list(campaigns)
   with tempfile.TemporaryDirectory(prefix='dap_reliability_') as made:
     folder = (options.folder or pathlib.Path(made)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ('work', 'made', 'whole'):
       shutil.rmtree(folder / name, ignore_errors=True)
     lab = Lab(folder, options.only)

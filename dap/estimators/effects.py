@@ -13,6 +13,8 @@ from scipy import special
 
 from dap import errors
 from dap.estimators.win_rate import (
+  ENOUGH_PROMPTS,
+  ROUNDING,
   Interval,
   exact,
   percentile_interval,
@@ -27,7 +29,11 @@ OfMeans = Callable[[np.ndarray], np.ndarray | float]
 
 
 class Estimate(NamedTuple):
-  """A number of one seed and bootstrap draws of it; nan where undefined."""
+  """A number of one seed and bootstrap draws of it; nan where undefined.
+
+  Draws over fewer than `ENOUGH_PROMPTS` prompts are nan: their spread is no
+  interval, however many seeds there are.
+  """
 
   value: float
   draws: Float[np.ndarray, ' resamples']
@@ -38,7 +44,8 @@ class Effect(NamedTuple):
 
   Attributes:
     mean: over the seeds where it is defined; nan where there is none.
-    interval: 95 %.
+    interval: 95 %, never of width 0; nan where the prompts are too few or all
+      of them alike, on all seeds.
     equivalence: 90 %: a test of equivalence at 5 % asks whether it lies within
       the margins.
     by_seed: of each seed; nan where it is undefined.
@@ -81,7 +88,10 @@ def estimate_mean(
     num_resamples: of the prompts.
   """
   _check_rows(len(values))
-  draws = resampled_means(values, rng, num_resamples)  # quicker than weights
+  if len(values) < ENOUGH_PROMPTS:
+    draws = np.full(num_resamples, np.nan)
+  else:  # quicker than weights
+    draws = resampled_means(values, rng, num_resamples)
   return Estimate(float(np.mean(values, dtype=np.float64)), draws)
 
 
@@ -229,7 +239,7 @@ def p_value(effect: Effect, value: float = 0.0) -> float:
 
   The distance of `value` is counted in the interval's own half on that side:
   in Student's t over seeds, or normal where the seeds are held fixed. nan
-  where the effect is.
+  where the effect or its interval is.
   """
   seeds = int(np.sum(~np.isnan(effect.by_seed)))
   freedom = np.inf if effect.conditional else seeds - 1
@@ -238,8 +248,6 @@ def p_value(effect: Effect, value: float = 0.0) -> float:
   away = abs(value - effect.mean)
   if np.isnan(half + away):
     return np.nan
-  if half <= 0:
-    return float(away == 0)
   scale = special.stdtrit(freedom, 0.975)
   return float(2 * special.stdtr(freedom, -scale * away / half))
 
@@ -254,6 +262,8 @@ def _check_rows(count: int) -> None:
 
 def _resampled_means(values, rng, num_resamples):
   """[resamples, quantities] of values [quantities, prompts]."""
+  if 0 < values.shape[1] < ENOUGH_PROMPTS:
+    return np.full((num_resamples, len(values)), np.nan)
   columns = values.T.astype(np.float64)
   return np.concatenate(
     list(_chunks(columns, rng, num_resamples))
@@ -294,9 +304,15 @@ def _interval(drawn, pseudo, level) -> Interval:
     return Interval(float(low), float(high))
   low, high = percentile_interval(defined, level)
   if pseudo is None:
-    return Interval(low, high)
+    return _of_some_width(low, high)
   error = np.std(pseudo, ddof=1) / np.sqrt(len(pseudo))
   half = special.stdtrit(len(pseudo) - 1, 0.5 * (1 + level)) * error
   middle = np.mean(pseudo)
   ends = float(middle - half), float(middle + half)
-  return Interval(min(low, ends[0]), max(high, ends[1]))
+  return _of_some_width(min(low, ends[0]), max(high, ends[1]))
+
+
+def _of_some_width(low: float, high: float) -> Interval:
+  """Where all that was seen is alike, nothing is known of what was not."""
+  certain = high - low <= ROUNDING
+  return Interval(np.nan, np.nan) if certain else Interval(low, high)

@@ -96,7 +96,7 @@ def recovery(
   """Share of the gap from offline to online that a third method recovers.
 
   The share of the means over seeds, on the same prompts for all three.
-  Undefined, that is nan, where the interval of online - offline holds 0.
+  Undefined, that is nan, unless the interval of online - offline lacks 0.
 
   Args:
     offline: of each seed, wins by prompt, such as `peak_wins`.
@@ -127,7 +127,7 @@ def recovery_of(
   """
   gap = combine([difference(each[2], each[0]) for each in estimates], rng)
   effect = combine_function(recovered_share, estimates, rng)
-  if gap.interval.low <= 0 <= gap.interval.high:
+  if not (gap.interval.low > 0 or gap.interval.high < 0):
     nothing = Interval(np.nan, np.nan)
     return effect._replace(mean=np.nan, interval=nothing, equivalence=nothing)
   return effect

@@ -15,6 +15,7 @@ from dap.estimators.effects import (
   resample_weights,
 )
 from dap.estimators.win_rate import (
+  ENOUGH_PROMPTS,
   Interval,
   percentile_interval,
   resampled_means,
@@ -154,6 +155,10 @@ def gap_of_choosing(
   value = gap_of_chosen(first, second, windows, rng, num_resamples=1).value
   if np.isnan(value):
     return Estimate(np.nan, np.full(num_resamples, np.nan))
+  if min(first.selection_wins.shape[1], first.test_wins.shape[1]) < (
+    ENOUGH_PROMPTS
+  ):
+    return Estimate(value, np.full(num_resamples, np.nan))
   num_points = len(first.kl) + len(second.kl)
   prompts = first.selection_wins.shape[1] + first.test_wins.shape[1]
   rows = max(1, 2**20 // max(prompts, len(windows) * num_points))
@@ -218,9 +223,9 @@ def recovery_ratio(
     offline: peak win rate of the method behind.
     recovered: that of the third method.
     online: that of the method ahead.
-    gap: interval of online - offline; nan is returned if it holds 0.
+    gap: interval of online - offline; nan is returned unless it lacks 0.
   """
-  if gap.low <= 0 <= gap.high:
+  if not (gap.low > 0 or gap.high < 0):
     return np.nan
   return (recovered - offline) / (online - offline)
 

@@ -1,8 +1,8 @@
 """Layer 1. From effects to verdicts about claims.
 
 A verdict is 'reproduced' where the interval is wholly on the claimed side,
-'contradicted' where it is wholly on the other, 'undecided' otherwise, and
-'not reached' where there is no effect to judge.
+'contradicted' where it is wholly on the other, 'undecided' otherwise, an effect
+without an interval included, and 'not reached' where there is no effect.
 """
 
 from collections.abc import Sequence
@@ -70,8 +70,10 @@ def absent_everywhere(
   Contradicted where Holm's adjusted p-value of any is under .05; reproduced
   where none is and all intervals are narrow enough.
   """
-  if not effects or any(_undefined(effect) for effect in effects):
+  if not effects or any(np.isnan(effect.mean) for effect in effects):
     return NOT_REACHED
+  if any(_without_interval(effect) for effect in effects):
+    return UNDECIDED
   p_values = holm([p_value(effect, bound) for effect in effects])
   if np.min(p_values) < 0.05:
     return CONTRADICTED
@@ -113,15 +115,17 @@ def holm(p_values: Sequence[float]) -> Float[np.ndarray, ' claims']:
 
 
 def _verdict(effect: Effect, claimed: bool, opposite: bool) -> str:
-  if _undefined(effect):
+  if np.isnan(effect.mean):
     return NOT_REACHED
+  if _without_interval(effect):
+    return UNDECIDED
   if claimed:
     return REPRODUCED
   return CONTRADICTED if opposite else UNDECIDED
 
 
-def _undefined(effect: Effect) -> bool:
-  return bool(np.isnan([effect.mean, *effect.interval]).any())
+def _without_interval(effect: Effect) -> bool:
+  return bool(np.isnan(effect.interval).any())
 
 
 def _powered(effect: Effect, width: float) -> bool:

@@ -103,10 +103,12 @@ def test_absence_everywhere_bears_what_chance_does_to_one_of_many():
   assert claim() == 'not reached'
 
 
-def test_what_is_undefined_is_not_reached():
-  for nothing in (
-    Effect(np.nan, NOTHING, NOTHING, np.array([np.nan]), True),
-    effect(0.1, 0.2)._replace(interval=NOTHING),
+def test_what_is_undefined_is_not_reached_and_no_interval_decides_nothing():
+  undefined = Effect(np.nan, NOTHING, NOTHING, np.array([np.nan]), True)
+  without_interval = effect(0.1, 0.2)._replace(interval=NOTHING)
+  for nothing, verdict in (
+    (undefined, 'not reached'),
+    (without_interval, 'undecided'),
   ):
     assert {
       estimators.greater(nothing),
@@ -115,7 +117,7 @@ def test_what_is_undefined_is_not_reached():
       estimators.absent(nothing, 0.5, 0.06),
       estimators.absent_everywhere([effect(0, 1), nothing], 0.5, 0.06),
       estimators.weak(nothing),
-    } == {'not reached'}
+    } == {verdict}
 
 
 def test_holm_has_its_worked_values():

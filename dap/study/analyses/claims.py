@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dap.estimators import Effect
+from dap.estimators.win_rate import ENOUGH_PROMPTS
 from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
@@ -81,7 +82,9 @@ def judge(
     by_seed,
     effect.conditional,
     primary,
-    ' '.join(filter(None, (finding.detail, _undefined(finding)))),
+    ' '.join(
+      filter(None, (finding.detail, _undefined(finding), _bare(finding)))
+    ),
   )
 
 
@@ -116,6 +119,18 @@ def _shown(effect: Effect, form: str) -> str:
 
 def _number(value: float) -> float | None:
   return None if np.isnan(value) else float(value)
+
+
+def _bare(finding: Finding) -> str:
+  """Why there is a number without an interval, where that decided."""
+  effect = finding.effect
+  if finding.verdict != UNDECIDED or np.isnan(effect.mean):
+    return ''
+  if not np.isnan(effect.interval).any():
+    return ''
+  return (
+    f'No interval: fewer than {ENOUGH_PROMPTS} prompts to a seed, or all alike.'
+  )
 
 
 def _undefined(finding: Finding) -> str:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dap.estimators import Estimate, combine
+from dap.estimators import Estimate, Interval, combine
 from dap.study.analyses import claims
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.reading.evidence import (
@@ -32,7 +32,16 @@ def test_a_seed_where_it_is_undefined_is_named_and_has_no_number():
   finding = Finding(UNDECIDED, effect(1.0, np.nan), [4, 7])
   found = claims.judge(CLAIM, lambda: finding)
   assert found.by_seed == {4: 1.0}
-  assert found.detail == 'Undefined for seed 7.'
+  assert 'Undefined for seed 7.' in found.detail
+
+
+def test_a_number_without_an_interval_says_why_it_decides_nothing():
+  finding = Finding(UNDECIDED, effect(1.0), [4])
+  found = claims.judge(CLAIM, lambda: finding)
+  assert (found.estimate, found.low, found.high) == (1.0, None, None)
+  assert found.detail == (
+    'No interval: fewer than 20 prompts to a seed, or all alike.'
+  )
 
 
 def test_what_has_no_number_has_none_in_json():
@@ -64,6 +73,8 @@ def test_a_claim_is_as_good_as_its_weakest_part(parts, whole):
 
 
 def test_numbers_have_true_minus_signs():
-  assert claims.shown(effect(-0.5)) == '−0.500 [−0.500, −0.500]'
-  assert claims.level(effect(0.5), 1) == '0.5 [0.5, 0.5]'
+  some = effect(-0.5)._replace(interval=Interval(-0.6, -0.4))
+  assert claims.shown(some) == '−0.500 [−0.600, −0.400]'
+  assert claims.level(some, 1) == '−0.5 [−0.6, −0.4]'
+  assert claims.shown(effect(-0.5)) == '−0.500'  # no interval, being alike
   assert claims.shown(effect(np.nan)) == 'undefined'

@@ -69,9 +69,9 @@ def test_the_proxy_decays_along_the_stream(tmp_path, last, verdict):
   assert found.estimate == pytest.approx((0.8 - last) / 4.5, abs=0.02)
 
 
-def policies(folder, **arms):
+def policies(folder, noise=0.0, **arms):
   """Runs of (final accuracy on D_golden, final chosen log-ratio)."""
-  made = Synthetic(folder).sft()
+  made = Synthetic(folder, noise=noise).sft()
   for name, (accuracy, chosen) in arms.items():
     made.arm(
       f'{name}_ipo',
@@ -109,15 +109,15 @@ def test_offline_ends_as_the_better_classifier(
 )
 def test_winners_lose_probability_and_most_offline(tmp_path, nats, verdict):
   arms = dict(zip(('online', 'shuffled', 'offline'), nats))
-  made = policies(tmp_path, **{arm: (0.6, x) for arm, x in arms.items()})
+  made = policies(tmp_path, 1.0, **{arm: (0.6, x) for arm, x in arms.items()})
   found = one(made, 'P4e')
   assert found.verdict == verdict
-  assert found.estimate == pytest.approx(nats[2])
+  assert found.estimate == pytest.approx(nats[2], abs=0.05)
 
 
 def correlated(folder, offline, others):
   """Runs whose accuracy goes with the win rate by a function of the KL."""
-  made = Synthetic(folder)
+  made = Synthetic(folder, noise=10.0)  # so that ranks scatter
   kls = tuple(np.geomspace(0.5, 16.0, 30))
   for arm in ('online', 'shuffled', 'offline'):
     accuracy = offline if arm == 'offline' else others

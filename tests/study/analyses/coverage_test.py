@@ -23,8 +23,8 @@ COVERAGE = analyses.Coverage(
 )
 
 
-def study(folder, **tops):
-  made = Synthetic(folder).sft()
+def study(folder, noise=0.0, **tops):
+  made = Synthetic(folder, noise=noise).sft()
   for arm, top in tops.items():
     made.arm(f'{arm}_ipo', hill(top))
   return made
@@ -84,7 +84,7 @@ def test_equal_bits_are_a_repetition(tmp_path):
 def test_without_equal_bits_losses_and_win_rates_are_near(
   tmp_path, losses, unshuffled, verdict
 ):
-  made = study(tmp_path, online=0.6, unshuffled=unshuffled)
+  made = study(tmp_path, 1.0, online=0.6, unshuffled=unshuffled)
   made.measure('replay', replay(losses, equal=False))
   found = one(made.evidence, 'P2c')
   assert found.verdict == verdict
@@ -108,7 +108,7 @@ def test_without_its_measure_a_repetition_is_not_reached(tmp_path):
 def test_small_shuffles_are_harmless_and_a_uniform_one_is_not(
   tmp_path, rates, verdict
 ):
-  made = study(tmp_path, **dict(zip(TOPS, rates)))
+  made = study(tmp_path, 1.0, **dict(zip(TOPS, rates)))
   assert one(made.evidence, 'P2d').verdict == verdict
 
 

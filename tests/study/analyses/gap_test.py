@@ -63,13 +63,13 @@ def test_over_optimisation_is_the_fall_past_the_peak(tmp_path):
 
 
 def test_hidden_utility_may_fall_while_the_win_rate_does_not(tmp_path):
-  made = Synthetic(tmp_path).sft()
+  made = Synthetic(tmp_path, noise=1.0).sft()
   made.arm('online_ipo', lambda kl: 0.5, utility=lambda kl: 3 - 0.1 * kl)
   made.arm('offline_ipo', lambda kl: 0.5, utility=lambda kl: 0.1 * kl)
   found = predicates(made.evidence)
   # Best at KL 0.5 and worst at 16: 0.1 (16 - 0.5) = 1.55.
   assert found['P1a-u'].verdict == REPRODUCED
-  np.testing.assert_allclose(found['P1a-u'].estimate, 1.55)
+  np.testing.assert_allclose(found['P1a-u'].estimate, 1.55, atol=0.02)
   assert found['P1a-u'].place == 'ours'
   assert found['P1b-u'].verdict == NOT_REACHED
 
@@ -150,12 +150,13 @@ def test_figures_show_what_points_have(tmp_path):
 
 
 def test_fits_find_the_coefficients_of_a_curve(tmp_path):
-  made = Synthetic(tmp_path, num_prompts=4000).sft(0.1)
+  made = Synthetic(tmp_path, num_prompts=4000, noise=1.0).sft(0.1)
   for rate in (1e-3, 2e-3, 3e-3):  # d (0.2 - 0.03 d)
     curve = lambda kl: 0.1 + np.sqrt(kl) * (0.2 - 0.03 * np.sqrt(kl))
     made.arm('online_ipo', curve, setting=(rate, 0.1))
   caption = GAP.figures(made.evidence)[-1].caption
-  assert 'online, d (α − β d): α 0.200 [0.200, 0.200], β 0.030' in caption
+  assert 'online, d (α − β d): α 0.20' in caption
+  assert ', β 0.030 [0.030, 0.030]. online, d (α − β ln d)' in caption
 
 
 def test_a_study_without_checkpoints_has_no_figures(tmp_path):

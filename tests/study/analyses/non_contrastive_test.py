@@ -11,7 +11,7 @@ BEST_OF_TWO = analyses.NonContrastive(*BO2, IPO)
 
 def study(folder, best_of_two, ipo=(0.6, 0.42, 0.4)):
   """Tops of online, shuffled and offline with each loss."""
-  made = Synthetic(folder).sft()
+  made = Synthetic(folder, noise=1.0).sft()
   for arms, tops in ((BO2, best_of_two), (IPO, ipo)):
     for arm, top in zip(arms, tops):
       setting = (1e-3, 0.1) if arms is IPO else (5e-5, None)

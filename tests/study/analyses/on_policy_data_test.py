@@ -9,7 +9,7 @@ DATA = analyses.OnPolicyData(*ARMS)
 
 
 def found(folder, *tops, num_prompts=1200):
-  made = Synthetic(folder, num_prompts=num_prompts).sft()
+  made = Synthetic(folder, num_prompts=num_prompts, noise=1.0).sft()
   for arm, top in zip(ARMS, tops):
     made.arm(arm, hill(top))
   return by_name(DATA.predicates(made.evidence))

@@ -20,7 +20,7 @@ SCALING = analyses.Scaling(SIZES)
 
 def study(folder, small, large, at=4.0):
   """Tops of the three methods at each size; `at`, of large, is their KL."""
-  made = Synthetic(folder).sft()
+  made = Synthetic(folder, (0, 1, 2, 3), noise=1.0).sft()
   for label, tops, kl in (('small', small, 4.0), ('large', large, at)):
     for method, top in zip(METHODS, tops):
       made.arm(f'{method}_ipo_{label}', hill(top, kl))

@@ -1,6 +1,7 @@
 """Studies with known answers: arms that win as often as a test says."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +19,14 @@ class Synthetic:
   """Points and arrays of a made-up study.
 
   A response wins a prompt where the policy's rate is above a number of the
-  prompt, so that two policies differ by their rates and by little noise.
+  prompt, so that two policies differ by their rates alone. What is then all
+  alike has no interval: with `noise` of 1 prompts, pairs and KLs scatter.
   """
 
   folder: Path
   seeds: tuple[int, ...] = (0, 1)
   num_prompts: int = 400
+  noise: float = 0.0
   points: list[Point] = dataclasses.field(default_factory=list)
   measures: dict = dataclasses.field(default_factory=dict)
 
@@ -47,8 +50,12 @@ class Synthetic:
 
   def _point(self, name, seed, place, kl, rate, setting, more):
     rng = np.random.default_rng([seed, 11])
+    own = np.random.default_rng(
+      [seed, place, zlib.crc32(f'{name} {setting}'.encode())]
+    )
+    noise = lambda scale, n: self.noise * scale * own.normal(size=n)
     hard = rng.permutation(self.num_prompts) / self.num_prompts
-    wins = hard < rate(kl)
+    wins = hard + noise(0.005, self.num_prompts) < rate(kl)
     arrays = {
       'prompt_ids': np.arange(self.num_prompts),
       'golden_p_ab': wins * 1.0,
@@ -56,9 +63,10 @@ class Synthetic:
     }
     if 'utility' in more:
       value = more.pop('utility')(kl)
-      arrays['hidden_utility'] = value + hard - np.mean(hard)
+      moved = hard + noise(0.1, self.num_prompts)
+      arrays['hidden_utility'] = value + moved - np.mean(moved)
       more['hidden_utility'] = lambda kl: value
-    arrays |= self._pairs(more, kl)
+    arrays |= self._pairs(more, kl, noise)
     file = f'{name}-{setting[0]:g}-{seed}-{place}.npz'
     np.savez(self.folder / file, **arrays)
     fields = {key: value(kl) for key, value in more.items()}
@@ -70,19 +78,19 @@ class Synthetic:
         100 * (place + 1),
         setting[0],
         {} if setting[1] is None else {'beta': setting[1]},
-        kl_nats=kl,
+        kl_nats=kl * (1 + float(noise(0.005, 1)[0])),
         win_rate=float(np.mean(wins)),
         per_prompt=file,
         **fields,
       )
     )
 
-  def _pairs(self, more, kl):
+  def _pairs(self, more, kl, noise):
     if 'correct' not in more:
       return {}
     accuracy, chosen = more.pop('correct')(kl), more.pop('chosen')(kl)
     margin = np.where(np.arange(200) < 200 * accuracy, 1.0, -1.0)
-    chosen = chosen + np.linspace(-1, 1, 200)
+    chosen = chosen + np.linspace(-1, 1, 200) + noise(0.1, 200)
     more['classification_accuracy'] = lambda kl: accuracy
     return {'chosen_log_ratio': chosen, 'rejected_log_ratio': chosen - margin}
 
