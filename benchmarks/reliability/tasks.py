@@ -98,6 +98,12 @@ def study(folder: pathlib.Path, **changes: object) -> list[str]:
   return tiny_study.argv(folder, **changes)
 
 
+def coverage(folder: pathlib.Path) -> list[str]:
+  """A study that has a measure: a stream's repetition."""
+  setting = ((5e-4, 0.05),)  # of the arms that read a stream
+  return tiny_study.argv(folder, config='h1_coverage', SETTINGS=setting)
+
+
 def report(folder: pathlib.Path) -> list[str]:
   """The report of that study."""
   return tiny_study.report_argv(folder)

@@ -1,5 +1,6 @@
 """Layer 8. `dap check`: reads all that a folder keeps and names damage."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ def check(folder: str, dry_run: bool = False) -> None:
     errors.InputError: something is damaged; the message has a line for each.
   """
   root = Path(folder)
-  if not root.is_dir():
+  if not os.path.isdir(root):  # also of what is too long for a path
     raise errors.InputError(f'{root} is no folder: give one that dap wrote in.')
   found = list(kept(root))
   if not found:

@@ -6,6 +6,7 @@ report.md, verdicts.json, frontier.png, frontier.svg and figures/ beside them.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from dap import files, progress, seals
 from dap.errors import InputError
+from dap.stages import modules
 from dap.study import analyses
 from dap.study.reading import runs as points_lib
 from dap.study.reading.evidence import Analysis, Axis, Evidence, Figure, Series
@@ -30,6 +32,7 @@ _MAIN = 'frontier'
 _READS = ('runs.jsonl', 'study.json', 'samples.json', 'costs.jsonl')
 SEALED = 'sealed.json'  # of what `dap study` wrote for the report
 _STAMP = '.report'
+_CODE = ('.py', '.pyc')  # told by its syntax trees, with all that it reaches
 _CURE = 'Give the command that wrote it again (`dap study`, `dap evaluate`).'
 _WRITES = (
   'report.html',
@@ -105,13 +108,14 @@ def _fingerprint(folder: Path) -> str:
 
   Arrays by prompt lie in stages, whose names in runs.jsonl are hashes.
   """
-  code = Path(__file__).parent
-  sources = [*code.rglob('*'), *(code.parent / 'estimators').glob('*.py')]
+  here = Path(__file__).parent
+  pages = [path for path in here.rglob('*') if path.suffix not in _CODE]
   results = [folder / name for name in _READS]
-  paths = [*results, *(folder / 'measures').glob('*/*.npz'), *sources]
-  digest = hashlib.sha256()
+  paths = [*results, *(folder / 'measures').glob('*/*.npz'), *pages]
+  code = json.dumps(modules.reached([__name__]))
+  digest = hashlib.sha256(code.encode())
   for path in sorted(paths):
-    if path.is_file() and path.suffix != '.pyc':
+    if path.is_file():
       digest.update(hashlib.sha256(path.read_bytes()).digest())
   return digest.hexdigest()
 

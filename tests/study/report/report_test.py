@@ -9,6 +9,7 @@ from report_parts import figure, points, results
 
 from dap import files
 from dap.errors import InputError
+from dap.stages import modules
 from dap.study import analyses
 from dap.study.reading import runs as points_lib
 from dap.study.reading.evidence import Evidence
@@ -203,8 +204,8 @@ def test_a_description_that_is_not_an_object_is_refused(tmp_path, name):
     report.report(study_dir=folder)
 
 
-def test_a_report_is_drawn_anew_when_its_results_or_files_changed(
-  tmp_path, capsys
+def test_a_report_is_drawn_anew_when_its_results_files_or_code_changed(
+  tmp_path, capsys, monkeypatch
 ):
   study(tmp_path, {'online': 0.6, 'offline': 0.5}, seeds=(0,))
 
@@ -217,4 +218,9 @@ def test_a_report_is_drawn_anew_when_its_results_or_files_changed(
   assert drawn() and not drawn()
   costs = {'stage': 'sft', 'seconds': 1.0}
   files.append_json_lines(tmp_path / 'costs.jsonl', [costs])
+  assert drawn() and not drawn()
+  reached = modules.reached([report.__name__])
+  assert {'dap.estimators.effects', 'dap.study.analyses.gap'} <= set(reached)
+  other = {**reached, 'dap.study.analyses.gap': 'another'}
+  monkeypatch.setattr(modules, 'reached', lambda names: other)
   assert drawn() and not drawn()
