@@ -1,6 +1,10 @@
 """Layer 0. The caller's mistakes, told apart from our own, and exit codes."""
 
 import enum
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class InputError(ValueError):
@@ -8,6 +12,11 @@ class InputError(ValueError):
 
   The command line prints the message alone and exits with code 2.
   """
+
+
+def shown(value: object) -> str:
+  """A value of the caller's as a message has it: no longer than a line."""
+  return _SHORT.repr(value)
 
 
 class Exit(enum.IntEnum):

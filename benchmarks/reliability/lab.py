@@ -271,6 +271,7 @@ def _be_dap(
     sys.stdout = io.TextIOWrapper(open(1, 'wb', 0, closefd=False))  # noqa: SIM115
     sys.stderr = io.TextIOWrapper(
       open(2, 'wb', 0, closefd=False),  # noqa: SIM115
+      errors='backslashreplace',  # as Python's own
       line_buffering=True,
     )
     if before is not None:

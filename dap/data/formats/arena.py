@@ -3,7 +3,7 @@
 from dap.data import schema
 from dap.data.formats import dialogues, ties
 from dap.data.schema import Row, require, require_text
-from dap.errors import InputError
+from dap.errors import InputError, shown
 
 _TIES = ('tie', ties.BOTH_BAD)
 _WINNERS = ('model_a', 'model_b', *_TIES)
@@ -36,8 +36,8 @@ def arena(
   winner = require(row, 'winner', str, where)
   if winner not in _WINNERS:
     raise InputError(
-      f'{where}: winner must be one of {", ".join(_WINNERS)}; got {winner!r}.'
-      ' Correct it, or remove the row.'
+      f'{where}: winner must be one of {", ".join(_WINNERS)}; got'
+      f' {shown(winner)}. Correct it, or remove the row.'
     )
   first = dialogues.messages(row, 'conversation_a', where)
   second = dialogues.messages(row, 'conversation_b', where)

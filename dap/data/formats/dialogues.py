@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dap.data.schema import Row, require_objects, require_text
-from dap.errors import InputError
+from dap.errors import InputError, shown
 
 LAST_TURN, NEXT_TURN = '\n\nAssistant:', '\n\nHuman:'
 _SPEAKERS = {'system': 'System', 'user': 'Human', 'assistant': 'Assistant'}
@@ -108,7 +108,7 @@ def messages(row: Row, key: str, where: str) -> list[Message]:
     role = require_text(value, 'role', Message._fields, place)
     if role not in _SPEAKERS:
       raise InputError(
-        f'{place}: role must be {", ".join(_SPEAKERS)}; got {role!r}.'
+        f'{place}: role must be {", ".join(_SPEAKERS)}; got {shown(role)}.'
       )
     content = require_text(value, 'content', Message._fields, place)
     found.append(Message(role, content.strip()))

@@ -12,7 +12,7 @@ from dap.data.schema import (
   require_number,
   require_text,
 )
-from dap.errors import InputError
+from dap.errors import InputError, shown
 
 # Later turns of a prompt stand in one text, each after such a mark.
 _TURN = re.compile(r'\s*<extra_id_1>(User|Assistant)[ \t]*\n?')
@@ -44,7 +44,7 @@ def by_own_split(row: Row, where: str, split: str) -> bool:
   own = require_text(row, 'split', ('split',), where)
   if not own.startswith(('train', 'val', 'test')):
     raise InputError(
-      f'{where}: split must be train, validation or test, got {own!r}.'
+      f'{where}: split must be train, validation or test, got {shown(own)}.'
     )
   return own.startswith('train') == (split == 'train')
 
