@@ -1,24 +1,36 @@
 """What README.md prints works as printed, in a fresh folder."""
 
+import gzip
+import json
+import os
 import pathlib
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import jax
+import numpy as np
 import pytest
 import tiny_commands
 
 from dap import main
-from dap.checkpoints import state
+from dap.checkpoints import layouts, state
+from dap.data.schema import PAIR_KEYS
+from dap.data.vocabulary import TrainedSentencePiece
 from dap.models import t5
 from dap.models.policy import Policy
 
-README = pathlib.Path(__file__).parents[1] / 'README.md'
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = ROOT / 'README.md'
+FIXTURES = ROOT / 'tests' / 'fixtures' / 'data'
 
 
 def fenced(kind=''):
   """What stands in fences of a kind."""
-  return re.findall(rf'```{kind}\n(.*?)```', README.read_text(), re.DOTALL)
+  found = re.findall(r'^```(\w*)\n(.*?)^```$', README.read_text(), re.S | re.M)
+  return [text for named, text in found if named == kind]
 
 
 def commands():
@@ -33,13 +45,32 @@ COMMANDS = commands()
 CONFIGURED = [words for words in COMMANDS if words[0] != 'convert']
 
 
+def with_words(*parts):
+  """The commands that have all of these in their words."""
+  return [
+    words
+    for words in COMMANDS
+    if all(any(part in word for word in words) for part in parts)
+  ]
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Fresh, with a checkpoint where README has one from elsewhere."""
+  """Fresh, with the files that README takes from elsewhere."""
   folder = tmp_path_factory.mktemp('readme')
-  policy = Policy(t5.T5(t5.T5Config(32128, 8, 2, 4, 16, 1, 1)))
+  rows = (FIXTURES / 'pairs.jsonl').read_bytes()
+  for name in ('train', 'test', 'helpful-base/train', 'helpful-base/test'):
+    path = folder / f'{name}.jsonl.gz'
+    path.parent.mkdir(exist_ok=True)
+    raw = FIXTURES / 'raw' / 'hh-rlhf' / f'{name}.jsonl'
+    path.write_bytes(gzip.compress(raw.read_bytes() if '/' in name else rows))
+  texts = [value for row in map(json.loads, rows.splitlines())
+           for key, value in row.items() if key in PAIR_KEYS]  # fmt: skip
+  model = folder / 'sentencepiece.model'
+  pieces = TrainedSentencePiece(320).train(texts, str(model)).size
+  policy = Policy(t5.T5(t5.T5Config(pieces, 8, 2, 4, 16, 1, 1)))
   params = policy.init(jax.random.key(0))
-  state.save(folder / 'ours' / 'checkpoints', 1, params, {}, '')
+  state.save(folder / 'ours' / 'checkpoints', 1_000_000, params, {}, '')
   there = folder / 't5_1_1_base' / 'checkpoint_1000000'
   main.main(['convert', str(folder / 'ours'), str(there), '--to=t5x'])
   return folder
@@ -48,7 +79,7 @@ def folder(tmp_path_factory):
 def test_the_commands_of_the_page_are_found():
   kinds = [words[0] for words in COMMANDS]
   assert {'data', 'train', 'sample', 'study', 'convert'} <= set(kinds)
-  assert len(COMMANDS) >= 11
+  assert len(COMMANDS) == 12
 
 
 @pytest.mark.parametrize('number', range(len(CONFIGURED)))
@@ -79,18 +110,98 @@ def test_the_single_trainings_run_one_after_another_as_printed(
   assert 'response:' in capsys.readouterr().out
   done = sorted(path.name for path in (tmp_path / 'out').iterdir())
   assert done == ['ipo', 'preference_model', 'sft']
-  (to_t5x,) = (words for words in COMMANDS if '--to=t5x' in words)
-  main.main([*to_t5x, '--dry_run'])
-  assert 'would write t5x to out/ipo_t5x/' in capsys.readouterr().out
 
 
-def test_what_is_in_a_checkpoint_from_elsewhere_is_told(
+def test_a_study_of_own_pairs_is_counted_as_printed(
   folder, monkeypatch, capsys
 ):
   monkeypatch.chdir(folder)
-  (words,) = (words for words in COMMANDS if '--to=dap' in words)
+  (words,) = with_words('study', '--dry_run')
   main.main(words)
+  said = capsys.readouterr().out
+  assert 'online_ipo' in said and '--dry_run --measure' in said
+  assert not (folder / 'out' / 'mine').exists()
+
+
+def test_a_checkpoint_from_elsewhere_is_trained_and_goes_back_as_printed(
+  folder, monkeypatch, capsys
+):
+  monkeypatch.chdir(folder)
+  (looked,) = with_words('convert', '--to=dap')
+  (trained,) = with_words('train', 'from_checkpoint')
+  main.main(looked)
   assert 'would write dap to out/flax' in capsys.readouterr().out
+  small = {'SFT_STEPS': 600, 'BATCH_SIZE': 2, 'PROMPT_LENGTH': 8}
+  small |= {'RESPONSE_LENGTH': 4}
+  main.main([*trained, *(f'--gin.{k}={v}' for k, v in small.items())])
+  for layout in ('t5x', 'hf'):
+    (words,) = with_words('convert', f'--to={layout}')
+    main.main(words)
+    assert f'wrote {layout}' in capsys.readouterr().out
+  back = layouts.read_params(folder / 'out' / 't5x' / 'checkpoint_600')
+  ours = layouts.read_params(folder / 'out' / 'from_t5')
+  jax.tree.map(np.testing.assert_array_equal, back, ours)
+  assert (folder / 'out' / 'hf' / 'tokenizer.json').exists()
+
+
+def test_data_are_prepared_as_printed(folder, monkeypatch, capsys):
+  monkeypatch.chdir(folder)
+  (words,) = with_words('data', 'gin/data/hh.gin')  # the hub needs a network
+  main.main([*words, '--gin_file=gin/data/bytes.gin'])
+  assert 'train: ' in capsys.readouterr().out
+
+
+def test_a_task_is_prepared_as_printed(folder):
+  pytest.importorskip('seqio', reason='the extra [seqio]')
+  (words,) = with_words('data', 'readers/seqio.gin')
+  given = {'DAP_RAW_DATA': str(FIXTURES / 'raw')}
+  given['DAP_VOCABULARY'] = 'sentencepiece.model'
+  done = subprocess.run(
+    [sys.executable, '-m', 'dap', *words],
+    env={**os.environ, 'PYTHONPATH': str(ROOT), **given},
+    cwd=folder,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'train: ' in done.stdout
+
+
+STARTED = """
+prepare_environment() { export PATH="$SHIMS:$PATH"; }
+"""
+SHIM = """#!/bin/sh
+exec {python} -m dap "$@" --dry_run
+"""
+
+
+def test_the_scripts_of_the_page_start_what_they_say(tmp_path):
+  """In a copy of launch/ whose environment is this one, and dry."""
+  (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+  launch = shutil.copytree(ROOT / 'launch', tmp_path / 'launch')
+  with open(launch / 'environment.sh', 'a') as file:
+    file.write(STARTED)
+  shim = tmp_path / 'shims' / 'dap'
+  shim.parent.mkdir()
+  shim.write_text(SHIM.format(python=sys.executable))
+  shim.chmod(0o755)
+  lines = [
+    line
+    for line in ''.join(fenced()).splitlines()
+    if line.startswith('bash launch/') and '/test.sh' not in line
+  ]
+  assert len(lines) == 3  # quickstart, all, h1
+  for line in lines:
+    done = subprocess.run(
+      ['bash', '-c', line],
+      env={**os.environ, 'PYTHONPATH': str(ROOT), 'SHIMS': str(shim.parent)},
+      cwd=tmp_path,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'online_ipo' in done.stdout, line
+  assert not (tmp_path / 'out').exists()
 
 
 def test_the_notebook_lines_run_as_printed():

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -206,7 +207,21 @@ def check(
     shapes = {name: x.shape for name, x in shapes.items()}
     found = {name: part.shape for name, part in contents.parts.items()}
     stored.check_shapes(found, shapes, contents.path)
-  return _free(destination, to, contents.path)
+  folder = _free(destination, to, contents.path)
+  if to in ('t5x', 't5x_orbax'):
+    _check_step(folder.name, contents)
+  return folder
+
+
+def _check_step(name: str, contents: Contents) -> None:
+  """T5X takes the step from the name of the folder."""
+  named = re.fullmatch(r'checkpoint_(\d+)', name)
+  if named and int(named.group(1)) != contents.step:
+    raise InputError(
+      f'{contents.path} is of step {contents.step}, and T5X would take it for'
+      f' step {named.group(1)}, by the name of its folder. Name the folder'
+      f' checkpoint_{contents.step}.'
+    )
 
 
 def _dtype(target: Target) -> str:

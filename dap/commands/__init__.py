@@ -154,7 +154,7 @@ Prompts of a training end with the end id, </s>, where it started from a T5, and
 have none where it started from nothing (PROMPT_FORM chooses). The checkpoint
 says which, convert prints it, and the tokenizer of --vocabulary does the same:
 its ids are those of the training.""",
-    example="""dap convert out/ipo out/ipo_t5x/checkpoint_1800 --to=t5x
+    example="""dap convert out/ipo out/ipo_t5x/checkpoint_500 --to=t5x
   dap convert hf://google/flan-t5-base out/flan --to=dap --dry_run
   dap convert out/ipo out/ipo_hf --to=hf --vocabulary=spiece.model""",
     words=(

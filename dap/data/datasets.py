@@ -13,7 +13,7 @@ from dap.data.sources import Source
 from dap.data.vocabulary import UnreadVocabulary, Vocabulary, Words
 from dap.errors import InputError
 from dap.losses import ranges
-from dap.losses.ranges import Size
+from dap.losses.ranges import Length
 
 _log = logging.getLogger(__name__)
 _OVERLAP = (
@@ -43,8 +43,8 @@ class PairData:
 
   source: Source
   vocabulary: Any  # either: callers ask whether it has `train`
-  prompt_length: Size
-  response_length: Size
+  prompt_length: Length
+  response_length: Length
   long_responses: LongResponses = arrays.trim
   prompt_form: PromptForm | None = None
   repeats: Repeats = checks.keep_repeated

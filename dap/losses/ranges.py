@@ -73,6 +73,16 @@ class Distinct:
 
 Size = Annotated[int, Range(1, low_closed=True)]
 Count = Annotated[int, Range(0, low_closed=True)]
+Length = Annotated[
+  int,
+  Range(
+    1,
+    2**20,
+    low_closed=True,
+    high_closed=True,
+    why='It is a number of tokens of one text; its arrays are as wide.',
+  ),
+]
 SEEDS = Range(
   0,
   2**32 - 1,

@@ -216,3 +216,10 @@ def test_mistakes_of_the_caller_exit_with_2(words, message, capsys):
     main.main(['convert', *words])
   assert raised.value.code == 2
   assert message in capsys.readouterr().err
+
+
+def test_a_folder_named_for_another_step_is_refused(tmp_path):
+  place = tmp_path / 'checkpoint_1800'
+  with pytest.raises(InputError, match='Name the folder checkpoint_'):
+    convert.convert(str(SOURCES['t5x']), str(place), 't5x')
+  assert not place.exists()
