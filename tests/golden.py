@@ -232,6 +232,10 @@ def hashes(found: dict[str, np.ndarray]) -> dict[str, str]:
   }
 
 
+# Since 0.5 so few prompts have no interval, and decide nothing.
+_INTERVAL = re.compile(r'^verdicts/.*\.(low|high|verdict|detail)$')
+
+
 def differences(
   before: dict[str, np.ndarray], after: dict[str, np.ndarray], exact: bool
 ) -> list[str]:
@@ -243,6 +247,8 @@ def differences(
     exact: bytes must be equal; else integers and words are, and floats to
       1e-5 (relative beyond 1).
   """
+  before, after = ({n: v for n, v in each.items() if not _INTERVAL.search(n)}
+                   for each in (before, after))  # fmt: skip
   told = [f'{name}: only in one' for name in sorted({*before} ^ {*after})]
   for name in sorted({*before} & {*after}):
     old, new = _of_verdict(name, before[name]), _of_verdict(name, after[name])
