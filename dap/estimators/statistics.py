@@ -155,9 +155,8 @@ def gap_of_choosing(
   value = gap_of_chosen(first, second, windows, rng, num_resamples=1).value
   if np.isnan(value):
     return Estimate(np.nan, np.full(num_resamples, np.nan))
-  if min(first.selection_wins.shape[1], first.test_wins.shape[1]) < (
-    ENOUGH_PROMPTS
-  ):
+  halves = first.selection_wins, first.test_wins
+  if min(wins.shape[1] for wins in halves) < ENOUGH_PROMPTS:
     return Estimate(value, np.full(num_resamples, np.nan))
   num_points = len(first.kl) + len(second.kl)
   prompts = first.selection_wins.shape[1] + first.test_wins.shape[1]
@@ -166,8 +165,7 @@ def gap_of_choosing(
   for start in range(0, num_resamples, rows):
     size = min(rows, num_resamples - start)
     selection, test = (
-      resample_weights(wins.shape[1], rng, size)
-      for wins in (first.selection_wins, first.test_wins)
+      resample_weights(wins.shape[1], rng, size) for wins in halves
     )
     above = _chosen(first, windows, selection, test)
     above = above - _chosen(second, windows, selection, test)

@@ -239,7 +239,10 @@ def held_windows(windows: np.ndarray, total: int) -> str:
 
 
 def exact(values: Sequence[float]) -> Effect:
-  """Of numbers by seed that have no draws: only seeds vary."""
+  """Of numbers by seed that have no draws: only seeds vary.
+
+  Fewer than four of them have no interval.
+  """
   estimates = [
     Estimate(float(value), np.full(RESAMPLES, float(value))) for value in values
   ]
