@@ -11,7 +11,7 @@ from pathlib import Path
 from dap import files, secrets
 from dap.algorithms import run as run_lib
 from dap.algorithms.run import Run
-from dap.checkpoints import state
+from dap.checkpoints import metadata, points
 from dap.commands import show
 from dap.data.datasets import PairData
 from dap.errors import InputError
@@ -57,10 +57,10 @@ def keep(description: Description, run: Run, folder: Path) -> None:
     InputError: the folder holds another training, naming what differs, or one
       that cannot go on as far as this one.
   """
-  places = state.restartable(folder / 'checkpoints')
+  places = points.restartable(folder / 'checkpoints')
   if places:
     try:
-      found = state.metadata(places[0])
+      found = metadata.read(places[0])
     except InputError:  # it is damaged, which the restart tells or mends
       return
     if found['digest'] != name(description):

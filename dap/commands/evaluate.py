@@ -6,7 +6,8 @@ from jax.sharding import Mesh
 
 from dap import files, partitioning, progress, seals
 from dap.algorithms.run import Run
-from dap.checkpoints import load, state
+from dap.checkpoints import load
+from dap.checkpoints import points as checkpoints
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
@@ -59,7 +60,7 @@ def evaluate(
   folder = Path(model_dir)
   cache = folder / 'cache'
   devices = partitioning.mesh(mesh)
-  if state.steps(folder / 'checkpoints'):
+  if checkpoints.steps(folder / 'checkpoints'):
     data = data.following(load.prompts_end(folder))
   run, vocabulary = prepared(run, data, cache)
   policy = policy_of(run.model)
@@ -117,8 +118,8 @@ def _measured(
 ) -> list[dict[str, object]]:
   """What is measured of each checkpoint; its arrays are written."""
   root, found = folder / 'checkpoints', []
-  with progress.track('evaluate', len(state.steps(root))) as tick:
-    for done, step in enumerate(state.steps(root), start=1):
+  with progress.track('evaluate', len(checkpoints.steps(root))) as tick:
+    for done, step in enumerate(checkpoints.steps(root), start=1):
       params = load.load_params(policy, root / f'checkpoint_{step}', mesh)
       point, arrays = points.evaluate(policy, params, fixed, evaluation, mesh)
       arrays_name = f'points/step_{step}.npz'
@@ -168,5 +169,5 @@ def _fixed(
 def dry_run(*, model_dir: str, **others: object) -> None:
   """Prints which checkpoints would be evaluated."""
   del others
-  steps = state.steps(Path(model_dir) / 'checkpoints')
+  steps = checkpoints.steps(Path(model_dir) / 'checkpoints')
   print(f'would evaluate {len(steps)} checkpoints of {model_dir}: {steps}')

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 
 from dap import errors, progress, seals
 from dap.algorithms.run import Run
+from dap.checkpoints import metadata, points
 from dap.checkpoints import state as checkpoints
 from dap.records import Collected, Scalars, State
 from dap.stages import provenance
@@ -72,7 +73,7 @@ class RunJournal:
     record_stream: bool = False,
     digest: str = '',
     on_checkpoint: Hook | None = None,
-    facts: Mapping[str, checkpoints.Json] | None = None,
+    facts: Mapping[str, metadata.Json] | None = None,
   ):
     """Opens nothing yet.
 
@@ -97,7 +98,7 @@ class RunJournal:
     """See `Journal`."""
 
     def read(folder: pathlib.Path) -> State:
-      self.check(checkpoints.metadata(folder).get('beside', {}))
+      self.check(metadata.read(folder).get('beside', {}))
       return restart.restore(folder, self.run.model, template)[0]
 
     found = go_on(self.root, self._digest, read)
@@ -105,8 +106,8 @@ class RunJournal:
       self.truncate(0, {})
       return None
     folder, state = found
-    self.truncate(state.step, checkpoints.metadata(folder).get('beside', {}))
-    is_point = folder.name.startswith(checkpoints.POINT)
+    self.truncate(state.step, metadata.read(folder).get('beside', {}))
+    is_point = folder.name.startswith(points.POINT)
     if self._hook is not None and is_point:  # a kill may have come before it
       self._hook(state.step, self.run.model.split(state.learner.params)[0])
     return state
@@ -159,7 +160,7 @@ class RunJournal:
 
   def save_restart(self, state: State) -> None:
     """See `Journal`."""
-    self.keep(state.step, *self._parts(state), kind=checkpoints.RESTART)
+    self.keep(state.step, *self._parts(state), kind=points.RESTART)
 
   def _parts(self, state: State) -> tuple[PyTree, restart.Tree]:
     shared, _ = self.run.model.split(state.learner.params)
@@ -171,7 +172,7 @@ class RunJournal:
     step: int,
     params: PyTree,
     rest: restart.Tree,
-    kind: str = checkpoints.POINT,
+    kind: str = points.POINT,
   ) -> None:
     """A checkpoint, after the batches and metrics that led to it."""
     checkpoints.save(
@@ -196,7 +197,7 @@ class RunJournal:
     """See `Journal`."""
     if self._recorder is not None:
       self._recorder.close()
-    checkpoints.drop_restarts(self.root)
+    points.drop_restarts(self.root)
 
 
 class StackJournal:
@@ -229,7 +230,7 @@ class StackJournal:
     shared, _ = model.split(template.learner.params)
 
     def read(folder: pathlib.Path) -> State:
-      beside = checkpoints.metadata(folder).get('beside', {})
+      beside = metadata.read(folder).get('beside', {})
       for name, journal in self._members.items():
         journal.check(_of_member(beside, name))
       return restart.restore(folder, model, template, params=shared)[0]
@@ -237,7 +238,7 @@ class StackJournal:
     found = go_on(self._root, self._digest, read)
     beside = {}
     if found is not None:
-      beside = checkpoints.metadata(found[0]).get('beside', {})
+      beside = metadata.read(found[0]).get('beside', {})
     for name, journal in self._members.items():
       own = _of_member(beside, name)
       journal.truncate(found[1].step if found else 0, own)
@@ -266,11 +267,11 @@ class StackJournal:
     shared, _ = self._run.model.split(state.learner.params)
     for index, journal in enumerate(self._members.values()):
       journal.keep(state.step, self._member(shared, index), {})
-    self._keep(state, checkpoints.POINT)
+    self._keep(state, points.POINT)
 
   def save_restart(self, state: State) -> None:
     """See `Journal`."""
-    self._keep(state, checkpoints.RESTART)
+    self._keep(state, points.RESTART)
 
   def _keep(self, state: State, kind: str) -> None:
     model = self._run.model
@@ -298,7 +299,7 @@ class StackJournal:
     """See `Journal`."""
     for journal in self._members.values():
       journal.close()
-    checkpoints.drop_restarts(self._root)
+    points.drop_restarts(self._root)
 
 
 def _of_member(beside: Beside, name: str) -> dict[str, seals.Seal]:
@@ -339,9 +340,9 @@ def go_on(
   Raises:
     errors.InputError: another configuration wrote it, or none is whole.
   """
-  checkpoints.sweep(root)
+  points.sweep(root)
   damage: list[str] = []
-  for folder in checkpoints.restartable(root):
+  for folder in points.restartable(root):
     try:
       _check_digest(folder, digest)
       state = read(folder)
@@ -350,7 +351,7 @@ def go_on(
       continue
     for each in damage:
       progress.say(f'{each} Going on from {folder.name}.')
-    made = checkpoints.metadata(folder).get('made', {})
+    made = metadata.read(folder).get('made', {})
     if changes := provenance.changed(made):
       progress.say(
         f'{folder.name} was written elsewhere ({"; ".join(changes)}): what'
@@ -363,7 +364,7 @@ def go_on(
       + '\n'.join(damage)
       + f'\nRemove {root.parent} to train from the start.'
     )
-  if checkpoints.steps(root):
+  if points.steps(root):
     progress.say(
       f'{root} has checkpoints without what a restart needs: the training'
       ' begins at step 0.'
@@ -372,7 +373,7 @@ def go_on(
 
 
 def _check_digest(folder: pathlib.Path, digest: str) -> None:
-  written = checkpoints.metadata(folder)['digest']
+  written = metadata.read(folder)['digest']
   if written != digest:
     raise errors.InputError(
       f'{folder.parents[1]} holds the run of another configuration (digest'

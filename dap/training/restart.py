@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 
 from dap import errors
 from dap.algorithms.algorithm import Algorithm
+from dap.checkpoints import metadata
 from dap.checkpoints import state as checkpoints
 from dap.models.trained import Trained
 from dap.records import (
@@ -90,7 +91,7 @@ def restore(
   Raises:
     errors.InputError: the checkpoint is damaged, or version 0.3 wrote it.
   """
-  written = checkpoints.metadata(folder)['rest']
+  written = metadata.read(folder)['rest']
   _check(folder, written, template.ahead)
   shared = model.split(template.learner.params)[0]
   wanted = {**_wanted(model, template, written), **more}
@@ -139,7 +140,7 @@ def _has(written: Mapping[str, object], name: str) -> bool:
 
 
 def _wanted(
-  model: Trained, template: Template, written: Mapping[str, checkpoints.Entry]
+  model: Trained, template: Template, written: Mapping[str, metadata.Entry]
 ) -> Tree:
   """Templates of all that was written but the shared parameters."""
   learner = template.learner
@@ -211,7 +212,7 @@ def _pending_tree(pending: Collected) -> Tree:
 
 
 def _pending_template(
-  written: Mapping[str, checkpoints.Entry], examples: jax.sharding.Sharding
+  written: Mapping[str, metadata.Entry], examples: jax.sharding.Sharding
 ) -> Tree:
   """From what the checkpoint says of itself: the shapes are those of a step."""
   tree: Tree = {}

@@ -9,7 +9,7 @@ import tiny
 from dap import errors, losses, partitioning, train
 from dap.algorithms import algorithm, refresh
 from dap.algorithms.objectives import Loss
-from dap.checkpoints import load
+from dap.checkpoints import load, points
 from dap.checkpoints import state as checkpoints
 from dap.training import rollouts, stacks, stream
 from dap.training.pace import Bounds, Pace
@@ -146,10 +146,10 @@ def test_a_kill_between_checkpoints_of_members_changes_nothing(
       with open(cut / 'c' / 'stream' / 'records.bin', 'ab') as file:
         file.write(b'half a record')
   monkeypatch.setattr(checkpoints, 'save', save)
-  assert checkpoints.newest(cut / 'restart') == 5
+  assert points.restartable(cut / 'restart')[0].name == 'checkpoint_5'
   fit(cut, which)
   assert contents(cut) == contents(whole)
-  assert checkpoints.steps(cut / 'a' / 'checkpoints') == [3, 5, 8]
+  assert points.steps(cut / 'a' / 'checkpoints') == [3, 5, 8]
 
 
 def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
@@ -170,10 +170,10 @@ def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
       runs(tiny.ONLINE), PAIRS, PARAMS, cut, record_stream=True, pace=often
     )
   monkeypatch.setattr(checkpoints, 'save', save)
-  assert ('restart', 6, checkpoints.RESTART) in kinds
+  assert ('restart', 6, points.RESTART) in kinds
   of_members = [step for name, step, _ in kinds if name == 'checkpoints']
   assert of_members == [3, 3, 3, 5, 5, 5]
-  assert checkpoints.newest(cut / 'restart') == 6
+  assert points.restartable(cut / 'restart')[0].name == 'restart_6'
   fit(cut, tiny.ONLINE)
   assert contents(cut) == contents(whole)
   assert not list((cut / 'restart').glob('restart_*'))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dap import estimators, files, partitioning
-from dap.checkpoints import state
+from dap.checkpoints import points as checkpoints
 from dap.data.pairs import Pairs
 from dap.evaluation import points
 from dap.models.protocols import Parameters
@@ -156,8 +156,10 @@ def compare_runs(config: Parameters, inputs: Folders, work: Path) -> None:
     for folder in (run, replay)
   ]
   shared = sorted(lines[0].keys() & lines[1].keys())
-  roots = [folder / 'checkpoints' for folder in (run, replay)]
-  saved = sorted(set(state.steps(roots[0])) & set(state.steps(roots[1])))
+  steps = [
+    set(checkpoints.steps(folder / 'checkpoints')) for folder in (run, replay)
+  ]
+  saved = sorted(steps[0] & steps[1])
   equal = [
     _equal(*(load_params(config, folder, step) for folder in (run, replay)))
     for step in saved
