@@ -14,12 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors, progress, seals
+from dap import errors, seals
 from dap.algorithms.run import Run
 from dap.checkpoints import metadata, points
 from dap.checkpoints import state as checkpoints
 from dap.records import Collected, Scalars, State
-from dap.stages import provenance
 from dap.training import restart, stream
 from dap.training.metrics import MetricsLog
 from dap.training.restart import Template
@@ -101,7 +100,7 @@ class RunJournal:
       self.check(metadata.read(folder).get('beside', {}))
       return restart.restore(folder, self.run.model, template)[0]
 
-    found = go_on(self.root, self._digest, read)
+    found = restart.go_on(self.root, self._digest, read)
     if found is None:
       self.truncate(0, {})
       return None
@@ -235,7 +234,7 @@ class StackJournal:
         journal.check(_of_member(beside, name))
       return restart.restore(folder, model, template, params=shared)[0]
 
-    found = go_on(self._root, self._digest, read)
+    found = restart.go_on(self._root, self._digest, read)
     beside = {}
     if found is not None:
       beside = metadata.read(found[0]).get('beside', {})
@@ -321,62 +320,3 @@ def mean_of(told: Sequence[Metrics]) -> dict[str, np.ndarray]:
     name: np.asarray(np.mean([metrics[name] for metrics in each], axis=0))
     for name in each[0]
   }
-
-
-def go_on(
-  root: pathlib.Path, digest: str, read: Callable[[pathlib.Path], State]
-) -> tuple[pathlib.Path, State] | None:
-  """The newest checkpoint that is whole, and what it holds; None when none.
-
-  One that is not is told and passed over: what follows the older one is trained
-  again, with the same bits.
-
-  Args:
-    root: folder of the checkpoints.
-    digest: names the configuration.
-    read: the state of a checkpoint; raises `seals.Broken` where it, or what the
-      training had written by then, is damaged.
-
-  Raises:
-    errors.InputError: another configuration wrote it, or none is whole.
-  """
-  points.sweep(root)
-  damage: list[str] = []
-  for folder in points.restartable(root):
-    try:
-      _check_digest(folder, digest)
-      state = read(folder)
-    except seals.Broken as error:
-      damage.append(str(error))
-      continue
-    for each in damage:
-      progress.say(f'{each} Going on from {folder.name}.')
-    made = metadata.read(folder).get('made', {})
-    if changes := provenance.changed(made):
-      progress.say(
-        f'{folder.name} was written elsewhere ({"; ".join(changes)}): what'
-        ' follows may have other last bits than there.'
-      )
-    return folder, state
-  if damage:
-    raise errors.InputError(
-      'No checkpoint is whole that this training could go on from:\n'
-      + '\n'.join(damage)
-      + f'\nRemove {root.parent} to train from the start.'
-    )
-  if points.steps(root):
-    progress.say(
-      f'{root} has checkpoints without what a restart needs: the training'
-      ' begins at step 0.'
-    )
-  return None
-
-
-def _check_digest(folder: pathlib.Path, digest: str) -> None:
-  written = metadata.read(folder)['digest']
-  if written != digest:
-    raise errors.InputError(
-      f'{folder.parents[1]} holds the run of another configuration (digest'
-      f' {written}, this one {digest}). Give another MODEL_DIR, or remove that'
-      ' folder.'
-    )
