@@ -23,7 +23,7 @@ from dap.study.design.grid import RunOf
 from dap.study.making import build
 from dap.study.making.judging import Judging
 from dap.study.making.trainings import Folders, load_params, load_splits
-from dap.training import collectors, stream
+from dap.training import collectors, recorded, stream
 
 ARRAYS = 'arrays.npz'
 
@@ -178,7 +178,7 @@ def stream_accuracy(config: Classifying, inputs: Folders, work: Path) -> None:
   """How often classifiers agree with the golden model along a stream."""
   judging = config.judging
   rows = stream.read_rows(inputs['stream'] / 'stream')
-  pairs = stream.Recorded(rows).pairs()
+  pairs = recorded.Recorded(rows).pairs()
   middles = np.linspace(0, rows['step'][-1], 2 * config.num_windows + 1)[1::2]
   taken = np.stack(
     [_nearest(rows['step'], middle, config.num_pairs) for middle in middles]
