@@ -11,7 +11,7 @@ from dap.algorithms import algorithm, refresh
 from dap.algorithms.objectives import Loss
 from dap.checkpoints import load, points
 from dap.checkpoints import state as checkpoints
-from dap.training import rollouts, stacks, stream
+from dap.training import rollouts, stack_programs, stacks, stream
 from dap.training.pace import Bounds, Pace
 
 START = tiny.POLICY.init(jax.random.key(1))
@@ -181,17 +181,18 @@ def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
 
 def test_one_compilation_serves_groups_of_one_shape(tmp_path):
   mesh = partitioning.mesh((1, 1))
-  stacks.update_program.cache_clear()  # stacks of other sizes were there before
-  stacks._compiled.cache_clear()
+  # Stacks of other sizes were there before.
+  stack_programs.update_program.cache_clear()
+  stack_programs._compiled.cache_clear()
   for name, which in (('off', tiny.OFFLINE), ('on', tiny.ONLINE)):
     fit(tmp_path / name, which, num_steps=3, save_steps=())
     others = runs(which, num_steps=2, save_steps=(), learning_rate=0.02)
     stacks.fit(others, PAIRS, PARAMS, tmp_path / f'{name}2', mesh=mesh)
     objective = others['a'].objective
-    axes = stacks.SAMPLED if which.sampler is not None else None
-    update = stacks.update_program(objective, tiny.ADAM, mesh, 1, axes)
+    axes = stack_programs.SAMPLED if which.sampler is not None else None
+    update = stack_programs.update_program(objective, tiny.ADAM, mesh, 1, axes)
     assert update._cache_size() == 1
-  rollout = stacks._compiled(
+  rollout = stack_programs._compiled(
     frozenset({'policy', 'behaviour'}),
     rollouts.rollout,
     rollouts.shape_of(tiny.POLICY, tiny.ONLINE),
