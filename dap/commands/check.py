@@ -8,7 +8,7 @@ from dap import errors, progress, seals
 from dap.checkpoints import metadata, points
 from dap.commands import train
 from dap.data import arrays
-from dap.stages import artefacts
+from dap.stages import finished
 from dap.study.report import report
 from dap.training import stream
 from dap.training.metrics import MetricsLog
@@ -86,7 +86,7 @@ def _here(folder: Path, names: set[str]) -> Iterator[Kept]:
   if 'stream.json' in names:
     yield Kept('streams', folder, lambda: stream.read_rows(folder))
   if 'stage.json' in names:
-    yield Kept('stages', folder, lambda: artefacts.check(folder))
+    yield Kept('stages', folder, lambda: finished.check(folder))
   if 'facts.json' in names and 'prompts.npy' in names:
     yield Kept('prepared splits', folder, lambda: arrays.opened(folder))
   if report.SEALED in names:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from dap import files
-from dap.stages import artefacts, provenance
+from dap.stages import finished, provenance
 from dap.stages.artefacts import Job
 
 _SAME = ('config', 'runtime')
@@ -47,7 +47,7 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
 
 def _others(job: Job, known: Collection[str]) -> Iterator[files.Record]:
   """Records of other finished stages of the same name, the newest first."""
-  for folder, record in artefacts.records(job):
+  for folder, record in finished.records(job.folder):
     if folder.name not in known:
       yield record
 
@@ -65,7 +65,7 @@ def of_code(missing: Sequence[Job]) -> list[str]:
   changed: dict[str, None] = {}
   count = 0
   for job in missing:
-    for _, record in artefacts.records(job):
+    for _, record in finished.records(job.folder):
       if record.get('content') == job.content:
         changed |= dict.fromkeys(code_changes(record, job.description))
         count += 1
@@ -86,7 +86,7 @@ def accepted(jobs: Sequence[Job]) -> dict[str, list[str]]:
   found = {}
   for job in jobs:
     if job.folder.exists():
-      record = artefacts.record_of(job.folder)
+      record = finished.record_of(job.folder)
       if changes := code_changes(record, job.description):
         found[job.stage.name] = changes
   return found
