@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dap import errors, progress, seals
 from dap.checkpoints import metadata, points
 from dap.commands import train
-from dap.data import arrays
+from dap.data import prepared
 from dap.stages import finished
 from dap.study.report import report
 from dap.training import stream
@@ -88,7 +88,7 @@ def _here(folder: Path, names: set[str]) -> Iterator[Kept]:
   if 'stage.json' in names:
     yield Kept('stages', folder, lambda: finished.check(folder))
   if 'facts.json' in names and 'prompts.npy' in names:
-    yield Kept('prepared splits', folder, lambda: arrays.opened(folder))
+    yield Kept('prepared splits', folder, lambda: prepared.opened(folder))
   if report.SEALED in names:
     yield Kept('results', folder, lambda: report.check(folder))
   if train.SEALED in names:
