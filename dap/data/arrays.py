@@ -125,54 +125,91 @@ def prepare(
       left, the rule is not for such a source, or the folder cannot be written;
       nothing half-written stays.
   """
-  if prompt_length < 1 or response_length < 1:
+  lengths = prompt_length, response_length
+  _check(lengths, source, long_responses)
+  forms = long_responses, prompt_form
+  choices = _mistakes(source), train and repeats
+  digest = _digest(source, split, vocabulary, lengths, forms, choices)
+  folder = Path(cache_dir, f'{split}-{digest}')
+  if folder.parent.is_dir():
+    files.sweep(folder.parent, f'.{split}-')
+  if folder.exists():
+    return prepared.opened(folder)
+  before: Counter[str] = Counter()
+  given, report = _examples(source, split, vocabulary, lengths, before)
+  examples = (each._replace(prompt=prompt_form(each.prompt)) for each in given)
+  rules = checks.Rules(
+    _mistakes(source),
+    getattr(source, 'keeps_same', checks.no_pair),
+    vocabulary.size,
+    response_length,
+    repeats,
+    _prompt_keys(train),
+    before,
+  )
+
+  def write(place: Path) -> None:
+    write_rows(place, examples, lengths, long_responses, report, rules)
+
+  return _written(folder, f'.{split}-', write)
+
+
+def _digest(
+  source: Source,
+  split: str,
+  vocabulary: Vocabulary,
+  lengths: tuple[int, int],
+  forms: tuple[LongResponses, PromptForm],
+  choices: tuple[object, ...],
+) -> str:
+  """Names all that the arrays of a split are made of, code too."""
+  content = [source.fingerprint(), vocabulary.fingerprint()]
+  content += [form for form in forms if form is not as_given]
+  read = modules.reached(
+    ['dap.data.array_writer', *modules.of_values(source, vocabulary, *choices)]
+  )
+  return values.digest((read, split, lengths, tuple(content), choices))
+
+
+def _written(
+  folder: Path, prefix: str, write: Callable[[Path], None]
+) -> Prepared:
+  """What `write` leaves in a folder that appears whole.
+
+  It is made beside it under a name with `prefix`. What this process wrote and
+  sealed it does not hash again.
+  """
+  aside = folder.with_name(f'{prefix}{files.writer()}-{uuid.uuid4().hex}')
+  try:
+    with disks.explained(folder):
+      aside.mkdir(parents=True)
+      write(aside)
+      prepared.seal(aside)
+    try:
+      files.publish_folder(aside, folder)
+    except (OSError, InputError):
+      if not folder.exists():
+        raise
+      return prepared.opened(folder)  # another process was first
+  finally:
+    shutil.rmtree(aside, ignore_errors=True)
+  return prepared.read(folder)
+
+
+def _mistakes(source: Source) -> sources.Mistakes:
+  """What treats ids that are wrong."""
+  return getattr(source, 'mistakes', sources.refuse)
+
+
+def _check(
+  lengths: tuple[int, int], source: Source, rule: LongResponses
+) -> None:
+  if min(lengths) < 1:
+    prompt_length, response_length = lengths
     raise InputError(
       'Prompts and responses need room for at least one token; got'
       f' prompt_length {prompt_length}, response_length {response_length}.'
     )
-  lengths = prompt_length, response_length
-  mistakes = getattr(source, 'mistakes', sources.refuse)
-  content = [source.fingerprint(), vocabulary.fingerprint(), long_responses]
-  if prompt_form is not as_given:
-    content.append(prompt_form)
-  choices = mistakes, train and repeats
-  read = modules.reached(
-    ['dap.data.array_writer', *modules.of_values(source, vocabulary, *choices)]
-  )
-  digest = values.digest((read, split, lengths, tuple(content), choices))
-  name = f'{split}-{digest}'
-  folder = Path(cache_dir, name)
-  _check_rule(source, long_responses)
-  if Path(cache_dir).is_dir():
-    files.sweep(Path(cache_dir), f'.{split}-')
-  if not folder.exists():
-    before: Counter[str] = Counter()
-    examples, report = _examples(source, split, vocabulary, lengths, before)
-    examples = (
-      each._replace(prompt=prompt_form(each.prompt)) for each in examples
-    )
-    rules = checks.Rules(
-      mistakes,
-      getattr(source, 'keeps_same', checks.no_pair),
-      vocabulary.size,
-      response_length,
-      repeats,
-      _prompt_keys(train),
-      before,
-    )
-    aside = folder.with_name(f'.{split}-{files.writer()}-{uuid.uuid4().hex}')
-    try:
-      with disks.explained(folder):
-        aside.mkdir(parents=True)
-        write_rows(aside, examples, lengths, long_responses, report, rules)
-        prepared.seal(aside)
-      _publish(aside, folder)
-    finally:
-      shutil.rmtree(aside, ignore_errors=True)
-  return prepared.opened(folder)
-
-
-def _check_rule(source: Source, rule: LongResponses) -> None:
   if isinstance(source, EncodedSource) and rule is not trim:
     raise InputError(
       'Responses with ids of their own are cut before they are read, so that'
@@ -199,14 +236,6 @@ def _prompt_keys(train: Callable[[], Prepared] | None) -> frozenset[bytes]:
   if train is None:
     return frozenset()
   return frozenset(map(checks.prompt_key, train().prompts))
-
-
-def _publish(aside: Path, folder: Path) -> None:
-  try:
-    files.publish_folder(aside, folder)
-  except (OSError, InputError):
-    if not folder.exists():
-      raise  # otherwise another process was first, with the same content
 
 
 def in_order(
