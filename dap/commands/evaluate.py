@@ -17,7 +17,7 @@ from dap.models.protocols import Comparer
 from dap.models.trained import Policy, policy_of
 from dap.stages import provenance
 from dap.study.design import grid
-from dap.study.making.trainings import TEST_PROMPTS
+from dap.study.making.stage_folders import TEST_PROMPTS
 from dap.study.reading import runs
 from dap.study.report import report
 from dap.training import collectors, facts

@@ -20,7 +20,7 @@ from dap.records import ended
 from dap.stages import provenance, values
 from dap.study.analyses import to_json
 from dap.study.design import Study, grid
-from dap.study.making import measures, trainings
+from dap.study.making import measures, stage_folders
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
 from dap.study.report import report
@@ -231,7 +231,7 @@ def _samples(
     stored = runs.read_arrays(
       places['opponent'] / 'responses.npz', ('prompts', 'tokens')
     )
-    vocabulary = trainings.vocabulary_of(study.data, places['data'])
+    vocabulary = stage_folders.vocabulary_of(study.data, places['data'])
     prompts, golden = (stored[n][:_NUM_SHOWN] for n in ('prompts', 'tokens'))
     vocabularies[seed] = vocabulary
     seeds[str(seed)] = {

@@ -22,7 +22,7 @@ from dap.study.design.experiments import Measure
 from dap.study.design.grid import RunOf
 from dap.study.making import build
 from dap.study.making.judging import Judging
-from dap.study.making.trainings import Folders, load_params, load_splits
+from dap.study.making.stage_folders import Folders, load_params, load_splits
 from dap.training import collectors, recorded, stream
 
 ARRAYS = 'arrays.npz'
