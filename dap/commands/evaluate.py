@@ -82,6 +82,15 @@ def evaluate(
     evaluation,
     devices,
   )
+  measured = _measured(policy, folder, fixed, evaluation, devices)
+  _write(folder, run, name, measured)
+  progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _write(
+  folder: Path, run: Run, name: str, measured: list[dict[str, object]]
+) -> None:
+  """Writes the points of a run as runs.jsonl, and seals them."""
   given = {
     'run': folder.name,
     'algorithm': name,
@@ -89,11 +98,9 @@ def evaluate(
     'lr': run.learning_rate,
     'scalars': grid.scalars(run),
   }
-  measured = _measured(policy, folder, fixed, evaluation, devices)
   lines = [runs.make_point({**given, **point}) for point in measured]
   runs.write(folder / 'runs.jsonl', lines)
   _seal(folder)
-  progress.say(f'Points are in {folder / "runs.jsonl"}')
 
 
 def _seal(folder: Path) -> None:
