@@ -270,7 +270,12 @@ def _add_command(commands, name: str, command: Command):
   )
   if command.words:
     _add_words(parser, command.words)
-    return
+  else:
+    _add_options(parser, command)
+
+
+def _add_options(parser: argparse.ArgumentParser, command: Command):
+  """The options of a command that gin files configure."""
   parser.add_argument(
     '--gin_file',
     action='append',

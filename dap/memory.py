@@ -85,10 +85,9 @@ def estimate(
       `kept.counted` none.
   """
   mesh = partitioning.abstract_mesh(mesh_shape)
-  model, data = run.model, mesh_shape[0]
-  params = params_bytes(model, mesh)
-  state = _state_bytes(model, run.optimizer, mesh)
-  rows = run.rows_of_update / run.num_microbatches / data
+  params = params_bytes(run.model, mesh)
+  state = _state_bytes(run.model, run.optimizer, mesh)
+  rows = run.rows_of_update / run.num_microbatches / mesh_shape[0]
   kept = keeps(run, prompt_length, length)
   gradients = params * (1 if run.num_microbatches == 1 else 2)
   update = (
@@ -96,30 +95,40 @@ def estimate(
     + (kept.fixed + rows * kept.row) / mesh_shape[1]
     + rows * kept.wide
   )
-  held, rollout = params, 0.0
-  sampler = run.algorithm.sampler
-  if sampler is not None:
-    n = sampler.num_samples
-    if run.algorithm.behaviour.keeps:
-      held += params  # a copy that goes on sampling
-    if run.algorithm.needs_reference and run.algorithm.reference.keeps:
-      held += params
-    rows = run.batch_size / data
-    judged = 0.0
-    if run.algorithm.annotator is not None:
-      judge = run.algorithm.annotator.model
-      held += params_bytes(judge, mesh)
-      judged = judging_bytes(
-        judge, rows, prompt_length, length, mesh_shape[1], n
-      )
-    rollout = max(
-      sampling_bytes(
-        model.language_model, rows, prompt_length, length, mesh_shape[1], n
-      ),
-      scoring_bytes(model, rows, prompt_length, length, mesh_shape[1], n),
-      judged,
-    )
-  return Memory(state, held, update, rollout)
+  rollout = _rollout_bytes(run, mesh_shape, prompt_length, length)
+  return Memory(state, _held_bytes(run, mesh), update, rollout)
+
+
+def _held_bytes(run: Run, mesh: partitioning.AnyMesh) -> float:
+  """Of the parameters beside the learner's: of roles and of the annotator."""
+  algorithm = run.algorithm
+  params = params_bytes(run.model, mesh)
+  held = params
+  if algorithm.sampler is None:
+    return held
+  if algorithm.behaviour.keeps:
+    held += params  # a copy that goes on sampling
+  if algorithm.needs_reference and algorithm.reference.keeps:
+    held += params
+  if algorithm.annotator is not None:
+    held += params_bytes(algorithm.annotator.model, mesh)
+  return held
+
+
+def _rollout_bytes(
+  run: Run, mesh_shape: tuple[int, int], prompt_length: int, length: int
+) -> float:
+  """Of the program of a rollout that takes most: they run one by one."""
+  sampler, annotator = run.algorithm.sampler, run.algorithm.annotator
+  if sampler is None:
+    return 0.0
+  rows = run.batch_size / mesh_shape[0]
+  sizes = rows, prompt_length, length, mesh_shape[1], sampler.num_samples
+  return max(
+    sampling_bytes(run.model.language_model, *sizes),
+    scoring_bytes(run.model, *sizes),
+    0.0 if annotator is None else judging_bytes(annotator.model, *sizes),
+  )
 
 
 @functools.cache

@@ -16,8 +16,7 @@ import tiny
 from dap import partitioning, train
 from dap.algorithms import refresh, sources
 from dap.annotators import models
-from dap.checkpoints import load
-from dap.checkpoints import state as checkpoints
+from dap.checkpoints import load, points
 from dap.commands import COMMANDS
 from dap.commands import run as commands
 from dap.data import arrays
@@ -123,7 +122,7 @@ def contents(folder):
   """What a run left, to the byte: metrics, stream, parameters."""
   files = [folder / 'metrics.jsonl', *sorted((folder / 'stream').glob('*'))]
   found = {path.name: path.read_bytes() for path in files}
-  for step in checkpoints.steps(folder / 'checkpoints'):
+  for step in points.steps(folder / 'checkpoints'):
     path = folder / 'checkpoints' / f'checkpoint_{step}'
     params = load.load_params(tiny.POLICY, path, partitioning.mesh((1, 1)))
     found[str(step)] = [x.tobytes() for x in jax.tree.leaves(params)]

@@ -16,7 +16,7 @@ import pytest
 
 from dap import costs, memory, optimizers, partitioning
 from dap.commands import COMMANDS, run
-from dap.evaluation import points
+from dap.evaluation import programs
 from dap.models.heads import JointPreferenceModel
 from dap.records import RoleParams
 from dap.study import design
@@ -143,9 +143,9 @@ def test_scores_answers_and_kl_of_policies_export_for_tpus(name):
   params, tokens, responses = shapes(policy), *texts(rows)
   exported(steps.log_probs_program(policy, MESH), params, tokens, responses)
   one = jax.ShapeDtypeStruct((rows, 128), jnp.int32)
-  exported(points.kl_program(policy, MESH), params, params, tokens, one)
+  exported(programs.kl_program(policy, MESH), params, params, tokens, one)
   settings = study().evaluation
-  answer = points.answer_program(policy, 128, settings.choose, MESH)
+  answer = programs.answer_program(policy, 128, settings.choose, MESH)
   ids = jax.ShapeDtypeStruct((rows,), jnp.int32)
   made = exported(answer, params, tokens, ids, ids, jax.random.key(0))
   assert made.out_avals[0].shape == (rows, 128)
@@ -157,7 +157,7 @@ def test_preference_models_export_for_tpus(name):
   assert isinstance(model, JointPreferenceModel)
   one = jax.ShapeDtypeStruct((8, 128), jnp.int32)
   tokens, _ = texts(8)
-  exported(points.judge_program(model, MESH), shapes(model), tokens, one, one)
+  exported(programs.judge_program(model, MESH), shapes(model), tokens, one, one)
 
 
 def test_sizes_and_numbers_are_the_papers():

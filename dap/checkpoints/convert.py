@@ -18,6 +18,7 @@ from dap.checkpoints import (
   hf_vouch,
   hf_writer,
   layouts,
+  metadata,
   state,
   stored,
   t5x_native,
@@ -82,7 +83,7 @@ def _tokenizer(contents: Contents, target: Target) -> dict[str, bytes]:
   )
 
 
-def facts_of(contents: Contents) -> dict[str, state.Json]:
+def facts_of(contents: Contents) -> dict[str, metadata.Json]:
   """What a reader of the written checkpoint must know, see `training.facts`.
 
   Where `contents` does not say, of the family what is so of it.

@@ -16,7 +16,7 @@ from dap import files
 from dap.checkpoints import (
   finite,
   hf_reader,
-  state,
+  metadata,
   stored,
   t5x_native,
   t5x_orbax,
@@ -55,7 +55,7 @@ class Contents(NamedTuple):
   parts: Parts
   step: int
   config: T5Config | None = None
-  facts: Mapping[str, state.Json] = {}
+  facts: Mapping[str, metadata.Json] = {}
 
   def t5_config(self) -> T5Config:
     """The configuration, told by the shapes where nothing else tells it.
@@ -80,8 +80,8 @@ class Contents(NamedTuple):
 
 
 def _open_dap(path: epath.Path) -> Contents:
-  written = state.metadata(path)
-  state.check_files(path, 'params')
+  written = metadata.read(path)
+  metadata.check_files(path, 'params')
   arrays = t5x_orbax.open_tree(path / 'params')
   return Contents(
     path,
@@ -171,14 +171,14 @@ def prompts_end(path: str | Path | epath.Path) -> bool | None:
   return _prompts_end(layout, _facts(folder, layout))
 
 
-def facts(path: str | Path | epath.Path) -> Mapping[str, state.Json]:
+def facts(path: str | Path | epath.Path) -> Mapping[str, metadata.Json]:
   """See `Contents.facts`; no array is looked at."""
   return _facts(*find(path))
 
 
-def _facts(folder: epath.Path, layout: str) -> Mapping[str, state.Json]:
+def _facts(folder: epath.Path, layout: str) -> Mapping[str, metadata.Json]:
   if layout == 'dap':
-    return state.metadata(folder)['facts']
+    return metadata.read(folder)['facts']
   if not tensors.is_file(folder / FACTS):
     return {}
   found = files.read_json(folder / FACTS)
@@ -190,7 +190,9 @@ def _facts(folder: epath.Path, layout: str) -> Mapping[str, state.Json]:
   return found
 
 
-def _prompts_end(layout: str, facts: Mapping[str, state.Json]) -> bool | None:
+def _prompts_end(
+  layout: str, facts: Mapping[str, metadata.Json]
+) -> bool | None:
   family = None if layout == 'dap' else True
   return facts.get('prompts_end', facts.get('family_prompts_end', family))
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dap import errors, progress, seals
-from dap.checkpoints import state
+from dap.checkpoints import metadata, points
 from dap.commands import train
-from dap.data import arrays
-from dap.stages import artefacts
+from dap.data import prepared
+from dap.stages import finished
 from dap.study.report import report
 from dap.training import stream
 from dap.training.metrics import MetricsLog
@@ -87,9 +87,9 @@ def _here(folder: Path, names: set[str]) -> Iterator[Kept]:
   if 'stream.json' in names:
     yield Kept('streams', folder, lambda: stream.read_rows(folder))
   if 'stage.json' in names:
-    yield Kept('stages', folder, lambda: artefacts.check(folder))
+    yield Kept('stages', folder, lambda: finished.check(folder))
   if 'facts.json' in names and 'prompts.npy' in names:
-    yield Kept('prepared splits', folder, lambda: arrays.opened(folder))
+    yield Kept('prepared splits', folder, lambda: prepared.opened(folder))
   if report.SEALED in names:
     yield Kept('results', folder, lambda: report.check(folder))
   if train.SEALED in names:
@@ -103,17 +103,17 @@ def _here(folder: Path, names: set[str]) -> Iterator[Kept]:
 def _checkpoint(folder: Path) -> None:
   for part in ('params', 'rest'):
     if (folder / part).exists():
-      state.check_files(folder, part)
+      metadata.check_files(folder, part)
 
 
 def _beside(folder: Path) -> None:
   """What the newest checkpoint says of metrics: they may have grown since."""
   root = folder / 'checkpoints'
-  places = state.restartable(root) or [
-    root / f'checkpoint_{step}' for step in state.steps(root)[::-1]
+  places = points.restartable(root) or [
+    root / f'checkpoint_{step}' for step in points.steps(root)[::-1]
   ]
   for place in places[:1]:
-    for name, seal in state.metadata(place).get('beside', {}).items():
+    for name, seal in metadata.read(place).get('beside', {}).items():
       if not name.endswith('metrics.jsonl'):
         continue  # a stream has its own chain
       MetricsLog((folder / name).parent).check(seal)

@@ -5,24 +5,22 @@ does not (`run.WITHOUT_NUMBERS`): these may change from one start to the next.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dap import files, secrets
 from dap.algorithms import run as run_lib
 from dap.algorithms.run import Run
-from dap.checkpoints import state
+from dap.checkpoints import metadata, points
 from dap.commands import show
 from dap.data.datasets import PairData
 from dap.errors import InputError
-from dap.stages import code, values
+from dap.stages import code, differences, values
 
 _FILE = 'configuration.json'
 _GIVEN = 'data_as_given'
 _UNCOUNTED = (*run_lib.WITHOUT_NUMBERS, _GIVEN)
 _MOST = 12  # differences that a message shows
-# Keys of a description that say what kind of thing it is.
-_KINDS = ('$type', '$function', '$class', '$object')
 
 Description = dict[str, object]
 
@@ -57,10 +55,10 @@ def keep(description: Description, run: Run, folder: Path) -> None:
     InputError: the folder holds another training, naming what differs, or one
       that cannot go on as far as this one.
   """
-  places = state.restartable(folder / 'checkpoints')
+  places = points.restartable(folder / 'checkpoints')
   if places:
     try:
-      found = state.metadata(places[0])
+      found = metadata.read(places[0])
     except InputError:  # it is damaged, which the restart tells or mends
       return
     if found['digest'] != name(description):
@@ -105,7 +103,7 @@ def _of_another(folder: Path, digest: str, description: Description) -> str:
     line
     for key in {**before, **here}
     if key not in _UNCOUNTED
-    for line in _differences(before.get(key), here.get(key), key)
+    for line in _changes(before.get(key), here.get(key), key)
   ]
   if any(line.startswith('data.') for line in found):
     found += _of_given(before.get(_GIVEN, []), here.get(_GIVEN, []))
@@ -116,6 +114,13 @@ def _of_another(folder: Path, digest: str, description: Description) -> str:
     f' is there. To train anew: {instead[0].lower()}{instead[1:]}'
     f'{_of_schedule(found)}'
   )
+
+
+def _changes(there: object, here: object, key: str) -> Iterable[str]:
+  """What differs in one part of the description of a training."""
+  if key == 'arrays' and there != here:
+    return ['arrays: the same texts gave other ids (other code prepared them)']
+  return differences.changes(there, here, key)
 
 
 def _of_given(there: list[str], here: list[str]) -> list[str]:
@@ -134,52 +139,3 @@ def _of_schedule(found: list[str]) -> str:
     ' INITIAL_CHECKPOINT_PATH; a run of constant rate (optimizers.Constant)'
     ' goes on to more steps as it is.'
   )
-
-
-def _differences(there: object, here: object, where: str) -> Iterator[str]:
-  """'schedule.num_steps: 4 there, 8 here' for each part that differs."""
-  if there == here:
-    return
-  if where == 'arrays':
-    yield 'arrays: the same texts gave other ids (other code prepared them)'
-    return
-  there, here = _by_name(there), _by_name(here)
-  if isinstance(there, dict) and isinstance(here, dict):
-    kinds = [(there.get(key), here.get(key)) for key in _KINDS]
-    if any(one != other for one, other in kinds):
-      yield f'{where}: {_told(there)} there, {_told(here)} here'
-      return
-    for key in {**there, **here}:
-      if key == 'fingerprint':
-        yield f'{where}: other content (files, or how they are read)'
-      elif key == ('source' if '$function' in here else '$code'):
-        yield f'{where}: the code of {_told(here)} has changed'
-      else:
-        yield from _differences(there.get(key), here.get(key), f'{where}.{key}')
-  elif isinstance(there, list) and isinstance(here, list):
-    if len(there) != len(here):
-      yield f'{where}: {_told(there)} there, {_told(here)} here'
-    for index, pair in enumerate(zip(there, here)):
-      yield from _differences(*pair, f'{where}[{index}]')
-  else:
-    yield f'{where}: {_told(there)} there, {_told(here)} here'
-
-
-def _by_name(value: object) -> object:
-  """Pairs of a name and a value as a dictionary; others as they are."""
-  if not isinstance(value, list) or not value:
-    return value
-  pairs = all(
-    isinstance(each, list) and len(each) == 2 and isinstance(each[0], str)
-    for each in value
-  )
-  return dict(value) if pairs else value
-
-
-def _told(value: object) -> str:
-  if isinstance(value, dict):
-    for key in _KINDS:
-      if key in value:
-        return str(value[key])
-  text = repr(value)
-  return text if len(text) <= 60 else f'{text[:57]}...'

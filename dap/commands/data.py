@@ -4,8 +4,9 @@ from pathlib import Path
 
 from dap import progress
 from dap.data import facts, sources, tfds_builder
-from dap.data.arrays import EncodedSource, Prepared
+from dap.data.arrays import EncodedSource
 from dap.data.datasets import PairData
+from dap.data.prepared import Prepared
 from dap.losses.ranges import Count
 
 

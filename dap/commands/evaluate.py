@@ -7,7 +7,8 @@ from jax.sharding import Mesh
 from dap import files, partitioning, progress, seals
 from dap.algorithms import objectives
 from dap.algorithms.run import Run
-from dap.checkpoints import load, state
+from dap.checkpoints import load
+from dap.checkpoints import points as checkpoints
 from dap.commands.train import prepared
 from dap.data.datasets import PairData
 from dap.data.pairs import Pairs
@@ -17,7 +18,7 @@ from dap.models.protocols import Comparer
 from dap.models.trained import Policy, policy_of
 from dap.stages import provenance
 from dap.study.design import grid
-from dap.study.making.trainings import TEST_PROMPTS
+from dap.study.making.stage_folders import TEST_PROMPTS
 from dap.study.reading import runs
 from dap.study.report import report
 from dap.training import collectors, facts
@@ -61,7 +62,7 @@ def evaluate(
   folder = Path(model_dir)
   cache = folder / 'cache'
   devices = partitioning.mesh(mesh)
-  if state.steps(folder / 'checkpoints'):
+  if checkpoints.steps(folder / 'checkpoints'):
     data = data.following(load.prompts_end(folder))
   run, vocabulary = prepared(run, data, cache)
   policy = policy_of(run.model)
@@ -83,6 +84,15 @@ def evaluate(
     evaluation,
     devices,
   )
+  measured = _measured(policy, folder, fixed, evaluation, devices)
+  _write(folder, run, name, measured)
+  progress.say(f'Points are in {folder / "runs.jsonl"}')
+
+
+def _write(
+  folder: Path, run: Run, name: str, measured: list[dict[str, object]]
+) -> None:
+  """Writes the points of a run as runs.jsonl, and seals them."""
   given = {
     'run': folder.name,
     'algorithm': name or _name_of(run),
@@ -90,11 +100,9 @@ def evaluate(
     'lr': run.learning_rate,
     'scalars': grid.scalars(run),
   }
-  measured = _measured(policy, folder, fixed, evaluation, devices)
   lines = [runs.make_point({**given, **point}) for point in measured]
   runs.write(folder / 'runs.jsonl', lines)
   _seal(folder)
-  progress.say(f'Points are in {folder / "runs.jsonl"}')
 
 
 def _name_of(run: Run) -> str:
@@ -125,8 +133,8 @@ def _measured(
 ) -> list[dict[str, object]]:
   """What is measured of each checkpoint; its arrays are written."""
   root, found = folder / 'checkpoints', []
-  with progress.track('evaluate', len(state.steps(root))) as tick:
-    for done, step in enumerate(state.steps(root), start=1):
+  with progress.track('evaluate', len(checkpoints.steps(root))) as tick:
+    for done, step in enumerate(checkpoints.steps(root), start=1):
       params = load.load_params(policy, root / f'checkpoint_{step}', mesh)
       point, arrays = points.evaluate(policy, params, fixed, evaluation, mesh)
       arrays_name = f'points/step_{step}.npz'
@@ -176,5 +184,5 @@ def _fixed(
 def dry_run(*, model_dir: str, **others: object) -> None:
   """Prints which checkpoints would be evaluated."""
   del others
-  steps = state.steps(Path(model_dir) / 'checkpoints')
+  steps = checkpoints.steps(Path(model_dir) / 'checkpoints')
   print(f'would evaluate {len(steps)} checkpoints of {model_dir}: {steps}')

@@ -1,6 +1,9 @@
 """Layer 8. `dap train`: one training from gin files, readable as it goes."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -70,50 +73,71 @@ def train(
     num_shown: held-out prompts whose samples are written at each checkpoint.
     collect: how rollouts are run, which changes no number.
   """
-  folder = Path(model_dir)
-  devices = partitioning.mesh(mesh)
-  cache = folder / 'cache'
+  folder, devices = Path(model_dir), partitioning.mesh(mesh)
   programs.check_mesh(run, devices)
-  paths = (
+  starts = _Starts(
     initial_checkpoint_path,
     reference_checkpoint_path,
     annotator_checkpoint_path,
   )
-  params = _params(run, devices, *paths)
-  data = data.following(load.prompts_end(initial_checkpoint_path))
+  params = _params(run, devices, starts)
+  data = data.following(load.prompts_end(starts.initial))
+  cache = folder / 'cache'
   run, vocabulary = prepared(run, data, cache)
   pairs, arrays = _pairs(data, split, stream_path, vocabulary, cache)
-  load.check_prompts(facts.prompts_end(pairs), paths)
+  load.check_prompts(facts.prompts_end(pairs), starts)
   shown = _shown(run, data, vocabulary, cache, num_shown)
   described = continued.described(
     run,
     data=data,
     split=split,
     record_stream=record_stream,
-    initial_checkpoint=load.fingerprint(initial_checkpoint_path),
-    reference_checkpoint=load.fingerprint(reference_checkpoint_path),
-    annotator_checkpoint=load.fingerprint(annotator_checkpoint_path),
+    **starts.fingerprints(),
     stream=stream.fingerprint(stream_path),
     arrays=arrays,
   )
-  (folder / SEALED).unlink(missing_ok=True)  # until the training has ended
-  continued.keep(described, run, folder)
-  loop.fit(
-    run,
-    pairs,
-    params,
-    folder,
-    mesh=devices,
-    digest=continued.name(described),
-    record_stream=record_stream,
-    on_checkpoint=shown and _sample_writer(run, shown, folder, devices),
-    log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
-    label=folder.name,
-    collect=collect,
-    decode=vocabulary.decode,
-  )
-  _seal(folder)
+  with _kept(described, run, folder):
+    loop.fit(
+      run,
+      pairs,
+      params,
+      folder,
+      mesh=devices,
+      digest=continued.name(described),
+      record_stream=record_stream,
+      on_checkpoint=shown and _sample_writer(run, shown, folder, devices),
+      log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
+      label=folder.name,
+      collect=collect,
+      decode=vocabulary.decode,
+    )
   progress.say(f'The checkpoints are in {folder / "checkpoints"}')
+
+
+class _Starts(NamedTuple):
+  """Paths of checkpoints that a training starts from; '' where none is."""
+
+  initial: str
+  reference: str
+  annotator: str
+
+  def fingerprints(self) -> dict[str, str]:
+    """Of their content, as the description of a training has them."""
+    return {
+      f'{name}_checkpoint': load.fingerprint(path)
+      for name, path in self._asdict().items()
+    }
+
+
+@contextlib.contextmanager
+def _kept(
+  described: continued.Description, run: Run, folder: Path
+) -> Iterator[None]:
+  """Keeps what is trained in its folder; seals it once that has ended."""
+  (folder / SEALED).unlink(missing_ok=True)
+  continued.keep(described, run, folder)
+  yield
+  _seal(folder)
 
 
 def _seal(folder: Path) -> None:
@@ -224,10 +248,9 @@ def _shown(
   return sampling.shown(data, vocabulary, cache, count)
 
 
-def _params(
-  run: Run, mesh: Mesh, initial: str, reference: str, annotator: str
-) -> Params:
+def _params(run: Run, mesh: Mesh, starts: _Starts) -> Params:
   model, algorithm = run.model.shared, run.algorithm
+  initial, reference, annotator = starts
   anchored = algorithm.needs_reference
   if anchored:
     load.require(initial, 'a policy to start from', 'INITIAL_CHECKPOINT_PATH')

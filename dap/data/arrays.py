@@ -5,12 +5,10 @@ what went into them, so that the same data is tokenised once. Batches are
 global, and a pure function of (seed, step): a restart repeats them.
 """
 
-import json
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,8 +17,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
-from dap import disks, files, seals
-from dap.data import checks, sources
+from dap import disks, files
+from dap.data import checks, prepared, sources
 from dap.data.array_writer import (
   Encoded,
   LongResponses,
@@ -28,17 +26,13 @@ from dap.data.array_writer import (
   qualified_name,
   write_rows,
 )
-from dap.data.facts import Lengths, Report, cut_report, given_report
-from dap.data.pairs import Pairs
-from dap.data.schema import Row
+from dap.data.facts import Report, cut_report, given_report
+from dap.data.prepared import Prepared
 from dap.data.sources import Source
 from dap.data.vocabulary import Vocabulary
 from dap.errors import InputError
 from dap.records import END
 from dap.stages import modules, values
-
-_FACTS = 'facts.json'
-_CURE = 'Delete that folder; it is then made again.'
 
 
 @runtime_checkable
@@ -90,64 +84,6 @@ def refuse(ids: list[int], limit: int) -> list[int] | None:
   )
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-  """A split as arrays, right-padded with 0, and its texts.
-
-  Attributes:
-    folder: where all of it is kept.
-    prompt_ids: [n] from 0; rows with the same prompt have the same.
-    prompts: [n, prompt_length] ids; the ends of prompts that were too long.
-    responses: [n, response_length] ids by key of the rows: chosen and
-      rejected, or response.
-    counts: rows and responses read, long_responses, cut_responses; rows
-      left_out, and for which other reasons (mistakes, by kind; same_cut;
-      repeats_left_out); examples left; cut_prompts, tokens, unknown and
-      doubtful_scores of these; responses with no_end though they are not cut;
-      prompts that differ, and how many stand in `train` (prompts_in_train) or
-      are another text with the same ids (merged_prompts). Of an
-      `EncodedSource` nothing is known to be long or cut, only what fills its
-      limit: full_responses, full_prompts.
-    report: the counts and the rule in a few sentences, for people.
-    lengths: of prompts and responses before they are cut, responses with their
-      end: which length so many percent do not exceed.
-    content: a hash of all arrays and texts.
-  """
-
-  folder: str
-  prompt_ids: Int[np.ndarray, ' n']
-  prompts: Int[np.ndarray, 'n prompt_length']
-  responses: dict[str, Int[np.ndarray, 'n response_length']]
-  counts: dict[str, int]
-  report: str
-  lengths: Lengths = field(default_factory=dict)
-  content: str = ''
-
-  def __len__(self) -> int:
-    return len(self.prompts)
-
-  def row(self, index: int) -> Row:
-    """The row as the source gave it, texts and other keys; read when asked."""
-    starts = np.load(Path(self.folder, 'row_starts.npy'), mmap_mode='r')
-    with open(Path(self.folder, 'rows.jsonl'), 'rb') as file:
-      file.seek(int(starts[index]))
-      return json.loads(file.readline())
-
-  def rows(self) -> Iterator[Row]:
-    """All rows in order, read as they are asked for."""
-    with open(Path(self.folder, 'rows.jsonl'), 'rb') as file:
-      yield from map(json.loads, file)
-
-  def pairs(self, first_prompt_id: int = 0) -> Pairs:
-    """The columns as pairs; prompts are numbered from `first_prompt_id`."""
-    return Pairs(
-      self.prompt_ids + first_prompt_id,
-      self.prompts,
-      self.responses['chosen'],
-      self.responses['rejected'],
-    )
-
-
 def prepare(
   source: Source,
   split: str,
@@ -189,56 +125,91 @@ def prepare(
       left, the rule is not for such a source, or the folder cannot be written;
       nothing half-written stays.
   """
-  if prompt_length < 1 or response_length < 1:
+  lengths = prompt_length, response_length
+  _check(lengths, source, long_responses)
+  forms = long_responses, prompt_form
+  choices = _mistakes(source), train and repeats
+  digest = _digest(source, split, vocabulary, lengths, forms, choices)
+  folder = Path(cache_dir, f'{split}-{digest}')
+  if folder.parent.is_dir():
+    files.sweep(folder.parent, f'.{split}-')
+  if folder.exists():
+    return prepared.opened(folder)
+  before: Counter[str] = Counter()
+  given, report = _examples(source, split, vocabulary, lengths, before)
+  examples = (each._replace(prompt=prompt_form(each.prompt)) for each in given)
+  rules = checks.Rules(
+    _mistakes(source),
+    getattr(source, 'keeps_same', checks.no_pair),
+    vocabulary.size,
+    response_length,
+    repeats,
+    _prompt_keys(train),
+    before,
+  )
+
+  def write(place: Path) -> None:
+    write_rows(place, examples, lengths, long_responses, report, rules)
+
+  return _written(folder, f'.{split}-', write)
+
+
+def _digest(
+  source: Source,
+  split: str,
+  vocabulary: Vocabulary,
+  lengths: tuple[int, int],
+  forms: tuple[LongResponses, PromptForm],
+  choices: tuple[object, ...],
+) -> str:
+  """Names all that the arrays of a split are made of, code too."""
+  content = [source.fingerprint(), vocabulary.fingerprint()]
+  content += [form for form in forms if form is not as_given]
+  read = modules.reached(
+    ['dap.data.array_writer', *modules.of_values(source, vocabulary, *choices)]
+  )
+  return values.digest((read, split, lengths, tuple(content), choices))
+
+
+def _written(
+  folder: Path, prefix: str, write: Callable[[Path], None]
+) -> Prepared:
+  """What `write` leaves in a folder that appears whole.
+
+  It is made beside it under a name with `prefix`. What this process wrote and
+  sealed it does not hash again.
+  """
+  aside = folder.with_name(f'{prefix}{files.writer()}-{uuid.uuid4().hex}')
+  try:
+    with disks.explained(folder):
+      aside.mkdir(parents=True)
+      write(aside)
+      prepared.seal(aside)
+    try:
+      files.publish_folder(aside, folder)
+    except (OSError, InputError):
+      if not folder.exists():
+        raise
+      return prepared.opened(folder)  # another process was first
+  finally:
+    shutil.rmtree(aside, ignore_errors=True)
+  return prepared.read(folder)
+
+
+def _mistakes(source: Source) -> sources.Mistakes:
+  """What treats ids that are wrong."""
+  return getattr(source, 'mistakes', sources.refuse)
+
+
+def _check(
+  lengths: tuple[int, int], source: Source, rule: LongResponses
+) -> None:
+  if min(lengths) < 1:
+    prompt_length, response_length = lengths
     raise InputError(
       'Prompts and responses need room for at least one token; got'
       f' prompt_length {prompt_length}, response_length {response_length}.'
     )
-  lengths = prompt_length, response_length
-  mistakes = getattr(source, 'mistakes', sources.refuse)
-  content = [source.fingerprint(), vocabulary.fingerprint(), long_responses]
-  if prompt_form is not as_given:
-    content.append(prompt_form)
-  choices = mistakes, train and repeats
-  read = modules.reached(
-    ['dap.data.array_writer', *modules.of_values(source, vocabulary, *choices)]
-  )
-  digest = values.digest((read, split, lengths, tuple(content), choices))
-  name = f'{split}-{digest}'
-  folder = Path(cache_dir, name)
-  _check_rule(source, long_responses)
-  if Path(cache_dir).is_dir():
-    files.sweep(Path(cache_dir), f'.{split}-')
-  if not folder.exists():
-    before: Counter[str] = Counter()
-    examples, report = _examples(source, split, vocabulary, lengths, before)
-    examples = (
-      each._replace(prompt=prompt_form(each.prompt)) for each in examples
-    )
-    rules = checks.Rules(
-      mistakes,
-      getattr(source, 'keeps_same', checks.no_pair),
-      vocabulary.size,
-      response_length,
-      repeats,
-      _prompt_keys(train),
-      before,
-    )
-    aside = folder.with_name(f'.{split}-{files.writer()}-{uuid.uuid4().hex}')
-    try:
-      with disks.explained(folder):
-        aside.mkdir(parents=True)
-        write_rows(aside, examples, lengths, long_responses, report, rules)
-        facts = files.read_json(aside / _FACTS)
-        sealed = seals.of_folder(aside, skip=[_FACTS])
-        seals.write_json(aside / _FACTS, {**facts, 'files': sealed})
-      _publish(aside, folder)
-    finally:
-      shutil.rmtree(aside, ignore_errors=True)
-  return opened(folder)
-
-
-def _check_rule(source: Source, rule: LongResponses) -> None:
   if isinstance(source, EncodedSource) and rule is not trim:
     raise InputError(
       'Responses with ids of their own are cut before they are read, so that'
@@ -265,43 +236,6 @@ def _prompt_keys(train: Callable[[], Prepared] | None) -> frozenset[bytes]:
   if train is None:
     return frozenset()
   return frozenset(map(checks.prompt_key, train().prompts))
-
-
-def _publish(aside: Path, folder: Path) -> None:
-  try:
-    files.publish_folder(aside, folder)
-  except (OSError, InputError):
-    if not folder.exists():
-      raise  # otherwise another process was first, with the same content
-
-
-def opened(folder: Path) -> Prepared:
-  """A split that `prepare` wrote.
-
-  Raises:
-    InputError: a file of it is missing or damaged.
-  """
-  facts = seals.read_json(folder / _FACTS, _CURE)
-  seals.check_all(folder, facts['files'], _CURE)
-  try:
-    columns = {
-      name: np.load(folder / f'{name}.npy', mmap_mode='r')
-      for name in ('prompt_ids', 'prompts', *facts['responses'])
-    }
-  except (OSError, ValueError, KeyError) as error:
-    raise InputError(
-      f'The prepared data in {folder} is damaged ({error}). {_CURE}'
-    ) from error
-  return Prepared(
-    str(folder),
-    columns.pop('prompt_ids'),
-    columns.pop('prompts'),
-    columns,
-    facts['counts'],
-    facts['report'],
-    facts['lengths'],
-    values.digest(facts['files']),
-  )
 
 
 def in_order(

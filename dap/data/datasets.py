@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dap.data import arrays, checks, corpus, facts
-from dap.data.arrays import LongResponses, Prepared, PromptForm
+from dap.data.arrays import LongResponses, PromptForm
 from dap.data.checks import Repeats
+from dap.data.prepared import Prepared
 from dap.data.sources import Source
 from dap.data.vocabulary import UnreadVocabulary, Vocabulary, Words
 from dap.errors import InputError

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from dap.data import schema
-from dap.data.arrays import Prepared
 from dap.data.foreign import Dataset, SeqioTask, SeqioVocabulary
 from dap.data.hub import import_tensorflow, optional
+from dap.data.prepared import Prepared
 from dap.data.schema import Row
 from dap.data.sources import Source
 from dap.data.vocabulary import (

@@ -6,18 +6,17 @@ so two checkpoints differ on the same prompts by their parameters alone.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from dap import errors, estimators, partitioning
 from dap.data.pairs import Pairs
+from dap.evaluation import programs
 from dap.losses import ranges
 from dap.losses.ranges import Seed
 from dap.models.protocols import Comparer
@@ -113,74 +112,6 @@ def questions(pairs: Pairs, count: int, seed: int) -> Questions:
   )
 
 
-@functools.cache
-def answer_program(
-  policy: Policy, length: int, choose: Callable, mesh: Mesh
-) -> Callable:
-  """One response a row: (params, prompts, ids, samples, root key) -> tokens."""
-
-  def answer(params, prompts, ids, samples, root):
-    keys = jax.vmap(
-      lambda i, s: jax.random.fold_in(jax.random.fold_in(root, i), s)
-    )(ids, samples)
-    responses = policy.sample(
-      params, prompts, keys, num_samples=1, length=length, choose=choose
-    )
-    return responses.tokens[:, 0]
-
-  placed = partitioning.param_sharding(policy.logical_axes(), mesh)
-  rows = partitioning.by_example(mesh)
-  return jax.jit(
-    answer,
-    in_shardings=(placed, rows, rows, rows, partitioning.replicated(mesh)),
-    out_shardings=rows,
-  )
-
-
-@functools.cache
-def judge_program(model: Comparer, mesh: Mesh) -> Callable:
-  """Both orders: (params, prompts, ours, theirs) -> (p_ab, p_ba)."""
-
-  def judge(params, prompts, ours, theirs):
-    odds = model.log_odds(params, prompts, ours, theirs)
-    return tuple(jax.nn.sigmoid(each) for each in odds)
-
-  placed = partitioning.param_sharding(model.logical_axes(), mesh)
-  rows = partitioning.by_example(mesh)
-  return jax.jit(
-    judge, in_shardings=(placed, rows, rows, rows), out_shardings=rows
-  )
-
-
-@functools.cache
-def kl_program(policy: Policy, mesh: Mesh) -> Callable:
-  """Exact KL of each response: (params, reference, prompts, tokens) -> nats."""
-
-  def kl(params, reference, prompts, tokens):
-    each = policy.kl(params, reference, prompts, tokens[:, None])
-    return jnp.sum(each[:, 0], axis=-1)
-
-  placed = partitioning.param_sharding(policy.logical_axes(), mesh)
-  rows = partitioning.by_example(mesh)
-  return jax.jit(
-    kl, in_shardings=(placed, placed, rows, rows), out_shardings=rows
-  )
-
-
-def in_batches(program: Callable, fixed: tuple, rows: tuple, batch_size: int):
-  """Calls `program(*fixed, *rows)` in batches of one shape; joins the results.
-
-  The last batch is filled with repeated rows, whose results are dropped.
-  """
-  count = len(rows[0])
-  parts = []
-  for start in range(0, count, batch_size):
-    index = np.arange(start, start + batch_size) % count
-    out = program(*fixed, *(np.asarray(column[index]) for column in rows))
-    parts.append(jax.device_get(out))
-  return jax.tree.map(lambda *xs: np.concatenate(xs)[:count], *parts)
-
-
 def answers(
   policy: Policy,
   params: PyTree,
@@ -191,14 +122,14 @@ def answers(
   slot: int = 0,
 ) -> np.ndarray:
   """One sampled response to each row; `slot` gives independent samples."""
-  program = answer_program(policy, length, settings.choose, mesh)
+  program = programs.answer_program(policy, length, settings.choose, mesh)
   root = jax.random.fold_in(jax.random.key(settings.seed), slot)
 
   def call(prompts, ids, samples):
     return program(params, prompts, ids, samples, root)
 
   rows = (asked.prompts, asked.prompt_ids, asked.samples)
-  return in_batches(call, (), rows, settings.batch_size)
+  return programs.in_batches(call, (), rows, settings.batch_size)
 
 
 def preferences(
@@ -210,8 +141,8 @@ def preferences(
   mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray]:
   """(p_ab, p_ba) of our response against theirs, by row."""
-  program = judge_program(judge.model, mesh)
-  return in_batches(
+  program = programs.judge_program(judge.model, mesh)
+  return programs.in_batches(
     program, (judge.params,), (prompts, ours, theirs), batch_size
   )
 
@@ -246,7 +177,9 @@ def log_ratios(
   """Log-ratios (chosen, rejected) of pairs that carry reference log-probs."""
   program = steps.log_probs_program(policy, mesh)
   both = np.stack([pairs.chosen, pairs.rejected], axis=1)
-  log_probs = in_batches(program, (params,), (pairs.prompts, both), batch_size)
+  log_probs = programs.in_batches(
+    program, (params,), (pairs.prompts, both), batch_size
+  )
   chosen = np.sum(log_probs[:, 0] - pairs.reference.chosen, axis=1)
   rejected = np.sum(log_probs[:, 1] - pairs.reference.rejected, axis=1)
   return chosen, rejected
@@ -304,8 +237,8 @@ def _ask(
   sampled = answers(
     policy, params, kl_questions, length, settings, mesh, slot=1
   )
-  kl = in_batches(
-    kl_program(policy, mesh),
+  kl = programs.in_batches(
+    programs.kl_program(policy, mesh),
     (params, fixed.reference),
     (kl_questions.prompts, sampled),
     size,

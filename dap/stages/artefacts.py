@@ -3,9 +3,8 @@
 A stage's folder is named by a hash of its configuration, of the stages that it
 reads, of the code that it can reach and of what else changes bits. It appears
 by a rename once it is whole; until then the work is in `<folder>.partial`,
-which outlives a kill so that the stage can go on from what it had saved.
-stage.json has all that the name is made of, a seal of every file, and who made
-it.
+which outlives a kill so that the stage can go on from what it had saved. What
+it says of itself then is in `dap/stages/finished.py`.
 """
 
 import contextlib
@@ -20,18 +19,11 @@ from typing import Any, NamedTuple
 
 from dap import disks, files, folders, progress, seals
 from dap.errors import InputError
-from dap.stages import code, modules, provenance, values
+from dap.stages import code, finished, modules, provenance, values
 
 # The configuration is of any type: each function has one of its own.
 StageFunction = Callable[[Any, dict[str, Path], Path], None]
 
-_RECORD = 'stage.json'
-_CURE = (
-  'Remove the folder and give the same command again: that stage alone is'
-  ' repeated.'
-)
-# Files of Orbax below `checkpoint_N/params` and `rest`.
-_OF_CHECKPOINT = re.compile(r'(^|/)checkpoint_\d+/(params|rest)/')
 
 # Settings of jax that change numbers.
 _JAX_SETTINGS = (
@@ -175,7 +167,7 @@ def _accepted(job: Job) -> Job:
   """The job as other code has done it, the newest such; itself if none has."""
   found = [
     (path, record)
-    for path, record in records(job)
+    for path, record in finished.records(job.folder)
     if record.get('content') == job.content
   ]
   if not found:
@@ -184,68 +176,9 @@ def _accepted(job: Job) -> Job:
   return job._replace(key=path.name.rpartition('-')[2], folder=path)
 
 
-def records(job: Job) -> Iterator[tuple[Path, files.Record]]:
-  """Finished stages of the job's name: folder and stage.json, newest first."""
-  own = re.compile(re.escape(job.stage.name) + '-[0-9a-f]{16}')
-  parent = job.folder.parent
-  found = [
-    path / _RECORD
-    for path in (parent.iterdir() if parent.is_dir() else ())
-    if own.fullmatch(path.name) and (path / _RECORD).exists()
-  ]
-  for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
-    try:
-      yield path.parent, seals.read_json(path, _CURE)
-    except seals.Broken:  # of an earlier version, or damaged: nobody reads it
-      continue
-
-
 def folder(stage: Stage, root: Path, where: Runtime) -> Path:
   """Where the stage's files are or will be."""
   return plan_for([stage], root, where)[1][0].folder
-
-
-def is_done(job: Job) -> bool:
-  """Whether the folder is there, with all files in their sizes.
-
-  Raises:
-    InputError: it is there, and was changed after it was finished.
-  """
-  if not job.folder.exists():
-    return False
-  record = record_of(job.folder)
-  sizes = {name: seal['size'] for name, seal in record['files'].items()}
-  for name, size in {**sizes, **record['checkpoints']}.items():
-    path = job.folder / name
-    found = path.stat().st_size if path.exists() else None
-    if found != size:
-      was = 'is missing' if found is None else f'has {found} bytes'
-      raise seals.Broken(
-        f'{job.folder} was changed after it was finished: {name} {was}, not'
-        f' {size} bytes. {_CURE}'
-      )
-  return True
-
-
-def record_of(folder: Path) -> files.Record:
-  """What stage.json says of a finished stage.
-
-  Raises:
-    InputError: it was changed, or is not there.
-  """
-  return seals.read_json(folder / _RECORD, _CURE)
-
-
-def check(folder: Path) -> None:
-  """Reads every file of a finished stage and holds it against its seal.
-
-  Those of checkpoints have their own CRC, which who loads them checks.
-
-  Raises:
-    InputError: a file was changed after the stage was finished.
-  """
-  record = record_of(folder)
-  seals.check_all(folder, record['files'], _CURE)
 
 
 def missing(jobs: Sequence[Job], targets: Sequence[Job]) -> list[Job]:
@@ -261,7 +194,7 @@ def missing(jobs: Sequence[Job], targets: Sequence[Job]) -> list[Job]:
     if job.key in seen:
       return
     seen.add(job.key)
-    if not is_done(job):
+    if not finished.is_done(job.folder):
       for need in job.needs:
         visit(by_key[need])
       found[job.key] = job
@@ -288,10 +221,10 @@ def run_stage(
 def run_job(job: Job) -> None:
   """Runs one job whose inputs are done; a job in work elsewhere is awaited."""
   with _locked(job):
-    if is_done(job):
+    if finished.is_done(job.folder):
       return
     for folder in job.inputs.values():
-      check(folder)
+      finished.check(folder)
     partial = job.folder.with_name(job.folder.name + '.partial')
     resumed = partial.exists()
     with disks.explained(partial):
@@ -310,13 +243,7 @@ def run_job(job: Job) -> None:
       'process_peak_mib': _peak_mib(),
       'ended': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
     }
-    record = {
-      **job.description,
-      **_manifest(partial),
-      'content': job.content,
-      'made': provenance.of_process(),
-    }
-    seals.write_json(partial / _RECORD, record)
+    finished.write(partial, job.description, job.content)
     costs = job.folder.parents[1] / 'costs.jsonl'
     files.append_json_lines(costs, [seals.sealed(cost)])
     files.publish_folder(partial, job.folder)
@@ -373,24 +300,6 @@ def _locked(job: Job) -> Iterator[None]:
     yield
   with contextlib.suppress(OSError):  # a killed start may have made it
     path.parent.rmdir()
-
-
-def _manifest(folder: Path) -> dict[str, dict]:
-  """Seals of a stage's files by their names; of a checkpoint's the sizes.
-
-  The latter have a CRC-32 in the metadata.json beside them.
-  """
-  sealed: dict[str, seals.Seal] = {}
-  sizes: dict[str, int] = {}
-  for path in sorted(folder.rglob('*')):
-    if not path.is_file() or path == folder / _RECORD:
-      continue
-    name = path.relative_to(folder).as_posix()
-    if _OF_CHECKPOINT.search(name):
-      sizes[name] = path.stat().st_size
-    else:
-      sealed[name] = seals.of(path)
-  return {'files': sealed, 'checkpoints': sizes}
 
 
 def _setting(name: str) -> bool | int | str | None:

@@ -1,4 +1,4 @@
-"""Layer 0. Why a stage that seems to be there is made anew.
+"""Layer 0. What differs, and why a stage that seems to be there is made anew.
 
 A changed binding names a new folder and leaves the old one where it is; a
 person who shares one folder between studies should be told what changed.
@@ -8,10 +8,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from dap import files
-from dap.stages import artefacts, provenance
+from dap.stages import finished, provenance
 from dap.stages.artefacts import Job
 
 _SAME = ('config', 'runtime')
+# Keys of a description that say what kind of thing it is.
+_KINDS = ('$type', '$function', '$class', '$object')
 _MOST = 8  # lines; what else differs follows from the same bindings
 
 
@@ -33,11 +35,11 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
         continue  # see `of_code`
       described = {name: record.get(name) for name in _SAME}
       now = {name: job.description.get(name) for name in _SAME}
-      changes = list(_changes(described, now, ''))
-      if changes and not any('.seed:' in change for change in changes):
+      found = list(changes(described, now))
+      if found and not any('.seed:' in change for change in found):
         lines.append(
-          f'{job.stage.name} is there with other bindings ({changes[0]}'
-          f'{" and more" if len(changes) > 1 else ""}); it is made anew as'
+          f'{job.stage.name} is there with other bindings ({found[0]}'
+          f'{" and more" if len(found) > 1 else ""}); it is made anew as'
           f' {job.folder.name} and the other one stays.'
         )
         break
@@ -47,7 +49,7 @@ def notices(missing: Sequence[Job], planned: Sequence[Job]) -> list[str]:
 
 def _others(job: Job, known: Collection[str]) -> Iterator[files.Record]:
   """Records of other finished stages of the same name, the newest first."""
-  for folder, record in artefacts.records(job):
+  for folder, record in finished.records(job.folder):
     if folder.name not in known:
       yield record
 
@@ -65,7 +67,7 @@ def of_code(missing: Sequence[Job]) -> list[str]:
   changed: dict[str, None] = {}
   count = 0
   for job in missing:
-    for _, record in artefacts.records(job):
+    for _, record in finished.records(job.folder):
       if record.get('content') == job.content:
         changed |= dict.fromkeys(code_changes(record, job.description))
         count += 1
@@ -86,9 +88,9 @@ def accepted(jobs: Sequence[Job]) -> dict[str, list[str]]:
   found = {}
   for job in jobs:
     if job.folder.exists():
-      record = artefacts.record_of(job.folder)
-      if changes := code_changes(record, job.description):
-        found[job.stage.name] = changes
+      record = finished.record_of(job.folder)
+      if differing := code_changes(record, job.description):
+        found[job.stage.name] = differing
   return found
 
 
@@ -106,23 +108,56 @@ def code_changes(
   return changed + provenance.versions(*libraries)
 
 
-def _changes(there: object, here: object, where: str) -> Iterator[str]:
-  """'config.run.num_steps: 1200 there, 800 here' for each leaf."""
+def changes(there: object, here: object, where: str = '') -> Iterator[str]:
+  """'schedule.num_steps: 4 there, 8 here' for each part that differs.
+
+  Args:
+    there: JSON, as `values.describe` gives it.
+    here: the same.
+    where: the path to both, '' at the root.
+  """
+  if there == here:
+    return
+  there, here = _by_name(there), _by_name(here)
   if isinstance(there, dict) and isinstance(here, dict):
-    for key in sorted(there.keys() | here.keys(), key=str):
-      place = f'{where}.{key}' if where else str(key)
-      yield from _changes(there.get(key), here.get(key), place)
-  elif (
-    isinstance(there, list)
-    and isinstance(here, list)
-    and len(there) == len(here)
-  ):
+    kinds = [(there.get(key), here.get(key)) for key in _KINDS]
+    if any(one != other for one, other in kinds):
+      yield f'{where}: {_told(there)} there, {_told(here)} here'
+      return
+    for key in {**there, **here}:
+      if there.get(key) == here.get(key):
+        continue
+      if key == 'fingerprint':
+        yield f'{where}: other content (files, or how they are read)'
+      elif key == ('source' if '$function' in here else '$code'):
+        yield f'{where}: the code of {_told(here)} has changed'
+      else:
+        place = f'{where}.{key}' if where else key
+        yield from changes(there.get(key), here.get(key), place)
+  elif isinstance(there, list) and isinstance(here, list):
+    if len(there) != len(here):
+      yield f'{where}: {_told(there)} there, {_told(here)} here'
     for index, pair in enumerate(zip(there, here)):
-      yield from _changes(*pair, f'{where}[{index}]')
-  elif there != here:
-    yield f'{where}: {_short(there)} there, {_short(here)} here'
+      yield from changes(*pair, f'{where}[{index}]')
+  else:
+    yield f'{where}: {_told(there)} there, {_told(here)} here'
 
 
-def _short(value: object) -> str:
+def _by_name(value: object) -> object:
+  """Pairs of a name and a value as a dictionary; others as they are."""
+  if not isinstance(value, list) or not value:
+    return value
+  pairs = all(
+    isinstance(each, list) and len(each) == 2 and isinstance(each[0], str)
+    for each in value
+  )
+  return dict(value) if pairs else value
+
+
+def _told(value: object) -> str:
+  if isinstance(value, dict):
+    for key in _KINDS:
+      if key in value:
+        return str(value[key])
   text = repr(value)
-  return text if len(text) <= 60 else text[:57] + '...'
+  return text if len(text) <= 60 else f'{text[:57]}...'

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from dap import progress, stopping
 from dap.errors import InputError
-from dap.stages import artefacts, differences, machine, worker
+from dap.stages import artefacts, differences, finished, machine, worker
 from dap.stages.artefacts import Job, Runtime, Stage
 from dap.stages.schedule import Schedule
 
@@ -98,7 +98,7 @@ def finish(
     progress.say(notice)
   run_jobs(missing, root, num_workers, threads, devices_each)
   for job in wanted:
-    artefacts.check(job.folder)
+    finished.check(job.folder)
   return wanted
 
 

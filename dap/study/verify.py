@@ -15,7 +15,7 @@ import numpy as np
 
 from dap import errors, progress
 from dap.checkpoints import state
-from dap.stages import artefacts, pool
+from dap.stages import artefacts, finished, pool
 from dap.stages.artefacts import Job, Stage
 
 _SHARE, _LEAST = 0.05, 3  # of the finished stages
@@ -44,14 +44,14 @@ def verify(
   Raises:
     errors.InputError: nothing is finished, or stages differ: it names them.
   """
-  finished = _finished(targets, root, num_workers)
-  if not finished:
+  done = _done(targets, root, num_workers)
+  if not done:
     raise errors.InputError(
       f'{root} has no finished stage of this study, code and machine to compare'
       ' with. Give the same command without --verify first.'
     )
-  count = min(len(finished), max(_LEAST, math.ceil(_SHARE * len(finished))))
-  chosen = random.Random(seed).sample(finished, count)
+  count = min(len(done), max(_LEAST, math.ceil(_SHARE * len(done))))
+  chosen = random.Random(seed).sample(done, count)
   aside = root / 'verified'
   shutil.rmtree(aside, ignore_errors=True)
   again = [
@@ -71,19 +71,17 @@ def verify(
       ' a library that no stage is named by.'
     )
   shutil.rmtree(aside)
-  progress.say(f'{count} of {len(finished)} finished stages made again: equal')
+  progress.say(f'{count} of {len(done)} finished stages made again: equal')
 
 
-def _finished(
-  targets: Sequence[Stage], root: Path, num_workers: int
-) -> list[Job]:
+def _done(targets: Sequence[Stage], root: Path, num_workers: int) -> list[Job]:
   """Those that can be made again: what they read is there."""
   where = artefacts.runtime(threads=1 if num_workers else None)
   jobs = artefacts.plan(targets, root, where)
   return [
     job
     for job in jobs
-    if artefacts.is_done(job)
+    if finished.is_done(job.folder)
     and all(place.exists() for place in job.inputs.values())
   ]
 

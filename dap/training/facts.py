@@ -3,7 +3,7 @@
 import numpy as np
 
 from dap.algorithms.run import Run
-from dap.checkpoints.state import Json
+from dap.checkpoints.metadata import Json
 from dap.records import END
 from dap.training.collectors import Examples
 

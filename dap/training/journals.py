@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors, progress, seals
+from dap import errors, seals
 from dap.algorithms.run import Run
+from dap.checkpoints import metadata, points
 from dap.checkpoints import state as checkpoints
 from dap.records import Collected, Scalars, State
-from dap.stages import provenance
 from dap.training import restart, stream
 from dap.training.metrics import MetricsLog
 from dap.training.restart import Template
@@ -72,7 +72,7 @@ class RunJournal:
     record_stream: bool = False,
     digest: str = '',
     on_checkpoint: Hook | None = None,
-    facts: Mapping[str, checkpoints.Json] | None = None,
+    facts: Mapping[str, metadata.Json] | None = None,
   ):
     """Opens nothing yet.
 
@@ -97,16 +97,16 @@ class RunJournal:
     """See `Journal`."""
 
     def read(folder: pathlib.Path) -> State:
-      self.check(checkpoints.metadata(folder).get('beside', {}))
+      self.check(metadata.read(folder).get('beside', {}))
       return restart.restore(folder, self.run.model, template)[0]
 
-    found = go_on(self.root, self._digest, read)
+    found = restart.go_on(self.root, self._digest, read)
     if found is None:
       self.truncate(0, {})
       return None
     folder, state = found
-    self.truncate(state.step, checkpoints.metadata(folder).get('beside', {}))
-    is_point = folder.name.startswith(checkpoints.POINT)
+    self.truncate(state.step, metadata.read(folder).get('beside', {}))
+    is_point = folder.name.startswith(points.POINT)
     if self._hook is not None and is_point:  # a kill may have come before it
       self._hook(state.step, self.run.model.split(state.learner.params)[0])
     return state
@@ -159,7 +159,7 @@ class RunJournal:
 
   def save_restart(self, state: State) -> None:
     """See `Journal`."""
-    self.keep(state.step, *self._parts(state), kind=checkpoints.RESTART)
+    self.keep(state.step, *self._parts(state), kind=points.RESTART)
 
   def _parts(self, state: State) -> tuple[PyTree, restart.Tree]:
     shared, _ = self.run.model.split(state.learner.params)
@@ -171,7 +171,7 @@ class RunJournal:
     step: int,
     params: PyTree,
     rest: restart.Tree,
-    kind: str = checkpoints.POINT,
+    kind: str = points.POINT,
   ) -> None:
     """A checkpoint, after the batches and metrics that led to it."""
     checkpoints.save(
@@ -196,7 +196,7 @@ class RunJournal:
     """See `Journal`."""
     if self._recorder is not None:
       self._recorder.close()
-    checkpoints.drop_restarts(self.root)
+    points.drop_restarts(self.root)
 
 
 class StackJournal:
@@ -229,15 +229,15 @@ class StackJournal:
     shared, _ = model.split(template.learner.params)
 
     def read(folder: pathlib.Path) -> State:
-      beside = checkpoints.metadata(folder).get('beside', {})
+      beside = metadata.read(folder).get('beside', {})
       for name, journal in self._members.items():
         journal.check(_of_member(beside, name))
       return restart.restore(folder, model, template, params=shared)[0]
 
-    found = go_on(self._root, self._digest, read)
+    found = restart.go_on(self._root, self._digest, read)
     beside = {}
     if found is not None:
-      beside = checkpoints.metadata(found[0]).get('beside', {})
+      beside = metadata.read(found[0]).get('beside', {})
     for name, journal in self._members.items():
       own = _of_member(beside, name)
       journal.truncate(found[1].step if found else 0, own)
@@ -266,11 +266,11 @@ class StackJournal:
     shared, _ = self._run.model.split(state.learner.params)
     for index, journal in enumerate(self._members.values()):
       journal.keep(state.step, self._member(shared, index), {})
-    self._keep(state, checkpoints.POINT)
+    self._keep(state, points.POINT)
 
   def save_restart(self, state: State) -> None:
     """See `Journal`."""
-    self._keep(state, checkpoints.RESTART)
+    self._keep(state, points.RESTART)
 
   def _keep(self, state: State, kind: str) -> None:
     model = self._run.model
@@ -298,7 +298,7 @@ class StackJournal:
     """See `Journal`."""
     for journal in self._members.values():
       journal.close()
-    checkpoints.drop_restarts(self._root)
+    points.drop_restarts(self._root)
 
 
 def _of_member(beside: Beside, name: str) -> dict[str, seals.Seal]:
@@ -320,62 +320,3 @@ def mean_of(told: Sequence[Metrics]) -> dict[str, np.ndarray]:
     name: np.asarray(np.mean([metrics[name] for metrics in each], axis=0))
     for name in each[0]
   }
-
-
-def go_on(
-  root: pathlib.Path, digest: str, read: Callable[[pathlib.Path], State]
-) -> tuple[pathlib.Path, State] | None:
-  """The newest checkpoint that is whole, and what it holds; None when none.
-
-  One that is not is told and passed over: what follows the older one is trained
-  again, with the same bits.
-
-  Args:
-    root: folder of the checkpoints.
-    digest: names the configuration.
-    read: the state of a checkpoint; raises `seals.Broken` where it, or what the
-      training had written by then, is damaged.
-
-  Raises:
-    errors.InputError: another configuration wrote it, or none is whole.
-  """
-  checkpoints.sweep(root)
-  damage: list[str] = []
-  for folder in checkpoints.restartable(root):
-    try:
-      _check_digest(folder, digest)
-      state = read(folder)
-    except seals.Broken as error:
-      damage.append(str(error))
-      continue
-    for each in damage:
-      progress.say(f'{each} Going on from {folder.name}.')
-    made = checkpoints.metadata(folder).get('made', {})
-    if changes := provenance.changed(made):
-      progress.say(
-        f'{folder.name} was written elsewhere ({"; ".join(changes)}): what'
-        ' follows may have other last bits than there.'
-      )
-    return folder, state
-  if damage:
-    raise errors.InputError(
-      'No checkpoint is whole that this training could go on from:\n'
-      + '\n'.join(damage)
-      + f'\nRemove {root.parent} to train from the start.'
-    )
-  if checkpoints.steps(root):
-    progress.say(
-      f'{root} has checkpoints without what a restart needs: the training'
-      ' begins at step 0.'
-    )
-  return None
-
-
-def _check_digest(folder: pathlib.Path, digest: str) -> None:
-  written = checkpoints.metadata(folder)['digest']
-  if written != digest:
-    raise errors.InputError(
-      f'{folder.parents[1]} holds the run of another configuration (digest'
-      f' {written}, this one {digest}). Give another MODEL_DIR, or remove that'
-      ' folder.'
-    )

@@ -19,7 +19,7 @@ import numpy as np
 
 from dap import errors, partitioning, progress, stopping
 from dap.algorithms.run import Run
-from dap.checkpoints.state import Json
+from dap.checkpoints.metadata import Json
 from dap.records import Learner, State
 from dap.training import facts as facts_lib
 from dap.training import programs as programs_lib

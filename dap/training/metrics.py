@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat
 
 from dap import disks, errors, files, seals
-from dap.checkpoints import state
+from dap.checkpoints import points
 
 
 class MetricsLog:
@@ -82,7 +82,7 @@ class MetricsLog:
       wrong = sorted(k for k, v in numbers.items() if not math.isfinite(v))
       raise errors.InputError(
         f'Training needs finite numbers; at step {step} {", ".join(wrong)} is'
-        f' not. {state.go_on_from(self.path.parent / "checkpoints")}'
+        f' not. {points.go_on_from(self.path.parent / "checkpoints")}'
       )
     line = files.append_json_lines(
       self.path, [{'step': step, **numbers}], at=self._size

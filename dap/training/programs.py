@@ -1,6 +1,6 @@
 """Layer 5. What the loop calls: the programs of a run, in the order of a step.
 
-A stack of runs has the same, see `dap/training/stacks.py`.
+A stack of runs has the same, see `dap/training/stack_programs.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -119,11 +119,7 @@ def of(
   roles = _roles(algorithm, params, kind)
 
   def start() -> State:
-    # A copy: the update donates the learner, and the caller keeps its arrays.
-    rest = trained.rest_of(run.model, jax.random.key(run.seed))
-    initial = run.model.join(jax.tree.map(jnp.array, params.initial), rest)
-    learner = steps.new_learner(initial, run.optimizer)
-    return State(0, kind.learner(learner), roles)
+    return State(0, kind.learner(_first_learner(run, params.initial)), roles)
 
   def passes(step: int, batch: Batch) -> Iterator[Batch]:
     count = batch.weight.shape[-1]
@@ -144,6 +140,13 @@ def of(
     kind.update,
     kind.scalars,
   )
+
+
+def _first_learner(run: Run, initial: PyTree) -> Learner:
+  """A copy: the update donates the learner, the caller keeps its arrays."""
+  rest = trained.rest_of(run.model, jax.random.key(run.seed))
+  params = run.model.join(jax.tree.map(jnp.array, initial), rest)
+  return steps.new_learner(params, run.optimizer)
 
 
 def one(run: Run, mesh: jax.sharding.Mesh) -> Kind:

@@ -1,21 +1,23 @@
-"""Layer 5. What a restart needs beside the parameters, as a tree of arrays.
+"""Layer 5. Where a restart goes on from, and what it reads there.
 
-Names stay the same whatever the algorithm: `updates`, `optimizer`, `step`,
-`rest` (parameters that others do not read), `behaviour`, `reference` and
-`annotator` where their schedule made them, `pending` where a draw was
-dispatched ahead.
+It goes on from the newest checkpoint that is whole, and reads the parameters
+and a tree of arrays. Their names stay the same whatever the algorithm:
+`updates`, `optimizer`, `step`, `rest` (parameters that others do not read),
+`behaviour`, `reference` and `annotator` where their schedule made them,
+`pending` where a draw was dispatched ahead.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from dap import errors
+from dap import errors, progress, seals
 from dap.algorithms.algorithm import Algorithm
+from dap.checkpoints import metadata, points
 from dap.checkpoints import state as checkpoints
 from dap.models.trained import Trained
 from dap.records import (
@@ -29,6 +31,7 @@ from dap.records import (
   Roles,
   State,
 )
+from dap.stages import provenance
 
 Tree = dict[str, PyTree]
 
@@ -47,6 +50,65 @@ class Template(NamedTuple):
   examples: jax.sharding.Sharding
   roles: Roles
   ahead: bool = False
+
+
+def go_on(
+  root: pathlib.Path, digest: str, read: Callable[[pathlib.Path], State]
+) -> tuple[pathlib.Path, State] | None:
+  """The newest checkpoint that is whole, and what it holds; None when none.
+
+  One that is not is told and passed over: what follows the older one is trained
+  again, with the same bits.
+
+  Args:
+    root: folder of the checkpoints.
+    digest: names the configuration.
+    read: the state of a checkpoint; raises `seals.Broken` where it, or what the
+      training had written by then, is damaged.
+
+  Raises:
+    errors.InputError: another configuration wrote it, or none is whole.
+  """
+  points.sweep(root)
+  damage: list[str] = []
+  for folder in points.restartable(root):
+    try:
+      _check_digest(folder, digest)
+      state = read(folder)
+    except seals.Broken as error:
+      damage.append(str(error))
+      continue
+    for each in damage:
+      progress.say(f'{each} Going on from {folder.name}.')
+    made = metadata.read(folder).get('made', {})
+    if changes := provenance.changed(made):
+      progress.say(
+        f'{folder.name} was written elsewhere ({"; ".join(changes)}): what'
+        ' follows may have other last bits than there.'
+      )
+    return folder, state
+  if damage:
+    raise errors.InputError(
+      'No checkpoint is whole that this training could go on from:\n'
+      + '\n'.join(damage)
+      + f'\nRemove {root.parent} to train from the start.'
+    )
+  if points.steps(root):
+    progress.say(
+      f'{root} has checkpoints without what a restart needs: the training'
+      ' begins at step 0.'
+    )
+  return None
+
+
+def _check_digest(folder: pathlib.Path, digest: str) -> None:
+  written = metadata.read(folder)['digest']
+  if written != digest:
+    raise errors.InputError(
+      f'{folder.parents[1]} holds the run of another configuration (digest'
+      f' {written}, this one {digest}). Give another MODEL_DIR, or remove that'
+      ' folder.'
+    )
 
 
 def kept_roles(algorithm: Algorithm) -> tuple[str, ...]:
@@ -90,7 +152,7 @@ def restore(
   Raises:
     errors.InputError: the checkpoint is damaged, or version 0.3 wrote it.
   """
-  written = checkpoints.metadata(folder)['rest']
+  written = metadata.read(folder)['rest']
   _check(folder, written, template.ahead)
   shared = model.split(template.learner.params)[0]
   wanted = {**_wanted(model, template, written), **more}
@@ -139,7 +201,7 @@ def _has(written: Mapping[str, object], name: str) -> bool:
 
 
 def _wanted(
-  model: Trained, template: Template, written: Mapping[str, checkpoints.Entry]
+  model: Trained, template: Template, written: Mapping[str, metadata.Entry]
 ) -> Tree:
   """Templates of all that was written but the shared parameters."""
   learner = template.learner
@@ -211,7 +273,7 @@ def _pending_tree(pending: Collected) -> Tree:
 
 
 def _pending_template(
-  written: Mapping[str, checkpoints.Entry], examples: jax.sharding.Sharding
+  written: Mapping[str, metadata.Entry], examples: jax.sharding.Sharding
 ) -> Tree:
   """From what the checkpoint says of itself: the shapes are those of a step."""
   tree: Tree = {}

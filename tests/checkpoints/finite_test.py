@@ -1,5 +1,3 @@
-import json
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -8,7 +6,15 @@ import pytest
 import tiny
 
 from dap import errors, partitioning, train
-from dap.checkpoints import convert, finite, layouts, load, state
+from dap.checkpoints import (
+  convert,
+  finite,
+  layouts,
+  load,
+  metadata,
+  points,
+  state,
+)
 from dap.training.programs import Params
 
 ONE_DEVICE = partitioning.mesh((1, 1))
@@ -88,7 +94,7 @@ def test_a_training_that_goes_wrong_between_lines_saves_nothing(tmp_path):
   run = tiny.run(learning_rate=1e30, log_every=12, save_steps=(2, 4))
   with pytest.raises(errors.InputError, match='at step 2 there are others'):
     train.fit(run, tiny.pairs(), Params(PARAMS, PARAMS), tmp_path)
-  assert state.steps(tmp_path / 'checkpoints') == []
+  assert points.steps(tmp_path / 'checkpoints') == []
 
 
 def test_every_reader_names_the_array(written, tmp_path):
@@ -120,17 +126,6 @@ def test_a_number_beyond_the_range_of_its_new_dtype_is_refused(tmp_path):
   convert.convert(str(tmp_path / 'run'), str(tmp_path / 'ok'), 't5x')
 
 
-def test_facts_stand_in_the_metadata_and_may_be_absent(tmp_path):
-  folder = state.save(tmp_path, 1, {'x': jnp.ones(2)}, {}, '', facts={'a': [1]})
-  assert state.metadata(folder)['facts'] == {'a': [1]}
-  path = folder / 'metadata.json'
-  told = json.loads(path.read_text())
-  del told['facts'], told['crc32']  # as version 0.4 wrote it
-  told['crc32'] = state._crc_of_json(told)
-  path.write_text(json.dumps(told))
-  assert state.metadata(folder)['facts'] == {}
-
-
 def test_a_training_keeps_its_facts_in_each_checkpoint(tmp_path):
   run = tiny.run(num_steps=2, save_steps=(1, 2))
   train.fit(
@@ -138,7 +133,7 @@ def test_a_training_keeps_its_facts_in_each_checkpoint(tmp_path):
   )
   for step in (1, 2):
     folder = tmp_path / 'checkpoints' / f'checkpoint_{step}'
-    found = state.metadata(folder)['facts']
+    found = metadata.read(folder)['facts']
     assert found['of'] == 'data' and found['gives'] == ['log_probs']
     assert found['prompts_end'] is False
     assert found['mlp_activations'] == ['gelu', 'linear']

@@ -14,6 +14,7 @@ from dap.checkpoints import (
   convert,
   layouts,
   load,
+  points,
   state,
   stored,
   t5x_native,
@@ -338,7 +339,7 @@ def test_a_step_of_a_manager_is_its_folders(item, tmp_path):
     contents = layouts.open_checkpoint(path)
     assert contents.step == 12 and len(contents.parts) == 52
   convert.convert(str(tmp_path), str(tmp_path / 'out'), 'dap')
-  assert state.steps(tmp_path / 'out') == [12]
+  assert points.steps(tmp_path / 'out') == [12]
 
 
 def test_native_checkpoints_hide_no_moments_either(tmp_path):

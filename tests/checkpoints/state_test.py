@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import jax
@@ -8,7 +7,7 @@ import pytest
 from etils import epath
 
 from dap import errors, files
-from dap.checkpoints import layouts, state
+from dap.checkpoints import layouts, metadata, points, state
 
 PARAMS = {
   'encoder': {'kernel': jnp.arange(12.0).reshape(3, 4)},
@@ -28,6 +27,10 @@ def restored(folder):
     state.restore_params(folder, shapes(PARAMS)),
     state.restore_rest(folder, shapes(REST)),
   )
+
+
+def newest(root):
+  return points.restartable(root)[0].name
 
 
 def equal(first, second):
@@ -55,8 +58,8 @@ def copied(saved, tmp_path):
 
 def test_what_was_saved_is_restored(saved):
   assert equal(restored(saved), (PARAMS, REST))
-  assert state.metadata(saved)['digest'] == 'digest'
-  assert state.metadata(saved)['step'] == 3
+  assert metadata.read(saved)['digest'] == 'digest'
+  assert metadata.read(saved)['step'] == 3
 
 
 def test_names_are_those_of_t5x():
@@ -76,7 +79,8 @@ def test_only_the_two_newest_checkpoints_can_be_continued(tmp_path):
   for step in (2, 4, 5):
     state.save(tmp_path, step, PARAMS, REST, '')
   older = tmp_path / 'checkpoint_2'
-  assert state.steps(tmp_path) == [2, 4, 5] and state.newest(tmp_path) == 5
+  assert points.steps(tmp_path) == [2, 4, 5]
+  assert newest(tmp_path) == 'checkpoint_5'
   assert equal(restored(tmp_path / 'checkpoint_4'), (PARAMS, REST))
   assert equal(state.restore_params(older, shapes(PARAMS)), PARAMS)
   assert not (older / 'rest').exists()
@@ -84,39 +88,15 @@ def test_only_the_two_newest_checkpoints_can_be_continued(tmp_path):
     state.restore_rest(older, shapes(REST))
 
 
-def test_restart_points_go_with_the_checkpoint_that_follows(tmp_path):
-  def keep(step, kind):
-    state.save(tmp_path, step, PARAMS, REST, '', kind=kind)
-    return sorted(path.name for path in tmp_path.iterdir())
-
-  keep(1, state.RESTART), keep(2, state.RESTART)
-  assert keep(3, state.RESTART) == ['restart_2', 'restart_3']
-  assert keep(4, state.POINT) == ['checkpoint_4']
-  keep(5, state.RESTART), keep(6, state.RESTART)
-  assert keep(7, state.RESTART) == ['checkpoint_4', 'restart_6', 'restart_7']
-  assert state.newest(tmp_path) == 7 and state.steps(tmp_path) == [4]
-  keep(8, state.POINT), keep(9, state.POINT)
-  with_rest = [path.parent.name for path in tmp_path.glob('*/rest')]
-  assert sorted(with_rest) == ['checkpoint_8', 'checkpoint_9']
-  state.save(tmp_path, 10, PARAMS, REST, '', kind=state.RESTART)
-  state.drop_restarts(tmp_path)
-  assert state.newest(tmp_path) == 9
-
-
 def test_the_same_step_is_replaced_whole(tmp_path):
   state.save(tmp_path, 3, PARAMS, REST, 'one')
   folder = state.save(tmp_path, 3, doubled(PARAMS), REST, 'other')
   assert equal(restored(folder)[0], doubled(PARAMS))
-  assert state.metadata(folder)['digest'] == 'other'
+  assert metadata.read(folder)['digest'] == 'other'
   assert [entry.name for entry in tmp_path.iterdir()] == ['checkpoint_3']
 
 
 # Half-written
-
-
-def test_no_checkpoint_is_no_step(tmp_path):
-  assert state.steps(tmp_path / 'absent') == []
-  assert state.newest(tmp_path / 'absent') is None
 
 
 def test_a_leftover_of_a_kill_is_ignored_and_replaced(tmp_path):
@@ -126,9 +106,9 @@ def test_a_leftover_of_a_kill_is_ignored_and_replaced(tmp_path):
   (tmp_path / 'checkpoint_7.partial' / 'rest' / 'junk').write_text('junk')
   (folder / 'rest.dropped').mkdir()
   (tmp_path / 'restart_6.partial').mkdir()
-  assert state.steps(tmp_path) == [3] and state.newest(tmp_path) == 3
+  assert points.steps(tmp_path) == [3] and newest(tmp_path) == 'checkpoint_3'
   assert layouts.find(tmp_path)[0] == epath.Path(folder)
-  state.sweep(tmp_path)
+  points.sweep(tmp_path)
   seventh = state.save(tmp_path, 7, doubled(PARAMS), REST, '')
   assert equal(restored(seventh)[0], doubled(PARAMS))
   assert not (seventh / 'rest' / 'junk').exists()
@@ -153,10 +133,10 @@ def test_a_kill_while_saving_leaves_the_older_one(tmp_path, monkeypatch, place):
     patch.setattr(files, place, die)
     with pytest.raises(Killed):
       state.save(tmp_path, 5, doubled(PARAMS), REST, '')
-  assert state.newest(tmp_path) == 3
+  assert newest(tmp_path) == 'checkpoint_3'
   assert equal(restored(folder), (PARAMS, REST))
   state.save(tmp_path, 5, doubled(PARAMS), REST, '')
-  assert state.newest(tmp_path) == 5
+  assert newest(tmp_path) == 'checkpoint_5'
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
@@ -177,7 +157,8 @@ def test_a_disk_without_room_is_found_before_anything_is_written(
   )
   with pytest.raises(errors.InputError, match='No space left.*Free some space'):
     state.save(tmp_path, 5, PARAMS, REST, '')
-  assert state.newest(tmp_path) == 3 and equal(restored(folder)[0], PARAMS)
+  assert newest(tmp_path) == 'checkpoint_3'
+  assert equal(restored(folder)[0], PARAMS)
   monkeypatch.setattr(
     shutil, 'disk_usage', lambda _: usage._replace(free=needed)
   )
@@ -202,33 +183,11 @@ def test_a_flipped_byte_is_damage_wherever_it_is(copied):
   assert equal(restored(copied), (PARAMS, REST))
 
 
-@pytest.mark.parametrize(
-  'content', ['', '{"step": 3', '[]', 'null', '{}', '{"crc32": 0}', '3']
-)
-def test_metadata_that_is_not_ours_is_damage(copied, content):
-  (copied / 'metadata.json').write_text(content)
-  with pytest.raises(errors.InputError, match='damaged: metadata.json'):
-    restored(copied)
-
-
-def test_an_edited_digest_is_damage(copied):
-  path = copied / 'metadata.json'
-  edited = {**json.loads(path.read_text()), 'digest': 'another'}
-  path.write_text(json.dumps(edited))
-  with pytest.raises(errors.InputError, match='metadata.json fails its CRC'):
-    state.metadata(copied)
-
-
 @pytest.mark.parametrize('part', ['params', 'rest'])
 def test_a_missing_part_is_damage(copied, part):
   shutil.rmtree(copied / part)
   with pytest.raises(errors.InputError, match=f'damaged: {part}/.* is missing'):
     restored(copied)
-
-
-def test_a_folder_that_is_no_checkpoint_says_what_one_is(saved):
-  with pytest.raises(errors.InputError, match='A checkpoint is a folder with'):
-    state.metadata(saved.parent / 'nothing')
 
 
 # Another configuration

@@ -9,7 +9,7 @@ import tiny_commands as tiny
 from refusals import commands_on, refused
 
 from dap import main
-from dap.checkpoints import layouts, state
+from dap.checkpoints import layouts, points, state
 
 
 def start(runs):
@@ -63,7 +63,7 @@ def test_a_run_of_constant_rate_goes_on_to_more_steps_bit_for_bit(
       tmp_path / 'unbroken' / name
     ).read_bytes()
   # The end of the shorter run stays as a checkpoint.
-  assert state.steps(again / 'checkpoints') == [3, 7]
+  assert points.steps(again / 'checkpoints') == [3, 7]
 
 
 def test_what_is_kept_of_a_run_may_change_from_start_to_start(runs, again):
@@ -149,7 +149,7 @@ def test_a_schedule_that_ends_with_the_run_is_not_made_longer(
   said = refused(capfd, tiny.argv('train', 'sft', folder, SFT_STEPS=12))
   assert 'schedule.num_steps: 10 there, 12 here' in said
   assert 'INITIAL_CHECKPOINT_PATH' in said and 'constant rate' in said
-  assert state.steps(folder / 'checkpoints') == [10]
+  assert points.steps(folder / 'checkpoints') == [10]
 
 
 def test_steps_are_not_taken_back(capfd, runs, again):

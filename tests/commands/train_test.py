@@ -8,7 +8,7 @@ import pytest
 import tiny_commands as tiny
 
 from dap import main
-from dap.checkpoints import layouts, state
+from dap.checkpoints import layouts, points, state
 from dap.evaluation import sample
 from dap.training import stream
 
@@ -41,7 +41,7 @@ def test_a_training_leaves_what_a_reader_and_a_restart_need(runs):
     'cache', 'checkpoints', 'configuration.json', 'metrics.jsonl', 'samples',
     'stream', 'tensorboard', 'training.json',
   }  # fmt: skip
-  assert state.steps(folder / 'checkpoints') == [3, 6]
+  assert points.steps(folder / 'checkpoints') == [3, 6]
   lines = metrics(folder)
   assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
   assert lines[0]['loss'] == pytest.approx(0.25, abs=1e-5)  # at the reference
@@ -95,7 +95,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     with pytest.raises(SystemExit, match='130'):
       tiny.dap(*words, RECORD_STREAM=True)
   assert 'The same command goes on' in capsys.readouterr().err
-  assert state.steps(folder / 'checkpoints') == [3]
+  assert points.steps(folder / 'checkpoints') == [3]
   tiny.dap(*words, RECORD_STREAM=True)
   streams = [
     run / 'stream' / 'records.bin' for run in (folder, runs / 'online')
@@ -263,7 +263,7 @@ def test_a_disk_that_fills_up_loses_nothing(
   others = [each for each in caplog.records if each.name[:4] != 'dap.']
   assert not others  # Orbax has a logger of its own
   assert 'ulimit -f' in said and 'then give the same command again' in said
-  assert state.steps(folder / 'checkpoints') == [3]
+  assert points.steps(folder / 'checkpoints') == [3]
   tiny.dap(*words, RECORD_STREAM=True)
   streams = [
     run / 'stream' / 'records.bin' for run in (folder, runs / 'online')

@@ -101,3 +101,25 @@ def test_a_study_says_it_before_it_works_and_keeps_the_old_one(
   (after,) = pool.run_stages([NEW], root=tmp_path)
   assert 'other bindings' in capsys.readouterr().out
   assert before.exists() and after.exists() and before != after
+
+
+def test_what_differs_is_told_in_the_words_of_configuration():
+  there = {
+    'loss': {'$function': 'ipo', 'source': 'a', 'reads': {'beta': 1}},
+    'data': {'$type': 'Rows', 'fingerprint': 'f', 'splits': [1, 2]},
+    'scalars': [['beta', 0.05]],
+    'rule': {'$function': 'trim', 'source': 'b'},
+  }
+  here = {
+    'loss': {'$function': 'ipo', 'source': 'a', 'reads': {'beta': 2}},
+    'data': {'$type': 'Rows', 'fingerprint': 'g', 'splits': [1, 2]},
+    'scalars': [['beta', 0.07]],
+    'rule': {'$function': 'drop', 'source': 'c'},
+  }
+  assert list(differences.changes(there, there)) == []
+  assert list(differences.changes(there, here)) == [
+    'loss.reads.beta: 1 there, 2 here',  # and its code is the same
+    'data: other content (files, or how they are read)',
+    'scalars.beta: 0.05 there, 0.07 here',
+    'rule: trim there, drop here',
+  ]

@@ -16,7 +16,7 @@ from dap.checkpoints.load import Checkpoint
 from dap.commands import COMMANDS, run
 from dap.models.policy import Policy
 from dap.stages import artefacts
-from dap.study.making import trainings
+from dap.study.making import stage_folders, trainings
 
 HERE = artefacts.runtime()
 NATIVE = Policy(t5x_parity.T5)
@@ -34,7 +34,7 @@ def trained(root, training, **settings):
   config = trainings.Training(training, **settings)
   made = artefacts.Stage('sft', trainings.supervised, config, {'data': data})
   folder = artefacts.run_stage(made, root, where=HERE)
-  return trainings.load_params(training.model, folder, mesh=config.mesh)
+  return stage_folders.load_params(training.model, folder, mesh=config.mesh)
 
 
 def stage_name(start):

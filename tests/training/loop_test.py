@@ -9,7 +9,7 @@ import tiny
 from dap import errors, losses, partitioning, train
 from dap.algorithms import algorithm, refresh, samplers, sources, views
 from dap.algorithms.objectives import Loss
-from dap.checkpoints import state as checkpoints
+from dap.checkpoints import points
 from dap.data import arrays
 from dap.training import rollouts, steps, stream
 
@@ -262,8 +262,8 @@ def test_a_loss_without_its_reference_is_refused(tmp_path):
 def test_older_checkpoints_keep_their_parameters_alone(tmp_path):
   train.fit(tiny.run(save_steps=(3, 6)), PAIRS, PARAMS, tmp_path)
   root = tmp_path / 'checkpoints'
-  assert checkpoints.steps(root) == [3, 6, 12]
-  assert checkpoints.newest(root) == 12
+  assert points.steps(root) == [3, 6, 12]
+  assert points.restartable(root)[0].name == 'checkpoint_12'
   assert not (root / 'checkpoint_3' / 'rest').exists()
   assert (root / 'checkpoint_3' / 'params').is_dir()
 

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from dap import errors, partitioning, seals, stopping, train
-from dap.checkpoints import state as checkpoints
+from dap.checkpoints import points
 from dap.stages import provenance
 from dap.training import loop, programs, stream
 from dap.training.journals import RunJournal
@@ -90,8 +90,8 @@ def test_restart_points_lie_there_while_a_run_is_open(open_run, whole):
   # After steps 4 and 5; those of 1 and 2 went with the checkpoint after 3.
   assert names(open_run) == ['checkpoint_3', 'restart_4', 'restart_5']
   root = open_run / 'checkpoints'
-  assert checkpoints.steps(root) == [3]  # they are no points of a study
-  assert checkpoints.newest(root) == 5
+  assert points.steps(root) == [3]  # they are no points of a study
+  assert points.restartable(root)[0].name == 'restart_5'
   fit(open_run)
   assert left(open_run) == left(whole)
   assert names(open_run) == ['checkpoint_3', 'checkpoint_6']
@@ -246,7 +246,7 @@ def test_a_checkpoint_that_cannot_be_read_again_is_none(tmp_path):
   folder = tmp_path / 'run[1]'  # what `dap train` refuses
   with pytest.raises(errors.InputError, match='cannot be read again'):
     fit(folder)
-  assert checkpoints.steps(folder / 'checkpoints') == []
+  assert points.steps(folder / 'checkpoints') == []
 
 
 # How much can be lost

@@ -9,9 +9,9 @@ import tiny
 from dap import errors, losses, partitioning, train
 from dap.algorithms import algorithm, refresh
 from dap.algorithms.objectives import Loss
-from dap.checkpoints import load
+from dap.checkpoints import load, points
 from dap.checkpoints import state as checkpoints
-from dap.training import rollouts, stacks, stream
+from dap.training import rollouts, stack_programs, stacks, stream
 from dap.training.pace import Bounds, Pace
 
 START = tiny.POLICY.init(jax.random.key(1))
@@ -146,10 +146,10 @@ def test_a_kill_between_checkpoints_of_members_changes_nothing(
       with open(cut / 'c' / 'stream' / 'records.bin', 'ab') as file:
         file.write(b'half a record')
   monkeypatch.setattr(checkpoints, 'save', save)
-  assert checkpoints.newest(cut / 'restart') == 5
+  assert points.restartable(cut / 'restart')[0].name == 'checkpoint_5'
   fit(cut, which)
   assert contents(cut) == contents(whole)
-  assert checkpoints.steps(cut / 'a' / 'checkpoints') == [3, 5, 8]
+  assert points.steps(cut / 'a' / 'checkpoints') == [3, 5, 8]
 
 
 def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
@@ -170,10 +170,10 @@ def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
       runs(tiny.ONLINE), PAIRS, PARAMS, cut, record_stream=True, pace=often
     )
   monkeypatch.setattr(checkpoints, 'save', save)
-  assert ('restart', 6, checkpoints.RESTART) in kinds
+  assert ('restart', 6, points.RESTART) in kinds
   of_members = [step for name, step, _ in kinds if name == 'checkpoints']
   assert of_members == [3, 3, 3, 5, 5, 5]
-  assert checkpoints.newest(cut / 'restart') == 6
+  assert points.restartable(cut / 'restart')[0].name == 'restart_6'
   fit(cut, tiny.ONLINE)
   assert contents(cut) == contents(whole)
   assert not list((cut / 'restart').glob('restart_*'))
@@ -181,17 +181,18 @@ def test_a_stack_goes_on_from_a_restart_point(tmp_path, monkeypatch):
 
 def test_one_compilation_serves_groups_of_one_shape(tmp_path):
   mesh = partitioning.mesh((1, 1))
-  stacks.update_program.cache_clear()  # stacks of other sizes were there before
-  stacks._compiled.cache_clear()
+  # Stacks of other sizes were there before.
+  stack_programs.update_program.cache_clear()
+  stack_programs._compiled.cache_clear()
   for name, which in (('off', tiny.OFFLINE), ('on', tiny.ONLINE)):
     fit(tmp_path / name, which, num_steps=3, save_steps=())
     others = runs(which, num_steps=2, save_steps=(), learning_rate=0.02)
     stacks.fit(others, PAIRS, PARAMS, tmp_path / f'{name}2', mesh=mesh)
     objective = others['a'].objective
-    axes = stacks.SAMPLED if which.sampler is not None else None
-    update = stacks.update_program(objective, tiny.ADAM, mesh, 1, axes)
+    axes = stack_programs.SAMPLED if which.sampler is not None else None
+    update = stack_programs.update_program(objective, tiny.ADAM, mesh, 1, axes)
     assert update._cache_size() == 1
-  rollout = stacks._compiled(
+  rollout = stack_programs._compiled(
     frozenset({'policy', 'behaviour'}),
     rollouts.rollout,
     rollouts.shape_of(tiny.POLICY, tiny.ONLINE),

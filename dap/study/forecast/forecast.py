@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dap import costs, disks, errors, memory, progress, seals
 from dap.algorithms.run import Run
-from dap.stages import artefacts, differences
+from dap.stages import artefacts, differences, finished
 from dap.stages.artefacts import Job, Stage
 from dap.stages.schedule import Schedule
 from dap.study.design import Study
@@ -178,7 +178,7 @@ def _plan(trees: Trees, root: Path, where: artefacts.Runtime) -> Plan:
     jobs = artefacts.plan(targets, root, where)
   except errors.InputError as error:
     return Plan(_unnamed(targets), frozenset(), str(error))
-  done = frozenset(job.key for job in jobs if artefacts.is_done(job))
+  done = frozenset(job.key for job in jobs if finished.is_done(job.folder))
   return Plan(jobs, done)
 
 

@@ -20,7 +20,7 @@ from dap.records import ended
 from dap.stages import provenance, values
 from dap.study.analyses import to_json
 from dap.study.design import Study, grid
-from dap.study.making import measures, trainings
+from dap.study.making import measures, stage_folders
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
 from dap.study.report import report
@@ -61,29 +61,33 @@ def write(
   _copy_measures(study, folders, root)
   samples = _samples(study, folders, lines, root)
   files.write_atomically(root / 'samples.json', _compact(samples))
-  first = folders[min(folders)]
+  others = {name: list(each) for name, each in other_code.items()}
   summary = {
     'title': title,
     'data_set': _data_set(study.data.source),
     'seeds': sorted(folders),
     'caveats': list(caveats),
-    **(
-      {'other_code': {n: list(c) for n, c in other_code.items()}}
-      if other_code
-      else {}
-    ),
+    **({'other_code': others} if others else {}),
+    **_summary(study, folders),
+  }
+  files.write_json(root / 'study.json', summary)
+  _seal(root, study)
+
+
+def _summary(study: Study, folders: Folders) -> dict[str, object]:
+  """What study.json says of a study beside its name and what limits it."""
+  first = min(folders)
+  return {
     'by_seed': {
       str(s): _held_out_numbers(p) for s, p in sorted(folders.items())
     },
-    **_held_out_numbers(first),
+    **_held_out_numbers(folders[first]),
     'analyses': [to_json(each.analysis) for each in study.experiments],
     'arms': {
       type(each.analysis).__name__: [arm.name for arm in each.arms]
       for each in study.experiments
     },
-    'runs': {
-      name: values.describe(run) for name, run in _runs(study, min(folders))
-    },
+    'runs': {name: values.describe(run) for name, run in _runs(study, first)},
     'config': values.describe(
       {
         'data': study.data,
@@ -93,8 +97,6 @@ def write(
       }
     ),
   }
-  files.write_json(root / 'study.json', summary)
-  _seal(root, study)
 
 
 def _seal(root: Path, study: Study) -> None:
@@ -231,7 +233,7 @@ def _samples(
     stored = runs.read_arrays(
       places['opponent'] / 'responses.npz', ('prompts', 'tokens')
     )
-    vocabulary = trainings.vocabulary_of(study.data, places['data'])
+    vocabulary = stage_folders.vocabulary_of(study.data, places['data'])
     prompts, golden = (stored[n][:_NUM_SHOWN] for n in ('prompts', 'tokens'))
     vocabularies[seed] = vocabulary
     seeds[str(seed)] = {

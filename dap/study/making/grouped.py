@@ -12,8 +12,7 @@ from pathlib import Path
 from dap import partitioning
 from dap.algorithms.run import Run
 from dap.stages import values
-from dap.study.making import trainings
-from dap.study.making.trainings import Folders
+from dap.study.making.stage_folders import Folders, policy_inputs
 from dap.training import stacks
 
 
@@ -41,7 +40,7 @@ class GroupTraining:
 
 def policy_runs(config: GroupTraining, inputs: Folders, work: Path) -> None:
   """As `trainings.policy_run` for each run, in a folder of its name."""
-  pairs, params = trainings.policy_inputs(config, inputs)
+  pairs, params = policy_inputs(config, inputs)
   stacks.fit(
     dict(config.runs),
     pairs,

@@ -14,7 +14,7 @@ from dap.evaluation import points
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy
 from dap.records import ended
-from dap.study.making.trainings import (
+from dap.study.making.stage_folders import (
   TEST_PROMPTS,
   Folders,
   load_params,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from dap import estimators, files, partitioning
-from dap.checkpoints import state
+from dap.checkpoints import points as checkpoints
 from dap.data.pairs import Pairs
 from dap.evaluation import points
 from dap.models.protocols import Parameters
@@ -22,8 +22,8 @@ from dap.study.design.experiments import Measure
 from dap.study.design.grid import RunOf
 from dap.study.making import build
 from dap.study.making.judging import Judging
-from dap.study.making.trainings import Folders, load_params, load_splits
-from dap.training import collectors, stream
+from dap.study.making.stage_folders import Folders, load_params, load_splits
+from dap.training import collectors, recorded, stream
 
 ARRAYS = 'arrays.npz'
 
@@ -156,8 +156,10 @@ def compare_runs(config: Parameters, inputs: Folders, work: Path) -> None:
     for folder in (run, replay)
   ]
   shared = sorted(lines[0].keys() & lines[1].keys())
-  roots = [folder / 'checkpoints' for folder in (run, replay)]
-  saved = sorted(set(state.steps(roots[0])) & set(state.steps(roots[1])))
+  steps = [
+    set(checkpoints.steps(folder / 'checkpoints')) for folder in (run, replay)
+  ]
+  saved = sorted(steps[0] & steps[1])
   equal = [
     _equal(*(load_params(config, folder, step) for folder in (run, replay)))
     for step in saved
@@ -176,7 +178,7 @@ def stream_accuracy(config: Classifying, inputs: Folders, work: Path) -> None:
   """How often classifiers agree with the golden model along a stream."""
   judging = config.judging
   rows = stream.read_rows(inputs['stream'] / 'stream')
-  pairs = stream.Recorded(rows).pairs()
+  pairs = recorded.Recorded(rows).pairs()
   middles = np.linspace(0, rows['step'][-1], 2 * config.num_windows + 1)[1::2]
   taken = np.stack(
     [_nearest(rows['step'], middle, config.num_pairs) for middle in middles]

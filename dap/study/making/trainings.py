@@ -6,22 +6,18 @@ and a folder to work in; it leaves files there and nothing anywhere else.
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from dap import errors, estimators, files, partitioning
 from dap.algorithms.run import Run
 from dap.checkpoints import load
 from dap.data import datasets, sources
-from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
-from dap.data.pairs import Pairs
-from dap.data.vocabulary import Vocabulary
+from dap.data.prepared import Prepared
 from dap.evaluation import points
-from dap.models.protocols import Comparer, Parameters
+from dap.models.protocols import Comparer
 from dap.models.trained import (
   Policy,
   Trained,
@@ -31,15 +27,15 @@ from dap.models.trained import (
 from dap.records import PADDING
 from dap.stages import values
 from dap.study.making import baselines
-from dap.training import collectors, loop, stream
-from dap.training.collectors import Examples
+from dap.study.making.stage_folders import (
+  TEST_PROMPTS,
+  Folders,
+  load_params,
+  load_splits,
+  policy_inputs,
+)
+from dap.training import collectors, loop
 from dap.training.programs import Params
-
-Folders = dict[str, Path]
-
-
-# Prompts of the test split are numbered from here, apart from all others.
-TEST_PROMPTS = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,18 +106,6 @@ class Sampling:
   mesh: tuple[int, int] = (1, 1)
 
 
-@runtime_checkable
-class OfRun(Protocol):
-  """The configuration of a training, of one run or of several alike."""
-
-  @property
-  def run(self) -> Run: ...
-  @property
-  def splits(self) -> tuple[str, ...]: ...
-  @property
-  def mesh(self) -> tuple[int, int]: ...
-
-
 def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
   """Tokenises all splits, and measures the data by simple baselines."""
   del inputs
@@ -143,16 +127,7 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
       continue
     splits[split] = prepared.pairs(TEST_PROMPTS if split == 'test' else 0)
     splits[split].save(work / f'{split}.npz')
-    rows = [prepared.row(index) for index in range(len(prepared))]
-    if 'chosen_utility' in rows[0]:
-      truth = [r['chosen_utility'] - r['rejected_utility'] for r in rows]
-      np.save(work / f'{split}_truth.npy', truth)
-      texts = dict(
-        zip(prepared.prompt_ids.tolist(), (r['prompt'] for r in rows))
-      )
-      files.write_json(
-        work / f'{split}_prompts.json', [texts[i] for i in range(len(texts))]
-      )
+    _keep_truth(prepared, split, work)
   missing = [split for split in ('train', 'test') if split not in splits]
   if missing:
     raise errors.InputError(
@@ -167,31 +142,16 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
   files.write_json(work / 'summary.json', summary)
 
 
-def vocabulary_of(data: datasets.PairData, folder: Path) -> Vocabulary:
-  """The vocabulary of a finished `prepare`."""
-  model = folder / 'vocabulary.model'
-  if model.exists():
-    return vocabulary_lib.SentencePiece(str(model))
-  return data.vocabulary
-
-
-def load_params(
-  model: Parameters,
-  folder: Path,
-  step: int | None = None,
-  mesh: tuple[int, int] = (1, 1),
-) -> PyTree:
-  """Parameters of a training stage: of a step, or the newest."""
-  name = '.' if step is None else f'checkpoints/checkpoint_{step}'
-  return load.load_params(model, folder / name, partitioning.mesh(mesh))
-
-
-def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
-  """The named splits, joined; those that the data lack are left out."""
-  present = [folder / f'{split}.npz' for split in splits]
-  return pairs_lib.concatenate(
-    *(pairs_lib.load(path) for path in present if path.exists())
-  )
+def _keep_truth(split: Prepared, name: str, work: Path) -> None:
+  """Of rows that say how good responses are: the gaps, and the prompts."""
+  rows = [split.row(index) for index in range(len(split))]
+  if 'chosen_utility' not in rows[0]:
+    return
+  truth = [r['chosen_utility'] - r['rejected_utility'] for r in rows]
+  np.save(work / f'{name}_truth.npy', truth)
+  texts = dict(zip(split.prompt_ids.tolist(), (r['prompt'] for r in rows)))
+  prompts = [texts[number] for number in range(len(texts))]
+  files.write_json(work / f'{name}_prompts.json', prompts)
 
 
 def supervised(config: Training, inputs: Folders, work: Path) -> None:
@@ -293,30 +253,6 @@ def policy_run(config: Training, inputs: Folders, work: Path) -> None:
     record_stream=config.record_stream,
     label=work.name.split('-')[0],
   )
-
-
-def policy_inputs(config: OfRun, inputs: Folders) -> tuple[Examples, Params]:
-  """What a training that starts from the SFT policy reads.
-
-  Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
-  `annotator`, a preference model, where it samples.
-
-  Args:
-    config: with the `run`, `splits` and `mesh` of a `Training`.
-    inputs: of its stage.
-  """
-  run, shape = config.run, config.mesh
-  start = load_params(run.model.shared, inputs['sft'], mesh=shape)
-  annotator = None
-  if run.algorithm.sampler is not None and run.algorithm.annotator is not None:
-    judge = run.algorithm.annotator.model
-    annotator = load_params(judge, inputs['annotator'], mesh=shape)
-  examples: Examples
-  if 'stream' in inputs:
-    examples = stream.read(inputs['stream'] / 'stream')
-  else:
-    examples = load_splits(inputs['pairs'], config.splits)
-  return examples, Params(start, start, annotator)
 
 
 def sample_pairs(config: Sampling, inputs: Folders, work: Path) -> None:

@@ -14,7 +14,7 @@ def of_data(study: Json) -> list[str]:
   What holds of all seeds alike is said once, anything else with its seed.
 
   Args:
-    study: study.json, whose `data_counts` are those of `arrays.Prepared` by
+    study: study.json, whose `data_counts` are those of `prepared.Prepared` by
       split; an older one has none.
   """
   return [

@@ -7,7 +7,7 @@ import pytest
 import tiny_study
 
 from dap import files, main
-from dap.checkpoints import layouts, state
+from dap.checkpoints import layouts, points
 from dap.commands import COMMANDS, run
 from dap.study.making import build, grouped, trainings
 from dap.study.reading import runs
@@ -116,7 +116,7 @@ def test_whoever_reads_a_run_reads_a_member(both):
   places = list(folder.glob(f'stages/online_ipo_{ONE}-*'))
   assert len(places) == 2  # trained alone, and taken out of its group
   for place in places:
-    assert state.steps(place / 'checkpoints') == [3, 6]
+    assert points.steps(place / 'checkpoints') == [3, 6]
     assert layouts.find(place)[0].name == 'checkpoint_6'
     assert len(stream.read(place / 'stream')) == 6 * 8
     lines = files.read_json_lines(place / 'metrics.jsonl')
