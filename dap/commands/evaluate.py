@@ -85,7 +85,7 @@ def evaluate(
     devices,
   )
   measured = _measured(policy, folder, fixed, evaluation, devices)
-  _write(folder, run, name, measured)
+  _write(folder, run, name or _name_of(run), measured)
   progress.say(f'Points are in {folder / "runs.jsonl"}')
 
 
@@ -95,7 +95,7 @@ def _write(
   """Writes the points of a run as runs.jsonl, and seals them."""
   given = {
     'run': folder.name,
-    'algorithm': name or _name_of(run),
+    'algorithm': name,
     'seed': run.seed,
     'lr': run.learning_rate,
     'scalars': grid.scalars(run),
