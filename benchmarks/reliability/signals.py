@@ -26,10 +26,10 @@ import lab as lab_lib
 from lab import Lab, Outcome
 
 _WEIGHTS = {
-  'train, supervised': 38,
-  'train, online with a stream': 38,
-  'study': 16,
-  'study of two workers': 8,
+  'train, supervised': 42,
+  'train, online with a stream': 42,
+  'study': 10,
+  'study of two workers': 6,
 }
 _IMPORTS = 4.0  # seconds, of a process of its own
 _STEPS = 25  # half of the signals come after so many at most
