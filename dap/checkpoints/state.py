@@ -22,10 +22,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import PyTree
 
 from dap import disks, errors, files, seals
-from dap.checkpoints import finite, metadata, points, stored
+from dap.checkpoints import finite, metadata, points, stored, tensors
 from dap.stages import provenance
 
 
@@ -119,25 +120,33 @@ def save(
 
 
 def _check_saved(folder: pathlib.Path) -> None:
-  """Opens what was saved: every name and shape is there.
+  """Opens what was saved: every array is there.
+
+  Orbax's own `metadata` opens each array for that, which takes a third of the
+  time of saving it; a list of them takes a hundredth.
 
   Raises:
     errors.InputError: it could not be read again.
   """
   written = metadata.read(folder)
   for part in ('params', 'rest'):
-    if not written[part]:
-      continue
-    with _checkpointer() as checkpointer:
-      tree = checkpointer.metadata(folder.resolve() / part).item_metadata
-    saved = names(getattr(tree, 'tree', tree))
-    found = {name: list(entry.shape) for name, entry in saved.items()}
-    if found != {name: entry['shape'] for name, entry in written[part].items()}:
+    wanted = {name.replace('/', '.') for name in written[part]}
+    place = epath.Path(folder.resolve() / part)
+    if wanted and _array_names(place) != wanted:
       raise errors.InputError(
-        f'What was just saved as {folder / part} cannot be read again, so that'
+        f'What was just saved as {place} cannot be read again, so that'
         ' it would be lost. Give a MODEL_DIR on another file system, or with'
         ' another name.'
       )
+
+
+def _array_names(place: epath.Path) -> set[str]:
+  """Of arrays that Orbax saved; none where it cannot be read."""
+  try:
+    keys = tensors.listing(tensors.ocdbt(place), place)
+  except errors.InputError:
+    return set()
+  return set(tensors.array_folders(keys))
 
 
 def _check_finite(
