@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dap import errors, progress, seals
 from dap.checkpoints import metadata, points
-from dap.commands import train
+from dap.commands import readable
 from dap.data import prepared
 from dap.stages import finished
 from dap.study.report import report
@@ -92,8 +92,8 @@ def _here(folder: Path, names: set[str]) -> Iterator[Kept]:
     yield Kept('prepared splits', folder, lambda: prepared.opened(folder))
   if report.SEALED in names:
     yield Kept('results', folder, lambda: report.check(folder))
-  if train.SEALED in names:
-    yield Kept('words of trainings', folder, lambda: _words(folder))
+  if readable.SEALED in names:
+    yield Kept('words of trainings', folder, lambda: readable.check(folder))
   if '.report' in names:
     yield Kept('reports', folder, lambda: report.check_pages(folder))
   if 'costs.jsonl' in names:
@@ -117,13 +117,6 @@ def _beside(folder: Path) -> None:
       if not name.endswith('metrics.jsonl'):
         continue  # a stream has its own chain
       MetricsLog((folder / name).parent).check(seal)
-
-
-def _words(folder: Path) -> None:
-  """configuration.json and samples of a training."""
-  cure = 'Only people read it: nothing that is computed depends on it.'
-  sealed = seals.read_json(folder / train.SEALED, cure)
-  seals.check_all(folder, sealed['files'], cure)
 
 
 def _costs(path: Path) -> None:

@@ -18,11 +18,11 @@ from dap import (
   memory,
   partitioning,
   progress,
-  seals,
 )
 from dap.algorithms.run import Run
 from dap.checkpoints import load
 from dap.commands import continued
+from dap.commands.readable import Readable
 from dap.data import sources
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.datasets import PairData
@@ -35,8 +35,6 @@ from dap.training.collectors import Examples
 from dap.training.journals import Hook
 from dap.training.programs import Params
 from dap.training.running import IN_STEP, Collect
-
-SEALED = 'training.json'  # of what people read, once a training has ended
 
 
 def train(
@@ -96,7 +94,7 @@ def train(
     stream=stream.fingerprint(stream_path),
     arrays=arrays,
   )
-  with _kept(described, run, folder):
+  with _kept(described, run, folder) as kept:
     loop.fit(
       run,
       pairs,
@@ -105,7 +103,7 @@ def train(
       mesh=devices,
       digest=continued.name(described),
       record_stream=record_stream,
-      on_checkpoint=shown and _sample_writer(run, shown, folder, devices),
+      on_checkpoint=shown and _sample_writer(run, shown, folder, devices, kept),
       log=metrics.MetricsLog(folder, metrics.tensorboard(folder)),
       label=folder.name,
       collect=collect,
@@ -132,21 +130,14 @@ class _Starts(NamedTuple):
 @contextlib.contextmanager
 def _kept(
   described: continued.Description, run: Run, folder: Path
-) -> Iterator[None]:
-  """Keeps what is trained in its folder; seals it once that has ended."""
-  (folder / SEALED).unlink(missing_ok=True)
+) -> Iterator[Readable]:
+  """Keeps what is trained in its folder; seals all that people read of it."""
+  kept = Readable(folder)
   continued.keep(described, run, folder)
-  yield
-  _seal(folder)
-
-
-def _seal(folder: Path) -> None:
-  """Seals what people read of a training, now that it has ended."""
-  sealed = {
-    path.relative_to(folder).as_posix(): seals.of(path)
-    for path in [*folder.glob('configuration.json'), *folder.glob('samples/*')]
-  }
-  seals.write_json(folder / SEALED, {'files': sealed})
+  if (folder / 'configuration.json').exists():  # not so behind damage
+    kept.seal('configuration.json')
+  yield kept
+  kept.close()
 
 
 def dry_run(
@@ -270,12 +261,13 @@ def _params(run: Run, mesh: Mesh, starts: _Starts) -> Params:
 
 
 def _sample_writer(
-  run: Run, shown: sampling.Shown, folder: Path, mesh: Mesh
+  run: Run, shown: sampling.Shown, folder: Path, mesh: Mesh, kept: Readable
 ) -> Hook:
   def write(step: int, params: PyTree) -> None:
-    path = folder / 'samples' / f'step_{step}.txt'
-    if not path.exists():  # a restart asks again for what stood before it
+    name = f'samples/step_{step}.txt'
+    if not kept.has(name):  # a restart asks again for what stood before it
       text = sampling.text(run.model, params, shown, mesh)
-      files.write_atomically(path, text)
+      files.write_atomically(folder / name, text)
+      kept.seal(name)
 
   return write

@@ -117,6 +117,30 @@ def test_samples_that_a_kill_left_out_are_written_by_the_restart(
   assert path.read_text() == text
 
 
+def test_a_sample_that_was_changed_is_told_by_each_start(
+  runs, tmp_path, capsys
+):
+  folder = shutil.copytree(runs / 'sft', tmp_path / 'sft')
+  path = folder / 'samples' / 'step_10.txt'
+  sealed = (folder / 'training.json').read_bytes()
+  path.write_text(path.read_text().replace('prompt', 'prompts', 1))
+  for _ in range(2):
+    tiny.dap('train', 'sft', folder)
+    said = capsys.readouterr()
+    assert f'{path} was changed' in said.out + said.err
+  assert (folder / 'training.json').read_bytes() == sealed  # not of the damage
+
+
+def test_seals_that_were_damaged_are_written_anew(runs, tmp_path, capsys):
+  folder = shutil.copytree(runs / 'sft', tmp_path / 'sft')
+  (folder / 'training.json').write_bytes(b'{}')
+  tiny.dap('train', 'sft', folder)
+  said = capsys.readouterr()
+  assert 'training.json' in said.out + said.err
+  whole = (runs / 'sft' / 'training.json').read_bytes()
+  assert (folder / 'training.json').read_bytes() == whole
+
+
 def test_training_on_the_stream_repeats_the_run_that_recorded_it(
   runs, tmp_path
 ):
