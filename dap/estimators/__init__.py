@@ -3,6 +3,7 @@
 from dap.estimators.effects import (
   Effect,
   Estimate,
+  bounded,
   combine,
   combine_function,
   difference,
@@ -35,6 +36,9 @@ from dap.estimators.peaks import (
 from dap.estimators.statistics import (
   Curve,
   Gap,
+  budgets,
+  crossed,
+  crossed_envelope,
   envelope,
   gap_of_choosing,
   gap_of_chosen,
@@ -53,6 +57,7 @@ from dap.estimators.verdicts import (
   greater,
   holm,
   not_greater,
+  nowhere_greater,
   weak,
 )
 from dap.estimators.win_rate import (
@@ -90,9 +95,13 @@ __all__ = [
   'absent',
   'absent_everywhere',
   'bootstrap_interval',
+  'bounded',
+  'budgets',
   'classification_accuracy',
   'combine',
   'combine_function',
+  'crossed',
+  'crossed_envelope',
   'difference',
   'envelope',
   'equivalent',
@@ -116,6 +125,7 @@ __all__ = [
   'matched_kl_gap',
   'mcnemar',
   'not_greater',
+  'nowhere_greater',
   'overoptimisation',
   'p_value',
   'paired_difference',

@@ -234,6 +234,23 @@ def combine_function(
   return Effect(exact(function(mean)), wide, narrow, by_seed, conditional)
 
 
+def bounded(effect: Effect, low: float, high: float) -> Effect:
+  """The effect with intervals cut to what its quantity can be.
+
+  Student's t knows no bounds, and is symmetric about means that lie near one.
+
+  Args:
+    effect: of a quantity within [low, high].
+    low: such as 0 of an accuracy, -1 of a correlation.
+    high: such as 1 of either.
+  """
+  wide, narrow = (
+    _of_some_width(*(float(np.clip(end, low, high)) for end in interval))
+    for interval in (effect.interval, effect.equivalence)
+  )
+  return effect._replace(interval=wide, equivalence=narrow)
+
+
 def p_value(effect: Effect, value: float = 0.0) -> float:
   """Two-sided, that the effect is `value`: < .05 where the interval lacks it.
 

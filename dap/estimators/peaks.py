@@ -20,13 +20,17 @@ from dap.estimators.win_rate import Interval
 
 
 def peak_index(curve: Curve) -> int:
-  """The checkpoint that wins most on the selection half, earliest of equals."""
-  return int(_by_selection(curve)[0])
+  """The checkpoint that wins most on all prompts, earliest of equals.
+
+  Where the peak lies; how high it is, all prompts say too high.
+  """
+  wins = np.concatenate([curve.selection_wins, curve.test_wins], axis=1)
+  return int(np.argmax(np.mean(wins, axis=1, dtype=np.float64)))
 
 
 def peak_wins(curve: Curve) -> Float[np.ndarray, ' test_prompts']:
   """Wins of the peak on the test half, one number for each prompt."""
-  return curve.test_wins[peak_index(curve)].astype(np.float64)
+  return curve.test_wins[_by_selection(curve)[0]].astype(np.float64)
 
 
 def matched_count_wins(

@@ -27,11 +27,17 @@ class Curve(NamedTuple):
 
   Prompts are split in two: checkpoints are chosen on the selection half and
   judged on the test half, so that the luckiest of many does not look best.
+  `crossed` lets each half be both.
   """
 
   kl: Float[np.ndarray, ' points']
   selection_wins: Float[np.ndarray, 'points selection_prompts']
   test_wins: Float[np.ndarray, 'points test_prompts']
+
+  @property
+  def exchanged(self) -> 'Curve':
+    """The same checkpoints, chosen on what was the test half."""
+    return Curve(self.kl, self.test_wins, self.selection_wins)
 
 
 class Gap(NamedTuple):
@@ -101,6 +107,28 @@ def log_kl_windows(
   return np.exp(np.stack([centres - half_width, centres + half_width], axis=1))
 
 
+def budgets(
+  low: float, high: float, *, num_windows: int = 10
+) -> Float[np.ndarray, 'windows 2']:
+  """Windows [0, budget] for budgets evenly spaced in log KL.
+
+  The envelope over them is the best that a method reaches within a budget. They
+  are filled where a method has any checkpoint as near as that, also one whose
+  checkpoints leave gaps that `log_kl_windows` fall into.
+
+  Args:
+    low: smallest budget, nats, > 0.
+    high: largest, nats, > low.
+    num_windows: how many.
+  """
+  if not 0 < low < high:
+    raise errors.InputError(
+      f'Budgets of KL need 0 < low < high, got {low} and {high}.'
+    )
+  ends = np.geomspace(low, high, num_windows) * (1 + 1e-9)  # that KL included
+  return np.stack([np.zeros(num_windows), ends], axis=1)
+
+
 def envelope(
   curve: Curve, windows: Float[np.ndarray, 'windows 2']
 ) -> Float[np.ndarray, 'windows test_prompts']:
@@ -117,6 +145,35 @@ def envelope(
   return wins
 
 
+def crossed(
+  curve: Curve, judged: Callable[[Curve], np.ndarray]
+) -> Float[np.ndarray, '*any prompts']:
+  """What is `judged` on the test half, of all prompts: cross-fitting.
+
+  Each half judges the checkpoints that the other half chose, so that all
+  prompts count and none judges its own choice.
+
+  Source: Chernozhukov et al. 2018, section 3, https://doi.org/10.1111/ectj.12097.
+
+  Args:
+    curve: of one method and seed.
+    judged: such as `peak_wins`: of a curve, values of its test prompts along
+      the last axis.
+
+  Returns:
+    Of the selection prompts, then of the test prompts.
+  """
+  halves = judged(curve.exchanged), judged(curve)
+  return np.concatenate(halves, axis=-1)
+
+
+def crossed_envelope(
+  curve: Curve, windows: Float[np.ndarray, 'windows 2']
+) -> Float[np.ndarray, 'windows prompts']:
+  """`envelope`, crossed; nan in empty windows."""
+  return crossed(curve, lambda half: envelope(half, windows))
+
+
 def gap_of_chosen(
   first: Curve,
   second: Curve,
@@ -125,12 +182,14 @@ def gap_of_chosen(
   *,
   num_resamples: int = 10_000,
 ) -> Estimate:
-  """Gap of one seed; the draws are of test prompts, in pairs.
+  """Gap of one seed, over all prompts; the draws are of these, in pairs.
 
-  Checkpoints are chosen once: what another selection half would have chosen
-  is not in the interval.
+  Each half of the prompts judges the checkpoints that the other half chose.
+  They are chosen once: what other prompts would have chosen is not in the
+  interval.
   """
-  differences = envelope(first, windows) - envelope(second, windows)
+  above, below = (crossed_envelope(each, windows) for each in (first, second))
+  differences = above - below
   shared = differences[~np.isnan(differences).any(axis=1)]
   if not len(shared):
     return Estimate(np.nan, np.full(num_resamples, np.nan))
@@ -146,29 +205,33 @@ def gap_of_choosing(
   *,
   num_resamples: int = 10_000,
 ) -> Estimate:
-  """Gap of one seed; in each draw checkpoints are chosen anew.
+  """`gap_of_chosen`; in each draw checkpoints are chosen anew.
 
-  Prompts of the selection half are drawn as well, the same for both methods,
-  so that the interval has the luck of the choice in it. It lies lower for the
-  method with more checkpoints: of a resampled half the choice is worse.
+  The draws are of each half, the same for both methods, so that the interval
+  has the luck of the choice in it. It lies lower for the method with more
+  checkpoints: of a resampled half the choice is worse.
   """
   value = gap_of_chosen(first, second, windows, rng, num_resamples=1).value
   if np.isnan(value):
     return Estimate(np.nan, np.full(num_resamples, np.nan))
-  halves = first.selection_wins, first.test_wins
-  if min(wins.shape[1] for wins in halves) < ENOUGH_PROMPTS:
+  counts = [first.selection_wins.shape[1], first.test_wins.shape[1]]
+  if min(counts) < ENOUGH_PROMPTS:
     return Estimate(value, np.full(num_resamples, np.nan))
   num_points = len(first.kl) + len(second.kl)
-  prompts = first.selection_wins.shape[1] + first.test_wins.shape[1]
-  rows = max(1, 2**20 // max(prompts, len(windows) * num_points))
+  rows = max(1, 2**20 // max(sum(counts), len(windows) * num_points))
   draws = []
   for start in range(0, num_resamples, rows):
     size = min(rows, num_resamples - start)
-    selection, test = (
-      resample_weights(wins.shape[1], rng, size) for wins in halves
-    )
-    above = _chosen(first, windows, selection, test)
-    above = above - _chosen(second, windows, selection, test)
+    selection, test = (resample_weights(n, rng, size) for n in counts)
+    each = [
+      _chosen(one, windows, chooses, judges)
+      - _chosen(other, windows, chooses, judges)
+      for one, other, chooses, judges in (
+        (first.exchanged, second.exchanged, test, selection),
+        (first, second, selection, test),
+      )
+    ]
+    above = np.average(each, axis=0, weights=counts)
     draws.append(np.nanmean(above, axis=1))
   return Estimate(value, np.concatenate(draws))
 
@@ -185,7 +248,7 @@ def matched_kl_gap(
   """How far the first method's envelope is above the second's at equal KL.
 
   The mean, over the windows that hold checkpoints of both, of the difference
-  of `envelope`s; then over seeds, with the intervals of `combine`.
+  of crossed envelopes; then over seeds, with the intervals of `combine`.
 
   Args:
     first: one curve for each seed.

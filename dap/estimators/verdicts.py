@@ -81,6 +81,28 @@ def absent_everywhere(
   return REPRODUCED if narrow else UNDECIDED
 
 
+def nowhere_greater(
+  effects: Sequence[Effect], bound: float, width: float
+) -> str:
+  """Claim: each of several effects is at most `bound`, at 5 % for all of them.
+
+  Contradicted where Holm's adjusted p-value of any, one-sided, is under .05.
+  Otherwise reproduced where every interval ends below `bound` + `width`: what
+  lies under the bound, however far, speaks for the claim.
+  """
+  if not effects or any(np.isnan(effect.mean) for effect in effects):
+    return NOT_REACHED
+  if any(_without_interval(effect) for effect in effects):
+    return UNDECIDED
+  two_sided = np.array([p_value(effect, bound) for effect in effects])
+  above = np.array([effect.mean > bound for effect in effects])
+  one_sided = np.where(above, 0.5 * two_sided, 1 - 0.5 * two_sided)
+  if np.min(holm(one_sided.tolist())) < 0.05:
+    return CONTRADICTED
+  ends = all(effect.interval.high <= bound + width for effect in effects)
+  return REPRODUCED if ends else UNDECIDED
+
+
 def weak(
   effect: Effect, bound: float = 0.3, width: float = SPEARMAN_WIDTH
 ) -> str:

@@ -294,3 +294,13 @@ def test_the_p_value_of_seeds_whose_prompts_agree_is_students():
 def test_what_has_no_interval_has_no_p_value():
   alike = estimators.combine([fixed(0.5)], rng())
   assert np.isnan(estimators.p_value(alike, 0.4))
+
+
+def test_intervals_end_where_their_quantity_does():
+  near_one = [estimators.Estimate(value, np.full(400, value))
+              for value in (0.99, 0.7, 0.98, 0.97)]  # fmt: skip
+  effect = estimators.combine(near_one, rng())
+  assert effect.interval.high > 1  # Student's t knows no better
+  cut = estimators.bounded(effect, 0.0, 1.0)
+  assert cut.interval == (effect.interval.low, 1.0)
+  assert cut.mean == effect.mean and cut.equivalence.high <= 1

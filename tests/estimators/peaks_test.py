@@ -30,7 +30,9 @@ def test_the_peak_is_chosen_on_one_half_and_judged_on_the_other():
     selection_wins=np.array([[0, 0.5], [1, 0.5], [0.5, 1.0]]),
     test_wins=np.array([[1, 1], [0, 0.5], [1, 1.0]]),
   )
-  assert estimators.peak_index(points) == 1  # the earlier of two at .75
+  # The second on the selection half, the earlier of two at .75; the third lies
+  # highest over all prompts.
+  assert estimators.peak_index(points) == 2
   np.testing.assert_array_equal(estimators.peak_wins(points), [0, 0.5])
   everywhere = np.array([[0.0, np.inf]])
   np.testing.assert_array_equal(

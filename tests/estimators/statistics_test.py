@@ -126,18 +126,18 @@ def test_selection_on_the_test_half_would_find_a_gap_where_there_is_none():
   assert abs(np.mean(honest)) < 0.02 < 0.03 < np.mean(greedy)
 
 
-def study(draw, spread, gap):
-  """Four seeds of two methods whose win rates at equal KL differ by `gap`.
+def study(draw, spread, gap, seeds=4, slope=0.05):
+  """Seeds of two methods whose win rates at equal KL differ by `gap`.
 
   In the mean: each seed has its own difference, with that spread. The second
   method has thrice the checkpoints; prompts are as hard for one as the other.
   """
   first, second = [], []
-  for _ in range(4):
+  for _ in range(seeds):
     ahead, ease = gap + draw.normal(0, spread), draw.normal(0, 0.2, 512)
     for method, points, share in ((first, 8, 0.5), (second, 24, -0.5)):
       kl = np.exp(draw.uniform(np.log(1.5), np.log(8), points))
-      rates = 0.35 + 0.05 * np.log(kl) + share * ahead
+      rates = 0.4 + slope * np.log(kl) + share * ahead
       wins = (draw.random((points, 512)) < rates[:, None] + ease).astype(float)
       method.append(Curve(kl, wins[:, ::2], wins[:, 1::2]))
   return first, second
@@ -176,19 +176,66 @@ def test_choosing_again_neither_finds_nor_hides_gaps(gap, low, high):
 
 def test_choosing_again_puts_the_luck_of_the_choice_into_the_interval():
   # Two checkpoints that the selection half can hardly tell apart, of which one
-  # is far better on the test half.
+  # is far better on the test half; that half always chooses it.
   selection = rng(1).integers(0, 2, (2, 100)).astype(float)
   test = np.repeat([[0.2], [0.8]], 100, axis=1)
   lucky = Curve(np.array([1.0, 1.0]), selection, test)
-  steady = Curve(np.array([1.0]), selection[:1], test[:1])
+  steady = Curve(np.array([1.0]), selection[1:], test[:1])
   gap = lambda of_seed: of_seed(
     lucky, steady, np.array([[0.0, 2.0]]), rng(), num_resamples=500
   )
   once = gap(estimators.gap_of_chosen)
   again = gap(estimators.gap_of_choosing)
   assert once.value == again.value
-  assert np.ptp(once.draws) < 1e-9
-  np.testing.assert_allclose(np.unique(again.draws.round(9)), [0, 0.6])
+  assert np.ptp(np.unique(once.draws.round(9))) < 0.2  # of drawn prompts alone
+  np.testing.assert_allclose(np.unique(again.draws.round(9)), [0, 0.3])
+
+
+@law
+@given(st.integers(0, 2**16))
+def test_crossing_treats_both_halves_alike(seed):
+  draw = rng(seed)
+  wins = draw.integers(0, 3, (2, 7, 20)) / 2
+  points = Curve(draw.uniform(0, 3, 7), *wins)
+  windows = estimators.kl_bins([0, 1, 2, 3])
+  there = estimators.crossed_envelope(points, windows)
+  back = estimators.crossed_envelope(points.exchanged, windows)
+  np.testing.assert_array_equal(there, np.roll(back, 20, axis=1))
+  np.testing.assert_array_equal(
+    there[:, 20:], estimators.envelope(points, windows)
+  )
+  peak = estimators.crossed(points, estimators.peak_wins)
+  np.testing.assert_array_equal(peak[20:], estimators.peak_wins(points))
+
+
+def test_crossing_halves_the_noise_of_prompts():
+  draw, windows = rng(2), estimators.log_kl_windows(2.25, 6)
+  found = {'crossed': [], 'one half': []}
+  for _ in range(60):
+    (first, *_), (second, *_) = study(draw, 0.0, 0.05)
+    whole, half = (
+      of(first, windows) - of(second, windows)
+      for of in (estimators.crossed_envelope, estimators.envelope)
+    )
+    found['crossed'].append(np.nanmean(whole))
+    found['one half'].append(np.nanmean(half))
+  variance = {name: np.var(values) for name, values in found.items()}
+  assert 0.3 < variance['crossed'] / variance['one half'] < 0.75
+
+
+@pytest.mark.parametrize('spread', [0.03, 0.1])
+def test_intervals_hold_the_gap_nineteen_times_of_twenty(spread):
+  # 300 studies of eight seeds gave 96 and 95 %; with no spread between seeds
+  # 99 %, since the farther of two ends is taken. Four seeds: 98 and 96 %.
+  draw, windows = rng(1), estimators.log_kl_windows(2.25, 6)
+  held = 0
+  for _ in range(100):
+    gap = estimators.matched_kl_gap(
+      *study(draw, spread, 0.05, seeds=8, slope=0.0), windows, draw,
+      num_resamples=200,
+    )  # fmt: skip
+    held += gap.interval.low <= 0.05 <= gap.interval.high
+  assert 91 <= held <= 99
 
 
 def test_seeds_that_disagree_widen_the_interval():

@@ -89,10 +89,9 @@ def _over_cost(evidence: Evidence, arm: Drawn, cost) -> list[Series]:
 
 def _best_of_all(evidence: Evidence, arm: Drawn) -> Series:
   try:
-    shared = comparisons.shared(evidence, (arm.arm,))
+    effect = comparisons.best(evidence, arm.arm)
   except claims.Unreached:
     return drawings.level(evidence, '', arm.role, arm.label)
-  effect = comparisons.of_prompts(shared, comparisons.peak)
   return drawings.flat(
     f'{arm.label}, best', arm.role, effect.mean, *effect.interval
   )

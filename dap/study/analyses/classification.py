@@ -1,7 +1,7 @@
 """Layer 7. H3: are policies worse classifiers? (Figs. 6, 7, 8)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -62,7 +62,9 @@ class Classification:
       'P4c': self._says_nothing_of_win_rate,
       'P4d': self._offline_classifies,
       'P4e': self._winners_lose_probability,
+      'P4e-k': self._lose_at_equal_kl,
       'P4f': self._own_pairs_at_chance,
+      'P4f-n': self._own_pairs_not_better,
     }
     return [
       claims.judge(claim, lambda test=tests[claim.name]: test(evidence))
@@ -173,7 +175,8 @@ class Classification:
       )
       for seed in seeds
     ]
-    return estimators.combine(estimates, comparisons.rng())
+    effect = estimators.combine(estimates, comparisons.rng())
+    return estimators.bounded(effect, -1.0, 1.0)
 
   def _offline_classifies(self, evidence: Evidence) -> Finding:
     sides = self.online, self.offline
@@ -185,6 +188,9 @@ class Classification:
         lambda on, off: off.correct,
         lambda on, off: off.correct - on.correct,
       )
+    )
+    online, offline = (
+      estimators.bounded(each, 0.0, 1.0) for each in (online, offline)
     )
     verdict = claims.all_of(
       estimators.greater(offline, 0.6),
@@ -223,23 +229,50 @@ class Classification:
     )
     return Finding(verdict, each[2], seeds, detail.strip())
 
+  def _lose_at_equal_kl(self, evidence: Evidence) -> Finding:
+    sides = self.online, self.offline
+    seeds, differences = pairs.at_equal_kl(evidence, sides)
+    effect = pairs.mean_over_pairs([-each for each in differences])
+    detail = (
+      'Estimate: log-ratio of the chosen response, online less offline, over'
+      ' the KL that both arms reach.'
+      f' {comparisons.left_out(evidence, seeds)}'
+    )
+    return Finding(estimators.greater(effect), effect, seeds, detail.strip())
+
   def _own_pairs_at_chance(self, evidence: Evidence) -> Finding:
+    return self._own_pairs(
+      evidence, estimators.absent_everywhere, lambda p: abs(p.mean - 0.5)
+    )
+
+  def _own_pairs_not_better(self, evidence: Evidence) -> Finding:
+    return self._own_pairs(
+      evidence, estimators.nowhere_greater, lambda p: p.mean
+    )
+
+  def _own_pairs(
+    self,
+    evidence: Evidence,
+    judged: Callable[[Sequence[Effect], float, float], str],
+    away: Callable[[Effect], float],
+  ) -> Finding:
+    """A claim of all checkpoints; the estimate is of the farthest."""
     seeds, arrays = pairs.measured(evidence, self.own)
     of_checkpoints = pairs.own_accuracies(arrays)
     effects = list(of_checkpoints.values())
-    verdict = estimators.absent_everywhere(effects, 0.5, _WIDTH)
     (arm, step), farthest = max(
-      of_checkpoints.items(), key=lambda item: abs(item[1].mean - 0.5)
+      of_checkpoints.items(), key=lambda item: away(item[1])
     )
     adjusted = estimators.holm(
       [estimators.p_value(effect, 0.5) for effect in effects]
     )
     detail = (
-      f'Estimate: the farthest from 1/2 of {len(effects)} checkpoints, {arm} at'
-      f" step {step}. The smallest of Holm's adjusted p-values is"
+      f'Estimate: the farthest of {len(effects)} checkpoints, {arm} at'
+      f" step {step}. The smallest of Holm's adjusted p-values, two-sided, is"
       f' {np.min(adjusted):.2g}; intervals wider than ±{_WIDTH} decide nothing.'
       f' {comparisons.left_out(evidence, seeds)}'
     )
+    verdict = judged(effects, 0.5, _WIDTH)
     return Finding(verdict, farthest, seeds, detail.strip())
 
 
@@ -279,9 +312,20 @@ _CLAIMS = (
     'nats per response',
   ),
   Claim(
+    'P4e-k',
+    'At equal KL too, offline training makes the chosen responses of D_golden'
+    ' less likely than online training does.',
+    unit='nats per response',
+  ),
+  Claim(
     'P4f',
     'Policies classify pairs of their own responses at chance.',
     'text',
     _ACCURACY,
+  ),
+  Claim(
+    'P4f-n',
+    'Policies classify pairs of their own responses no better than chance.',
+    unit=_ACCURACY,
   ),
 )

@@ -93,11 +93,11 @@ def left_out(evidence: Evidence, seeds: Sequence[int]) -> str:
 
 
 def of_prompts(arms: Shared, values: Callable[..., np.ndarray]) -> Effect:
-  """Mean over test prompts and seeds of a value of each prompt.
+  """Mean over prompts and seeds of a value of each prompt.
 
   Args:
     arms: compared.
-    values: of the frontiers of one seed to one number for each test prompt.
+    values: of the frontiers of one seed to one number for each prompt.
   """
   estimates = [
     estimators.estimate_mean(values(*each), rng(), num_resamples=RESAMPLES)
@@ -111,12 +111,12 @@ def of_means(
   function: OfMeans,
   values: Callable[..., np.ndarray],
 ) -> Effect:
-  """A function of several means over test prompts, of their means over seeds.
+  """A function of several means over prompts, of their means over seeds.
 
   Args:
     arms: compared.
     function: of means along the last axis.
-    values: of the frontiers of one seed to [quantities, test prompts].
+    values: of the frontiers of one seed to [quantities, prompts].
   """
   estimates = [
     estimators.estimate_means(values(*each), rng(), num_resamples=RESAMPLES)
@@ -126,8 +126,23 @@ def of_means(
 
 
 def peak(frontier: Frontier) -> np.ndarray:
-  """Wins of the peak on the test prompts."""
-  return estimators.peak_wins(frontier.curve)
+  """Wins of the peak by prompt, each half judged on the other's choice."""
+  return estimators.crossed(frontier.curve, estimators.peak_wins)
+
+
+def at(frontier: Frontier, row: int) -> np.ndarray:
+  """Wins of one checkpoint by prompt, in the order of `peak`."""
+  return frontier.values[row].astype(np.float64)
+
+
+def best(evidence: Evidence, arm: str) -> Effect:
+  """Win rate of the best checkpoint of an arm.
+
+  Raises:
+    Unreached: it has no evaluated checkpoint.
+  """
+  effect = of_prompts(shared(evidence, (arm,)), peak)
+  return estimators.bounded(effect, 0.0, 1.0)
 
 
 def peak_difference(arms: Shared) -> Effect:
@@ -232,10 +247,10 @@ def kl_overlap(arms: Shared) -> tuple[float, float]:
   return low, high
 
 
-def held_windows(windows: np.ndarray, total: int) -> str:
+def held_windows(windows: np.ndarray, total: int, name: str = 'Windows') -> str:
   """A sentence about the windows that hold checkpoints of both arms."""
   each = ', '.join(map(str, windows))
-  return f'Windows with checkpoints of both, of {total}: {each} (by seed).'
+  return f'{name} with checkpoints of both, of {total}: {each} (by seed).'
 
 
 def exact(values: Sequence[float]) -> Effect:

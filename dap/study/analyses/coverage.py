@@ -176,7 +176,7 @@ class Coverage:
     return comparisons.of_prompts(
       arms,
       lambda run, replay: (
-        run.curve.test_wins[run.end] - replay.curve.test_wins[replay.end]
+        comparisons.at(run, run.end) - comparisons.at(replay, replay.end)
       ),
     )
 

@@ -120,4 +120,4 @@ class DataQuality:
 
 
 def _end(frontier) -> np.ndarray:
-  return frontier.curve.test_wins[frontier.end]
+  return comparisons.at(frontier, frontier.end)

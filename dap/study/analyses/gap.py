@@ -23,6 +23,8 @@ class Gap:
     offline: arm, with the same grid.
     kl_range: nats between which they are compared: the primary endpoint.
     num_windows: in that range, evenly spaced in log KL.
+    budgets: nats, smallest and largest, of the secondary endpoint: the best
+      checkpoint within a budget.
     title: of the figures.
   """
 
@@ -30,18 +32,20 @@ class Gap:
   offline: str = 'offline_ipo'
   kl_range: tuple[float, float] = (2.25, 6.0)
   num_windows: int = 10
+  budgets: tuple[float, float] = (1.25, 5.0)
   title: str = 'Online against offline'
 
   def __post_init__(self):
     names.check(self, self.arms)
-    low, high = map(float, self.kl_range)
-    object.__setattr__(self, 'kl_range', (low, high))
-    if not 0 < low < high or self.num_windows < 1:
-      raise errors.InputError(
-        'A gap needs 0 < low < high of kl_range, in nats, and num_windows >= 1,'
-        f' got {self.kl_range} and {self.num_windows}. Choose a range that both'
-        ' arms reach.'
-      )
+    for name in ('kl_range', 'budgets'):
+      low, high = map(float, getattr(self, name))
+      object.__setattr__(self, name, (low, high))
+      if not 0 < low < high or self.num_windows < 1:
+        raise errors.InputError(
+          f'A gap needs 0 < low < high of {name}, in nats, and num_windows >='
+          f' 1, got {(low, high)} and {self.num_windows}. Choose a range that'
+          ' both arms reach.'
+        )
 
   @property
   def arms(self) -> tuple[str, ...]:
@@ -52,6 +56,7 @@ class Gap:
     """P1a to P1e."""
     return [
       self._at_equal_kl(evidence),
+      self._within_budgets(evidence),
       *self._over_optimisation(evidence),
       self._peaks(evidence),
       self._matched_count(evidence),
@@ -122,6 +127,29 @@ class Gap:
     )
     return claims.judge(Claim('P1d', sentence, _PLACE), test, primary=True)
 
+  def _within_budgets(self, evidence: Evidence) -> Predicate:
+    low, high = self.budgets
+
+    def test():
+      arms = comparisons.shared(evidence, self.arms)
+      windows = estimators.budgets(low, high, num_windows=self.num_windows)
+      found = comparisons.gap(arms, windows)
+      held = comparisons.held_windows(
+        found.num_windows, self.num_windows, 'Budgets'
+      )
+      return Finding(
+        estimators.greater(found.effect),
+        found.effect,
+        arms.seeds,
+        f'{held} {arms.remark}'.strip(),
+      )
+
+    sentence = (
+      f'Within a budget of {low:g} to {high:g} nats the best online checkpoint'
+      ' wins more often than the best offline one.'
+    )
+    return claims.judge(Claim('P1d-b', sentence), test)
+
   def _over_optimisation(self, evidence: Evidence) -> list[Predicate]:
     found = []
     for name, side, arm in (
@@ -166,8 +194,11 @@ class Gap:
 
       def difference(online, offline):
         count = min(len(online.curve.kl), len(offline.curve.kl))
-        wins = estimators.matched_count_wins
-        return wins(online.curve, count) - wins(offline.curve, count)
+        wins = lambda half: estimators.matched_count_wins(half, count)
+        above, below = (
+          estimators.crossed(each.curve, wins) for each in (online, offline)
+        )
+        return above - below
 
       effect = comparisons.of_prompts(arms, difference)
       chosen = ', '.join(map(str, counts))
@@ -190,7 +221,7 @@ def _past_peak(evidence: Evidence, arm: str, read: frontiers.Read) -> Finding:
     )
   effect = comparisons.of_prompts(
     arms,
-    lambda each: comparisons.peak(each) - each.curve.test_wins[each.farthest],
+    lambda each: comparisons.peak(each) - comparisons.at(each, each.farthest),
   )
   detail = (
     f'KL of the peak, nats: {_listed(peaks)}; largest KL: {_listed(ends)} (by'

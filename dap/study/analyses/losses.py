@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from dap import errors
+from dap import errors, estimators
 from dap.study.analyses import claims, comparisons, drawings, names
 from dap.study.analyses.claims import Claim, Unreached
 from dap.study.reading import frontiers
@@ -64,7 +64,7 @@ class Losses:
       'The gap with other losses',
       'Win rate of the best online checkpoint near a KL less that of the best'
       ' offline one, each chosen on one half of the prompts and judged on the'
-      ' other; mean over seeds with its 95 % interval.',
+      ' other, both ways; mean over seeds with its 95 % interval.',
       drawings.KL_AXIS,
       Axis('win rate, online less offline'),
       (drawings.flat('no gap', 'sft', 0.0), *drawings.kept(series)),
@@ -83,8 +83,8 @@ def _gap_over_kl(
   kl, sides = frontiers.around([np.array([low, high])])
   rows = frontiers.mean_rows(
     [
-      frontiers.crossed(first.curve, sides)
-      - frontiers.crossed(second.curve, sides)
+      estimators.crossed_envelope(first.curve, sides)
+      - estimators.crossed_envelope(second.curve, sides)
       for first, second in arms.frontiers
     ],
     comparisons.rng(),

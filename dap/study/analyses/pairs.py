@@ -66,6 +66,49 @@ def ends(
   ]
 
 
+def at_equal_kl(
+  evidence: Evidence, arms: Sequence[str]
+) -> tuple[list[int], list[np.ndarray]]:
+  """Log-ratios of chosen responses at equal KL, second arm less first.
+
+  The mean over KLs that are evenly spaced in ln KL in the range that both arms
+  reach with all seeds; between two checkpoints of an arm it is linear in KL.
+
+  Args:
+    evidence: a study.
+    arms: two.
+
+  Returns:
+    Seeds, and for each the difference by pair, nats.
+
+  Raises:
+    Unreached: the arms share no KL.
+  """
+  compared = comparisons.shared(evidence, arms)
+  low, high = comparisons.kl_overlap(compared)
+  kls = np.geomspace(low, high, comparisons.NUM_WINDOWS)
+  return compared.seeds, [
+    _chosen_at(evidence, second.points, kls)
+    - _chosen_at(evidence, first.points, kls)
+    for first, second in compared.frontiers
+  ]
+
+
+def _chosen_at(
+  evidence: Evidence, points: Sequence[Point], kls: np.ndarray
+) -> np.ndarray:
+  """Log-ratios of chosen responses by pair, the mean over KLs."""
+  in_order = sorted(points, key=lambda point: point.kl_nats)
+  places = np.interp(
+    kls, [point.kl_nats for point in in_order], np.arange(len(in_order))
+  )
+  weights = np.maximum(
+    0.0, 1 - np.abs(places[:, None] - np.arange(len(in_order)))
+  )
+  chosen = np.stack([of_golden(evidence, p).chosen for p in in_order])
+  return np.mean(weights, axis=0) @ chosen
+
+
 def mean_over_pairs(of_seeds: Sequence[np.ndarray]) -> Effect:
   """Of values by pair, one array for each seed."""
   estimates = [
@@ -145,10 +188,7 @@ def own_accuracies(
   shared = [key for key in of_seeds[0] if all(key in each for each in of_seeds)]
   if not shared:
     raise Unreached('No checkpoint was asked about its own pairs.')
-  return {
-    key: estimators.combine([each[key] for each in of_seeds], comparisons.rng())
-    for key in shared
-  }
+  return {key: _accuracy([each[key] for each in of_seeds]) for key in shared}
 
 
 def stream_accuracies(arrays: Sequence[Arrays], name: str) -> list[Effect]:
@@ -156,9 +196,13 @@ def stream_accuracies(arrays: Sequence[Arrays], name: str) -> list[Effect]:
   of_seeds = [
     _by_row(each[f'correct/{name}'], each['counted']) for each in arrays
   ]
-  return [
-    estimators.combine(each, comparisons.rng()) for each in zip(*of_seeds)
-  ]
+  return [_accuracy(each) for each in zip(*of_seeds)]
+
+
+def _accuracy(of_seeds: Sequence[Estimate]) -> Effect:
+  return estimators.bounded(
+    estimators.combine(of_seeds, comparisons.rng()), 0.0, 1.0
+  )
 
 
 def _own_of_seed(

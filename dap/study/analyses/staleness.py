@@ -105,7 +105,6 @@ class Staleness:
 
 def _peak(evidence: Evidence, arm: str):
   try:
-    arms = comparisons.shared(evidence, (arm,))
+    return comparisons.best(evidence, arm)
   except Unreached:
     return None
-  return comparisons.of_prompts(arms, comparisons.peak)

@@ -143,7 +143,8 @@ def envelope_band(
 ) -> Band:
   """The upper envelope of one arm over any positive coordinate.
 
-  The mean, see `crossed`, is over the seeds with a checkpoint in the window.
+  The mean, over all prompts by `estimators.crossed`, is over the seeds with a
+  checkpoint in the window.
 
   Args:
     of_seeds: an arm.
@@ -157,19 +158,8 @@ def envelope_band(
   if not curves:
     return Band(*np.empty((4, 0)))
   centres, sides = windows([curve.kl for curve in curves])
-  rows = mean_rows([crossed(curve, sides) for curve in curves], rng)
-  return Band(centres, *rows.T)
-
-
-def crossed(curve: Curve, windows: np.ndarray) -> np.ndarray:
-  """Envelope [windows, prompts] over all prompts; nan in empty windows.
-
-  Each half of the prompts judges the checkpoints that the other half chose, so
-  all prompts count and none judges its own choice.
-  """
-  halves = curve, Curve(curve.kl, curve.test_wins, curve.selection_wins)
-  found = [statistics.envelope(each, windows) for each in halves]
-  return np.concatenate(found, axis=1)
+  rows = mean_rows([estimators.crossed_envelope(c, sides) for c in curves], rng)
+  return Band(centres, *np.clip(rows, 0.0, 1.0).T)  # win rates
 
 
 def mean_rows(

@@ -174,6 +174,61 @@ def test_own_pairs_are_classified_at_chance(
   assert found.estimate == pytest.approx(accuracy, abs=0.01)
 
 
+@pytest.mark.parametrize(
+  ('accuracy', 'num_pairs', 'verdict'),
+  [
+    (0.5, 320, REPRODUCED),
+    (0.2, 320, REPRODUCED),  # below chance is no classification either
+    (0.7, 320, CONTRADICTED),
+    (0.5, 40, UNDECIDED),
+  ],
+)
+def test_own_pairs_are_classified_no_better_than_chance(
+  tmp_path, accuracy, num_pairs, verdict
+):
+  made = Synthetic(tmp_path).sft()
+  found = one(made.measure('own_pairs', own(accuracy, num_pairs)), 'P4f-n')
+  assert found.verdict == verdict
+  assert found.estimate == pytest.approx(max(accuracy, 0.5), abs=0.01)
+
+
+@pytest.mark.parametrize(
+  ('per_nat', 'verdict'),
+  [(0.8, CONTRADICTED), (1.3, REPRODUCED)],
+)
+def test_probability_is_compared_at_equal_kl(tmp_path, per_nat, verdict):
+  # The offline run goes twice as far: at its end it has lost more than the
+  # online run, whatever it loses a nat.
+  made = Synthetic(tmp_path, noise=1.0).sft()
+  for arm, kls, lost in (
+    ('online_ipo', KLS, 1.0),
+    ('shuffled_ipo', KLS, 1.0),
+    ('offline_ipo', tuple(2 * kl for kl in KLS), per_nat),
+  ):
+    made.arm(
+      arm,
+      hill(0.5),
+      kls,
+      correct=lambda kl: 0.6,
+      chosen=lambda kl, lost=lost: -lost * kl,
+    )
+  assert one(made, 'P4e').estimate == pytest.approx(-32 * per_nat, rel=0.05)
+  found = one(made, 'P4e-k')
+  assert found.verdict == verdict
+  # Over ten KLs from 1 to 16 nats, whose mean is 5.76.
+  assert found.estimate == pytest.approx(5.76 * (per_nat - 1), abs=0.1)
+
+
+def test_no_correlation_is_beyond_one(tmp_path):
+  made = Synthetic(tmp_path, seeds=(0, 1, 2, 3), noise=10.0)
+  for arm in CLASSIFICATION.arms:
+    rises = lambda kl: 0.5 + 0.02 * kl + 0.05 * np.sin(7 * kl)
+    made.arm(arm, lambda kl: 0.1 + 0.2 * np.log(2 * kl), correct=rises,
+             chosen=lambda kl: 0.0)  # fmt: skip
+  found = one(made, 'P4c')
+  assert -1 <= found.low < found.high <= 1
+
+
 def test_without_measures_and_arms_nothing_is_reached(tmp_path):
   found = CLASSIFICATION.predicates(Synthetic(tmp_path).sft().evidence)
   assert {each.verdict for each in found} == {NOT_REACHED}

@@ -25,7 +25,7 @@ def predicates(evidence, analysis=GAP):
 
 def test_a_planted_gap_is_found_at_its_size(tmp_path):
   found = predicates(study(tmp_path, hill(0.6), hill(0.5)))
-  for name in ('P1c', 'P1c-n', 'P1d'):
+  for name in ('P1c', 'P1c-n', 'P1d', 'P1d-b'):
     assert found[name].verdict == REPRODUCED, name
     assert found[name].low < 0.1 < found[name].high, name
     assert found[name].by_seed.keys() == {0, 1}
@@ -41,7 +41,7 @@ def test_no_gap_is_undecided_and_a_reversed_one_contradicts(
   tmp_path, offline, verdict
 ):
   found = predicates(study(tmp_path, hill(0.6), hill(offline)))
-  for name in ('P1c', 'P1c-n', 'P1d'):
+  for name in ('P1c', 'P1c-n', 'P1d', 'P1d-b'):
     assert found[name].verdict == verdict, name
 
 
@@ -89,6 +89,20 @@ def test_many_checkpoints_owe_part_of_their_peak_to_their_number(tmp_path):
   assert found['P1c-n'].verdict == REPRODUCED
   # One of twelve draws finds it: 0.5 - (0.5 + 11 * 0.1) / 12.
   assert found['P1c-n'].low < 0.3667 < found['P1c-n'].high
+
+
+def test_within_a_budget_arms_meet_that_share_no_window(tmp_path):
+  made = Synthetic(tmp_path).sft()
+  made.arm('online_ipo', hill(0.6), (2.1, 7.0))
+  made.arm('offline_ipo', hill(0.5), (1.2, 14.0))
+  found = predicates(made.evidence)
+  assert found['P1d'].verdict == NOT_REACHED
+  # Of budgets up to 5 nats those from 2.1 hold both: the same two checkpoints.
+  online, offline = hill(0.6)(2.1), hill(0.5)(1.2)
+  assert found['P1d-b'].estimate == pytest.approx(online - offline, abs=0.01)
+  assert (
+    'Budgets with checkpoints of both, of 10: 6, 6' in found['P1d-b'].detail
+  )
 
 
 def test_missing_arms_and_ranges_are_not_reached_and_named(tmp_path):
