@@ -9,13 +9,13 @@ preference model learns from the labels can thus be held against the truth.
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from dap.data import corpus_text as text
+from dap.data import corpus_utility as truth
 from dap.data import corpus_writers as writers
 from dap.data.schema import Row
 from dap.data.vocabulary import Words
@@ -24,131 +24,6 @@ from dap.losses import ranges
 from dap.losses.ranges import Count, Seed, Size
 
 LABEL_TEMPERATURE = 0.5
-
-# The hidden utility. Weights of the facts are in the order of `FACTS`.
-FACT_WEIGHTS = (1.0, 1.0, 0.35, 0.35, 0.7, 1.0)
-WRONG_FACT, WRONG_FACT_PER_WEIGHT = 0.6, 0.6
-REPEAT = 0.25
-POLITE_ONCE, POLITE_AGAIN = 0.5, 0.4
-RUDE = 1.0
-FILLER = 0.15
-WORD_BEYOND_LIMIT, WORD_LIMIT = 0.12, 12
-UNLICENSED_BIGRAM = 0.4
-UNFINISHED = 1.0
-
-
-def utilities(
-  posts: Sequence[str], responses: Sequence[str], finished: Sequence[bool]
-) -> Float[np.ndarray, ' batch']:
-  """The hidden utility of each response to its post.
-
-  Facts told count their weight once; a wrong fact, a repeated word (the word
-  before it, or a word other than glue said before), politeness beyond once,
-  rude words, fillers, words beyond twelve, neighbours that no careful writer
-  puts together, and a missing end cost. Any text can be scored; words that are
-  not of the corpus are only unlicensed neighbours.
-
-  Args:
-    posts: prompts as the corpus wrote them.
-    responses: texts without end marks.
-    finished: False where a response was cut before its end.
-
-  Raises:
-    InputError: a prompt is no post of the corpus.
-  """
-  facts = [text.parse_facts(post) for post in posts]
-  return _score(facts, responses, np.asarray(finished, bool))
-
-
-def utility(post: str, response: str, finished: bool) -> float:
-  """The hidden utility of one response, as `utilities` has it."""
-  return float(utilities([post], [response], [finished])[0])
-
-
-# Ids inside the utility: words follow three marks and the unknown word.
-_PAD, _START, _END, _UNKNOWN, _FIRST_WORD = range(5)
-_IDS = {word: _FIRST_WORD + i for i, word in enumerate(text.WORDS)} | {
-  text.START: _START,
-  text.END: _END,
-}
-_NUM_FACTS = len(text.FACTS)
-_GLUE, _POLITE, _RUDE, _FILLER, _NO_WORD, _STRANGE = range(
-  _NUM_FACTS, _NUM_FACTS + 6
-)
-
-
-def _word_kinds() -> Int[np.ndarray, ' ids']:
-  kinds = np.full(_FIRST_WORD + len(text.WORDS), _GLUE)
-  kinds[[_PAD, _START, _END]] = _NO_WORD
-  kinds[_UNKNOWN] = _STRANGE
-  groups = (*text.FACTS.values(), (), text.POLITE, text.RUDE, text.FILLERS)
-  for kind, words in enumerate(groups):
-    kinds[[_IDS[word] for word in words]] = kind
-  return kinds
-
-
-@cache
-def _tables() -> tuple[Int[np.ndarray, ' ids'], Bool[np.ndarray, 'ids ids']]:
-  """Kind of each id, and which id may follow which."""
-  licensed = np.zeros((len(_IDS) + 2, len(_IDS) + 2), bool)
-  first, second = zip(*text.licensed_bigrams())
-  licensed[[_IDS[w] for w in first], [_IDS[w] for w in second]] = True
-  licensed[:, _PAD] = True
-  return _word_kinds(), licensed
-
-
-def _score(
-  facts: Sequence[tuple[str, ...]],
-  responses: Sequence[str],
-  finished: Bool[np.ndarray, ' batch'],
-) -> Float[np.ndarray, ' batch']:
-  kinds_of, licensed = _tables()
-  weights = np.array(FACT_WEIGHTS)
-  truth = np.array([[_IDS[word] for word in row] for row in facts])
-  rows = _rows(responses, finished)
-  kinds = kinds_of[rows]
-  is_word = kinds != _NO_WORD
-
-  said_before = np.tril(rows[:, :, None] == rows[:, None, :], -1).any(-1)
-  stutter = np.zeros_like(is_word)
-  stutter[:, 1:] = rows[:, 1:] == rows[:, :-1]
-  repeated = is_word & (stutter | (said_before & (kinds != _GLUE)))
-  fact_kinds = np.minimum(kinds, _NUM_FACTS - 1)
-  is_wrong = np.take_along_axis(truth, fact_kinds, axis=1) != rows
-  is_wrong &= (kinds < _NUM_FACTS) & ~said_before
-  told = (rows[:, :, None] == truth[:, None, :]).any(axis=1)
-  polite = (kinds == _POLITE).sum(axis=1)
-  words_beyond = np.maximum(is_word.sum(axis=1) - WORD_LIMIT, 0)
-  unlicensed = ~licensed[rows[:, :-1], rows[:, 1:]]
-
-  wrong_cost = WRONG_FACT + WRONG_FACT_PER_WEIGHT * weights[fact_kinds]
-  score = (
-    told @ weights
-    - (wrong_cost * is_wrong).sum(axis=1)
-    - REPEAT * repeated.sum(axis=1)
-    + POLITE_ONCE * (polite > 0)
-    - POLITE_AGAIN * np.maximum(polite - 1, 0)
-    - RUDE * (kinds == _RUDE).sum(axis=1)
-    - FILLER * (kinds == _FILLER).sum(axis=1)
-    - WORD_BEYOND_LIMIT * words_beyond
-    - UNLICENSED_BIGRAM * unlicensed.sum(axis=1)
-    - UNFINISHED * ~finished
-  )
-  return np.round(score, 6)  # all weights are hundredths: sums are too
-
-
-def _rows(
-  responses: Sequence[str], finished: Bool[np.ndarray, ' batch']
-) -> Int[np.ndarray, 'batch length']:
-  split = [response.split() for response in responses]
-  rows = np.full((len(split), 2 + max(map(len, split), default=0)), _PAD)
-  rows[:, 0] = _START
-  for row, words, ends in zip(rows, split, finished):
-    row[1 : 1 + len(words)] = [_IDS.get(word, _UNKNOWN) for word in words]
-    if ends:
-      row[1 + len(words)] = _END
-  return rows
-
 
 SPLITS = ('train', 'stress', 'test')
 
@@ -194,7 +69,7 @@ class EmbeddedCorpus:
     return True
 
   def utility(self, post: str, response: str, finished: bool) -> float:
-    return utility(post, response, finished)
+    return truth.utility(post, response, finished)
 
   def utilities(
     self,
@@ -202,8 +77,8 @@ class EmbeddedCorpus:
     responses: Sequence[str],
     finished: Sequence[bool],
   ) -> Float[np.ndarray, ' batch']:
-    """The module's `utilities`: the hidden truth of sampled responses."""
-    return utilities(posts, responses, finished)
+    """The hidden truth of sampled responses, see `corpus_utility`."""
+    return truth.utilities(posts, responses, finished)
 
   def fingerprint(self) -> str:
     sizes = f'{self.num_train}-{self.num_stress}-{self.num_test}'
@@ -255,7 +130,7 @@ def _label(drawn: list[_Drawn]) -> list[Row]:
   responses = [response for pair in drawn for response in pair.responses]
   finished = [len(r.split()) <= writers.MAX_WORDS for r in responses]
   facts = [pair.facts for pair in drawn for _ in pair.responses]
-  scores = _score(facts, responses, np.array(finished)).reshape(-1, 2)
+  scores = truth.of_texts(facts, responses, np.array(finished)).reshape(-1, 2)
   difference = (scores[:, 0] - scores[:, 1]) / LABEL_TEMPERATURE
   first_wins = [p.coin for p in drawn] < 1.0 / (1.0 + np.exp(-difference))
   labelled = []

@@ -106,7 +106,7 @@ class PooledScore:
     return (inner @ params['out']['kernel'])[..., 0]
 
 
-class _Comparing(trained.Whole):
+class Comparing(trained.Whole):
   """What both kinds say to a loss."""
 
   @property
@@ -127,7 +127,7 @@ class _Comparing(trained.Whole):
 
 
 @dataclasses.dataclass(frozen=True)
-class PointwisePreferenceModel(_Comparing):
+class PointwisePreferenceModel(Comparing):
   """Scores one response; the logit of a pair is the difference of scores.
 
   Antisymmetric by construction, so that asking in both orders costs nothing.
@@ -212,7 +212,7 @@ class PointwisePreferenceModel(_Comparing):
 
 
 @dataclasses.dataclass(frozen=True)
-class JointPreferenceModel(_Comparing):
+class JointPreferenceModel(Comparing):
   """Reads the prompt and both responses in one context, text to text.
 
   The language model's prompt is `prefix prompt first_mark first second_mark

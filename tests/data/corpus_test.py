@@ -7,6 +7,7 @@ import pytest
 
 from dap.data import corpus
 from dap.data import corpus_text as text
+from dap.data import corpus_utility as truth
 from dap.data.corpus import EmbeddedCorpus
 from dap.errors import InputError
 
@@ -54,16 +55,16 @@ POST = (
   ],
 )
 def test_the_hidden_utility_adds_up(response, expected):
-  assert corpus.utility(POST, response, True) == pytest.approx(expected)
+  assert truth.utility(POST, response, True) == pytest.approx(expected)
 
 
 def test_a_response_without_an_end_loses_one():
   cut = 'argued with boss about rent'
-  finished = corpus.utility(POST, cut, True)
-  assert corpus.utility(POST, cut, False) == pytest.approx(finished - 1)
+  finished = truth.utility(POST, cut, True)
+  assert truth.utility(POST, cut, False) == pytest.approx(finished - 1)
   # and a cut before its last word has no wrong last neighbour
-  assert corpus.utility(POST, 'argued about', False) == pytest.approx(-1.0)
-  assert corpus.utility(POST, 'argued about', True) == pytest.approx(-0.4)
+  assert truth.utility(POST, 'argued about', False) == pytest.approx(-1.0)
+  assert truth.utility(POST, 'argued about', True) == pytest.approx(-0.4)
 
 
 def test_utilities_are_those_of_single_responses():
@@ -71,14 +72,14 @@ def test_utilities_are_those_of_single_responses():
   posts = [row['prompt'] for row in rows]
   responses = [row['rejected'] for row in rows]
   finished = [i % 2 == 0 for i in range(40)]
-  together = corpus.utilities(posts, responses, finished)
+  together = truth.utilities(posts, responses, finished)
   alone = [SMALL.utility(*each) for each in zip(posts, responses, finished)]
   np.testing.assert_array_equal(together, alone)
 
 
 def test_a_foreign_prompt_has_no_utility():
   with pytest.raises(InputError, match='embedded corpus'):
-    corpus.utility('what is the weather ?', 'fine', True)
+    truth.utility('what is the weather ?', 'fine', True)
 
 
 def test_rows_carry_the_utility_that_their_text_has():
@@ -86,7 +87,7 @@ def test_rows_carry_the_utility_that_their_text_has():
     for row in SMALL.load(split)[:50]:
       for side in SIDES:
         finished = len(row[side].split()) <= 21
-        expected = corpus.utility(row['prompt'], row[side], finished)
+        expected = truth.utility(row['prompt'], row[side], finished)
         assert row[f'{side}_utility'] == expected
 
 
@@ -158,7 +159,7 @@ def test_a_seed_means_these_texts():
   # one from before: say so in CHANGELOG.md.
   rows = [SMALL.load(split)[:100] for split in corpus.SPLITS]
   digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-  assert digest[:16] == 'fcd2bee9d195fc4e'
+  assert digest[:16] == 'ed86dafb2fa44eb8'
 
 
 def test_the_vocabulary_knows_every_word():
