@@ -246,12 +246,38 @@ class Whitened:
     return losses.whiten(batch.columns['gae'], batch.responses.mask)
 
 
+@dataclasses.dataclass(frozen=True)
+class Shares:
+  """Votes for each response of a pair, `[batch, 2]`, shares that sum to 1.
+
+  Data that know them (`Pairs.shares`) give them; other labels are those of one
+  voter, [1, 0].
+  """
+
+  name: str = 'shares'
+  reads: ClassVar[Reads] = ()
+  owner: ClassVar[Owner] = ''
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    if batch.scores.shape[1] != 2:
+      raise errors.InputError(
+        'Shares of votes are of two responses, got groups of'
+        f' {batch.scores.shape[1]}.'
+      )
+    return jnp.zeros_like(batch.scores).at[:, 0].set(1.0)
+
+
 # Computed where a loss or a signal asks for them and nobody else gives them.
-STANDARD: tuple[Signal, ...] = (Reference(), Behaviour(), ValuesBefore())
+STANDARD: tuple[Signal, ...] = (
+  Reference(), Behaviour(), ValuesBefore(), Shares(),
+)  # fmt: skip
 # What else there is, for errors that say what would make a column.
 MAKERS = (
   Reference, Behaviour, ValuesBefore, LeaveOneOut, TokenRewards, Gae, Returns,
-  Whitened,
+  Whitened, Shares,
 )  # fmt: skip
 
 

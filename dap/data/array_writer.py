@@ -80,12 +80,15 @@ def write_rows(
   tally = _Tally(lengths, long_responses, rules)
   with contextlib.ExitStack() as stack:
 
-    def column(name: str, *shape: int) -> _Column:
-      return stack.enter_context(_Column(folder / f'{name}.npy', shape))
+    def column(name: str, *shape: int, dtype: str = '<i4') -> _Column:
+      made = _Column(folder / f'{name}.npy', shape, dtype)
+      return stack.enter_context(made)
 
     prompts = column('prompts', lengths[0])
     names, starts = column('prompt_ids'), column('row_starts')
     responses = [column(key, lengths[1]) for key in keys]
+    voted = first is not None and checks.SHARE in first.row
+    shares = [column('shares', dtype='<f4')] if voted else []
     texts = stack.enter_context(open(folder / 'rows.jsonl', 'wb'))
     for example in itertools.chain(head, examples):
       kept = tally.kept(example)
@@ -97,9 +100,13 @@ def write_rows(
       texts.write(json.dumps(example.row).encode() + b'\n')
       for to, response in zip(responses, kept.responses):
         to.append(response)
+      checks.check_votes(example.where, example.row, voted)
+      for to in shares:
+        to.append(example.row[checks.SHARE])
   tally.close()
   facts = {
     'responses': keys,
+    'shares': bool(shares),
     'counts': tally.counts,
     'lengths': tally.quantiles(),
     'report': make_report(tally.counts, lengths, long_responses),
@@ -284,9 +291,9 @@ def qualified_name(rule: LongResponses) -> str:
 class _Column:
   """A .npy file that grows by rows; the last to be written is its header."""
 
-  def __init__(self, path: Path, row_shape: tuple[int, ...]):
+  def __init__(self, path: Path, row_shape: tuple[int, ...], dtype: str):
     self._file = open(path, 'wb')  # noqa: SIM115, it is closed at the exit
-    self._row_shape = row_shape
+    self._row_shape, self._dtype = row_shape, dtype
     self.num_rows = 0
     self._write_header()
 
@@ -294,12 +301,12 @@ class _Column:
     # numpy leaves room in the header for any number of rows.
     self._file.seek(0)
     shape = (self.num_rows, *self._row_shape)
-    header = {'descr': '<i4', 'fortran_order': False, 'shape': shape}
+    header = {'descr': self._dtype, 'fortran_order': False, 'shape': shape}
     np.lib.format.write_array_header_1_0(self._file, header)
 
-  def append(self, values: int | list[int]) -> None:
-    row = np.full(self._row_shape, PADDING, '<i4')
-    row[() if isinstance(values, int) else slice(len(values))] = values
+  def append(self, values: float | list[int]) -> None:
+    row = np.full(self._row_shape, PADDING, self._dtype)
+    row[slice(len(values)) if isinstance(values, list) else ()] = values
     self._file.write(row.tobytes())
     self.num_rows += 1
 

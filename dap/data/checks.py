@@ -6,7 +6,7 @@ model reads are the ids, so that they are what is checked, of every source:
 
 - a mistake of the row (`fault`) is refused, or left out and counted, as
   `MISTAKES` says: no ids, ids that are no pieces, ids after an end, two
-  responses of the same ids, a label against the row's own scores;
+  responses of the same ids, a label against the row's own scores or votes;
 - two responses that are the same only once they are cut are nobody's mistake
   but the limit's: the pair is left out and counted, always;
 - a test prompt that stands in `train` is counted, and left out on request.
@@ -27,6 +27,7 @@ from dap.errors import InputError
 from dap.records import END, PADDING
 
 PAIR_KEYS = ('chosen', 'rejected')
+SHARE = 'chosen_share'  # of the votes for the chosen response, in [0, 1]
 CURE = (
   'Remove the row, or leave such rows out: --gin.MISTAKES=@sources.leave_out'
 )
@@ -134,7 +135,9 @@ def fault(
       f' nothing is preferred: {shortened(repr(row.get("chosen")))} and'
       f' {shortened(repr(row.get("rejected")))}.',
     )
-  against = against_scores(row) if len(pair) == 2 else None
+  if len(pair) != 2:
+    return None
+  against = _votes(row) or against_scores(row)
   return None if against is None else told('against_scores', against)
 
 
@@ -150,6 +153,40 @@ def _no_pieces(ids: Sequence[int], num_ids: int | None) -> str | None:
     f'needs ids from 1 {most}, as 0 is padding and each id a piece of the'
     f' vocabulary; got {low} to {high}.'
   )
+
+
+def check_votes(where: str, row: Row, voted: bool) -> None:
+  """Refuses a row with votes among rows without, and the other way round.
+
+  Args:
+    where: its place.
+    row: its texts and other keys.
+    voted: whether the first row has a share of votes.
+
+  Raises:
+    InputError: it differs.
+  """
+  if (SHARE in row) != voted:
+    has, others = ('a', 'none') if SHARE in row else ('no', 'one')
+    raise InputError(
+      f'{where}: the row has {has} {SHARE} and rows before it have {others}.'
+      ' Give all rows the share of votes for their chosen response, or none.'
+    )
+
+
+def _votes(row: Row) -> str | None:
+  """What is said of a share that is none, or of the minority's choice."""
+  share = row.get(SHARE, 1.0)
+  if not _is_number(share) or not 0 <= share <= 1:
+    return (
+      f'{SHARE} must be a number from 0 to 1, got {shortened(repr(share))}.'
+    )
+  if share < 0.5:
+    return (
+      f'the label is against its own votes: {SHARE} {share:g} is less than'
+      ' half.'
+    )
+  return None
 
 
 def against_scores(row: Row) -> str | None:

@@ -24,6 +24,7 @@ from dap.losses import ranges
 from dap.losses.ranges import Count, Seed, Size
 
 LABEL_TEMPERATURE = 0.5
+_VOTES = 7  # of the stream of random numbers that votes are drawn from
 
 SPLITS = ('train', 'stress', 'test')
 
@@ -35,12 +36,22 @@ class EmbeddedCorpus:
   Splits: `train` and `test` are pairs of curated summaries, `test` of posts
   whose facts no other split has; `stress` has spoilt responses. A split of
   fewer pairs is the beginning of one with more.
+
+  Attributes:
+    seed: of texts and labels.
+    num_train: pairs of the split.
+    num_stress: likewise.
+    num_test: likewise.
+    raters: people who are asked about each pair of `train` and `stress`. Of
+      several the majority's choice is `chosen`, and the share of their votes
+      stands beside it, `chosen_share`; texts are the same for any number.
   """
 
   seed: Seed = 0
   num_train: Size = 8000
   num_stress: Count = 4000
   num_test: Size = 1024
+  raters: Size = 1
 
   def __post_init__(self):
     ranges.check(self)
@@ -54,7 +65,11 @@ class EmbeddedCorpus:
       )
     size = getattr(self, f'num_{split}')
     draw = _uniforms(self.seed, SPLITS.index(split)).__next__
-    return _label([_write_pair(split, draw) for _ in range(size)])
+    drawn = [_write_pair(split, draw) for _ in range(size)]
+    if self.raters == 1 or split == 'test':
+      return _label(drawn)
+    votes = _uniforms(self.seed, SPLITS.index(split), _VOTES)
+    return _label(drawn, self.raters, votes.__next__)
 
   def vocabulary(self) -> Words:
     return Words(text.WORDS)
@@ -82,7 +97,8 @@ class EmbeddedCorpus:
 
   def fingerprint(self) -> str:
     sizes = f'{self.num_train}-{self.num_stress}-{self.num_test}'
-    return f'embedded-{self.seed}-{sizes}'
+    panel = '' if self.raters == 1 else f'-{self.raters}_raters'
+    return f'embedded-{self.seed}-{sizes}{panel}'
 
 
 class _Drawn(NamedTuple):
@@ -123,8 +139,16 @@ def _write_pair(split: str, draw: text.Draw) -> _Drawn:
   return _Drawn(post, tuple(facts.values()), (first, second), kind, coin)
 
 
-def _label(drawn: list[_Drawn]) -> list[Row]:
-  """Bradley-Terry: the first is preferred with sigmoid(difference / 0.5)."""
+def _label(
+  drawn: list[_Drawn], raters: int = 1, draw: text.Draw | None = None
+) -> list[Row]:
+  """Bradley-Terry: the first is preferred with sigmoid(difference / 0.5).
+
+  Args:
+    drawn: pairs.
+    raters: who say so of each pair, independently.
+    draw: of the votes of several; one rater's is the pair's own coin.
+  """
   if not drawn:
     return []
   responses = [response for pair in drawn for response in pair.responses]
@@ -132,18 +156,28 @@ def _label(drawn: list[_Drawn]) -> list[Row]:
   facts = [pair.facts for pair in drawn for _ in pair.responses]
   scores = truth.of_texts(facts, responses, np.array(finished)).reshape(-1, 2)
   difference = (scores[:, 0] - scores[:, 1]) / LABEL_TEMPERATURE
-  first_wins = [p.coin for p in drawn] < 1.0 / (1.0 + np.exp(-difference))
+  first_is_preferred = 1.0 / (1.0 + np.exp(-difference))
+  coins = np.array([pair.coin for pair in drawn])
+  shares = (coins < first_is_preferred).astype(np.float64)
+  if draw is not None:
+    votes = np.array([[draw() for _ in range(raters)] for _ in drawn])
+    shares = np.mean(votes < first_is_preferred[:, None], axis=1)
+  # A panel in two halves is decided by the coin.
+  first_wins = np.where(shares == 0.5, coins < 0.5, shares > 0.5)
   labelled = []
-  for pair, score, first in zip(drawn, scores.tolist(), first_wins):
+  for pair, score, share, first in zip(
+    drawn, scores.tolist(), shares.tolist(), first_wins
+  ):
     chosen, rejected = (0, 1) if first else (1, 0)
-    labelled.append(
-      {
-        'prompt': pair.post,
-        'chosen': pair.responses[chosen],
-        'rejected': pair.responses[rejected],
-        'kind': pair.kind,
-        'chosen_utility': score[chosen],
-        'rejected_utility': score[rejected],
-      }
-    )
+    row = {
+      'prompt': pair.post,
+      'chosen': pair.responses[chosen],
+      'rejected': pair.responses[rejected],
+      'kind': pair.kind,
+      'chosen_utility': score[chosen],
+      'rejected_utility': score[rejected],
+    }
+    if draw is not None:
+      row['chosen_share'] = share if first else 1 - share
+    labelled.append(row)
   return labelled

@@ -21,6 +21,8 @@ class Pairs:
     weight: [n] 0 for rows that must not count; None for ones.
     reference_chosen: [n, length] nats under the reference, None until known.
     reference_rejected: likewise.
+    shares: [n] share of the votes for the chosen response; None where the
+      labels are one voter's.
   """
 
   prompt_ids: np.ndarray
@@ -30,14 +32,16 @@ class Pairs:
   weight: np.ndarray | None = None
   reference_chosen: np.ndarray | None = None
   reference_rejected: np.ndarray | None = None
+  shares: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.prompts)
 
   @property
   def known(self) -> tuple[str, ...]:
-    """Columns that a batch has already: the reference's, where it is known."""
-    return () if self.reference_chosen is None else ('reference',)
+    """Columns that a batch has already."""
+    given = {'reference': self.reference_chosen, 'shares': self.shares}
+    return tuple(name for name, each in given.items() if each is not None)
 
   @property
   def scored(self) -> bool:
@@ -57,9 +61,12 @@ class Pairs:
     if self.weight is not None:
       weight = self.weight[rows].astype(np.float32)
     columns = {}
-    if self.known:
+    if self.reference_chosen is not None:
       both = [side[rows] for side in self.reference]
-      columns = {'reference': np.stack(both, axis=1)}
+      columns['reference'] = np.stack(both, axis=1)
+    if self.shares is not None:
+      share = self.shares[rows].astype(np.float32)
+      columns['shares'] = np.stack([share, 1 - share], axis=1)
     zeros = np.zeros(mask.shape, np.float32)
     return Batch(
       Prompts(self.prompt_ids[rows].astype(np.int32), self.prompts[rows]),
@@ -100,7 +107,7 @@ class Pairs:
   def relabelled(
     self, chosen_stays: np.ndarray, keep: np.ndarray | None = None
   ) -> 'Pairs':
-    """The same responses under other labels; `keep` drops ties, say."""
+    """The same responses under other labels, one voter's; `keep` drops ties."""
     stays = np.asarray(chosen_stays, bool)[:, None]
     swapped = dataclasses.replace(
       self,
@@ -108,6 +115,7 @@ class Pairs:
       rejected=np.where(stays, self.rejected, self.chosen),
       reference_chosen=None,
       reference_rejected=None,
+      shares=None,
     )
     return swapped if keep is None else swapped.take(np.flatnonzero(keep))
 
@@ -122,10 +130,21 @@ class Pairs:
 
 
 def concatenate(*parts: Pairs) -> Pairs:
-  """All rows of the parts, in order; references are dropped."""
+  """All rows of the parts, in order; references are dropped.
+
+  Where one part has shares of votes, labels of the others are whole votes.
+  """
   names = ('prompt_ids', 'prompts', 'chosen', 'rejected')
+  shares = None
+  if any(part.shares is not None for part in parts):
+    shares = np.concatenate(
+      [np.ones(len(p)) if p.shares is None else p.shares for p in parts]
+    )
   return Pairs(
-    *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    *(
+      np.concatenate([getattr(part, name) for part in parts]) for name in names
+    ),
+    shares=shares,
   )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from dap import files, seals
 from dap.data.facts import Lengths
@@ -29,6 +29,7 @@ class Prepared:
     prompts: [n, prompt_length] ids; the ends of prompts that were too long.
     responses: [n, response_length] ids by key of the rows: chosen and
       rejected, or response.
+    shares: [n] `chosen_share` of the rows, where they have one.
     counts: rows and responses read, long_responses, cut_responses; rows
       left_out, and for which other reasons (mistakes, by kind; same_cut;
       repeats_left_out); examples left; cut_prompts, tokens, unknown and
@@ -51,6 +52,7 @@ class Prepared:
   report: str
   lengths: Lengths = field(default_factory=dict)
   content: str = ''
+  shares: Float[np.ndarray, ' n'] | None = None
 
   def __len__(self) -> int:
     return len(self.prompts)
@@ -74,6 +76,7 @@ class Prepared:
       self.prompts,
       self.responses['chosen'],
       self.responses['rejected'],
+      shares=self.shares,
     )
 
 
@@ -107,6 +110,9 @@ def read(folder: Path) -> Prepared:
       name: np.load(folder / f'{name}.npy', mmap_mode='r')
       for name in ('prompt_ids', 'prompts', *facts['responses'])
     }
+    shares = None
+    if facts.get('shares'):
+      shares = np.load(folder / 'shares.npy', mmap_mode='r')
   except (OSError, ValueError, KeyError) as error:
     raise InputError(
       f'The prepared data in {folder} is damaged ({error}). {_CURE}'
@@ -120,4 +126,5 @@ def read(folder: Path) -> Prepared:
     facts['report'],
     facts['lengths'],
     values.digest(facts['files']),
+    shares,
   )

@@ -50,6 +50,7 @@ from dap.losses.policy_gradient import (
 from dap.losses.preference import (
   bradley_terry_loss,
   pairwise_preference_loss,
+  soft_preference_loss,
 )
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
   'sequence_sum',
   'sequence_weight',
   'soft_dpo_loss',
+  'soft_preference_loss',
   'squared',
   'supervised_loss',
   'token_log_probs',

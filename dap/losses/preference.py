@@ -39,3 +39,24 @@ def pairwise_preference_loss(
   first = jax.nn.softplus(-log_odds.chosen)
   second = jax.nn.softplus(log_odds.rejected)
   return 0.5 * (first + second)
+
+
+def soft_preference_loss(
+  log_odds: Pair[Float[Array, ' batch']], shares: Pair[Float[Array, ' batch']]
+) -> Float[Array, ' batch']:
+  """`pairwise_preference_loss` under the share of votes for each response.
+
+  A panel of two minds pulls less than one that agrees; the least is at the odds
+  of its votes. With shares of 1 and 0 it is the loss of hard labels.
+
+  Args:
+    log_odds: that the response shown first is preferred, when the chosen one is
+      shown first and when the rejected one is.
+    shares: of the votes, in [0, 1]; those of a pair sum to 1.
+
+  Source: soft Bradley-Terry labels, Christiano et al. 2017, section 2.2.3,
+  https://arxiv.org/abs/1706.03741.
+  """
+  agrees = pairwise_preference_loss(log_odds)
+  differs = pairwise_preference_loss(Pair(-log_odds.chosen, -log_odds.rejected))
+  return shares.chosen * agrees + shares.rejected * differs

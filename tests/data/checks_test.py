@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dap.data import arrays, checks, facts, formats, hub, sources
+from dap.data import pairs as pairs_lib
 from dap.data.array_writer import Encoded
 from dap.data.corpus import EmbeddedCorpus
 from dap.data.datasets import PairData
@@ -166,6 +167,61 @@ def test_a_label_against_the_rows_own_scores_is_a_mistake(
     return
   with pytest.raises(InputError, match='line 1: the label is against'):
     prepare(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('share', 'message'),
+  [
+    (0.25, 'against its own votes: chosen_share 0.25 is less than half'),
+    (1.5, 'chosen_share must be a number from 0 to 1, got 1.5'),
+    ('most', "chosen_share must be a number from 0 to 1, got 'most'"),
+    (True, 'chosen_share must be a number from 0 to 1, got True'),
+  ],
+)
+def test_a_share_of_votes_is_a_share_and_of_the_majority(
+  share, message, tmp_path
+):
+  with pytest.raises(InputError, match=message):
+    prepare(source_of(tmp_path, GOOD, chosen_share=share), tmp_path / 'cache')
+
+
+def test_shares_of_votes_stand_beside_their_pairs(tmp_path):
+  votes = [0.75, 1, 0.5]
+  lines = [
+    dict(prompt=f'ask {n}', chosen='yes', rejected='no', chosen_share=share)
+    for n, share in enumerate(votes)
+  ]
+  path = tmp_path / 'rows.jsonl'
+  path.write_text('\n'.join(map(json.dumps, lines)))
+  source = sources.Formatted(JsonlFiles(str(path)), formats.pairs)
+  made = prepare(source, tmp_path / 'cache')
+  np.testing.assert_array_equal(made.shares, votes)
+  pairs = made.pairs()
+  assert pairs.known == ('shares',)
+  batch = pairs.batch(np.array([2, 0]))
+  np.testing.assert_array_equal(
+    batch.columns['shares'], [[0.5, 0.5], [0.75, 0.25]]
+  )
+  np.testing.assert_array_equal(pairs.take(np.array([1])).shares, [1])
+  assert pairs.relabelled(np.ones(3, bool)).shares is None
+  pairs.save(tmp_path / 'pairs.npz')
+  assert pairs_lib.load(tmp_path / 'pairs.npz').known == ('shares',)
+  plain = dataclasses.replace(pairs, shares=None)
+  both = pairs_lib.concatenate(plain, pairs)
+  np.testing.assert_array_equal(both.shares, [1, 1, 1, *votes])
+
+
+def test_rows_with_votes_among_rows_without_are_refused(tmp_path):
+  lines = [
+    dict(prompt='ask', chosen='yes', rejected='no', chosen_share=0.75),
+    dict(prompt='ask more', chosen='yes', rejected='no'),
+  ]
+  path = tmp_path / 'rows.jsonl'
+  for rows in (lines, lines[::-1]):
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    source = sources.Formatted(JsonlFiles(str(path)), formats.pairs)
+    with pytest.raises(InputError, match='line 2: the row has .* chosen_share'):
+      prepare(source, tmp_path / 'cache')
 
 
 def test_pairs_that_only_the_cut_makes_equal_never_stop_a_run(tmp_path):

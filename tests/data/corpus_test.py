@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -175,3 +176,42 @@ def test_an_empty_split_is_empty_and_an_unknown_one_refused():
   assert EmbeddedCorpus(num_stress=0).load('stress') == []
   with pytest.raises(InputError, match="train, stress, test; got 'dev'"):
     SMALL.load('dev')
+
+
+def test_a_panel_votes_on_the_same_texts():
+  panel = dataclasses.replace(SMALL, raters=9)
+  alone, votes = SMALL.load('train'), panel.load('train')
+  texts = lambda rows: [
+    (row['prompt'], {row['chosen'], row['rejected']}) for row in rows
+  ]
+  assert texts(alone) == texts(votes)
+  shares = np.array([row['chosen_share'] for row in votes])
+  assert {round(9 * share, 9) % 1 for share in shares} == {0}
+  assert (shares > 0.5).all()
+  assert 'chosen_share' not in alone[0]
+  assert panel.fingerprint() != SMALL.fingerprint()
+  # People of the test split are asked one by one, whoever labels the others.
+  assert panel.load('test') == SMALL.load('test')
+
+
+def test_shares_of_votes_are_those_of_bradley_terry():
+  rows = dataclasses.replace(SMALL, raters=9).load('train')
+  ahead = np.array([r['chosen_utility'] - r['rejected_utility'] for r in rows])
+  expected = 1 / (1 + np.exp(-np.abs(ahead) / 0.5))
+  # Of a pair's better response; the majority is sometimes the other one.
+  share = np.array([row['chosen_share'] for row in rows])
+  share = np.where(ahead >= 0, share, 1 - share)
+  assert abs(np.mean(share - expected)) < 0.01
+  apart = np.abs(ahead) > 0
+  right = np.mean(ahead[apart] > 0)
+  one = np.mean([row['chosen_utility'] > row['rejected_utility']
+                 for row in SMALL.load('train')])  # fmt: skip
+  assert right > 0.93 > 0.9 > one
+
+
+def test_a_panel_in_two_halves_is_decided_by_a_coin():
+  rows = dataclasses.replace(SMALL, raters=2).load('train')
+  halves = [row for row in rows if row['chosen_share'] == 0.5]
+  ahead = [row['chosen_utility'] > row['rejected_utility'] for row in halves]
+  assert len(halves) > 30
+  assert 0.3 < np.mean(ahead) < 0.75

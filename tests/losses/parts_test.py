@@ -17,7 +17,11 @@ from dap.records import PADDING, Outputs
 from dap.training import steps
 
 PARTS = sorted(path.stem for path in pathlib.Path('gin/losses').glob('*.gin'))
-OTHERS = {'supervised': 'sft', 'preference_model': 'preference_model'}
+OTHERS = {
+  'supervised': 'sft',
+  'preference_model': 'preference_model',
+  'soft_preference_model': 'preference_model',
+}
 REQUIRED = ('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH')
 
 
@@ -60,7 +64,9 @@ def test_one_program_serves_a_grid(part):
     tiny.pairs().batch(np.arange(8)).responses,
   )
   batch = tiny.on_device(tiny.pairs().batch(np.arange(8)))
-  batch = batch._replace(columns={'reference': anchor.log_probs})
+  votes = jnp.tile(jnp.array([[0.75, 0.25]]), (8, 1))
+  columns = {'reference': anchor.log_probs, 'shares': votes}
+  batch = batch._replace(columns=columns)
   told, programs = [], set()
   for rate in (1e-3, 1e-2):
     for each in grid:

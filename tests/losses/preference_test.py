@@ -77,3 +77,38 @@ def test_losses_are_smooth_and_finite_at_extremes(loss):
     far = jnp.array([1e4, -1e4], dtype), jnp.array([-1e4, 1e4], dtype)
     value, grad = jax.value_and_grad(total, argnums=(0, 1))(*far)
     assert np.isfinite(value) and all(np.all(np.isfinite(x)) for x in grad)
+
+
+def soft(first, last, share):
+  one = lambda x: jnp.array([x])
+  odds, shares = Pair(one(first), one(last)), Pair(one(share), one(1 - share))
+  return losses.soft_preference_loss(odds, shares)[0]
+
+
+def test_votes_weigh_both_answers():
+  logit = lambda p: np.log(p / (1 - p))
+  # .75 (-(log .8 + log .65) / 2) + .25 (-(log .2 + log .35) / 2)
+  found = soft(logit(0.8), logit(0.35), 0.75)
+  np.testing.assert_allclose(found, 0.5776299298941, rtol=1e-10)
+  np.testing.assert_allclose(soft(0.0, 0.0, 0.6), np.log(2), rtol=1e-10)
+
+
+@law
+@given(st.floats(-20, 20), st.floats(-20, 20), st.sampled_from([0.0, 1.0]))
+def test_a_panel_of_one_mind_is_one_voter(first, last, share):
+  one = lambda x: jnp.array([x])
+  sign = 2 * share - 1
+  odds = Pair(one(sign * first), one(sign * last))
+  np.testing.assert_allclose(
+    soft(first, last, share), losses.pairwise_preference_loss(odds)[0]
+  )
+
+
+@law
+@given(st.floats(0.02, 0.98))
+def test_the_least_is_at_the_odds_of_the_votes(share):
+  odds = float(np.log(share / (1 - share)))
+  slope = jax.grad(lambda x: soft(x, -x, share))
+  np.testing.assert_allclose(slope(odds), 0, atol=1e-10)
+  assert slope(odds - 0.1) < 0 < slope(odds + 0.1)
+  check_grads(lambda x, y: soft(x, y, share), (0.3, -0.7), 1, ['rev'])
