@@ -74,7 +74,7 @@ KINDS = (
   Kind('open training: metrics.jsonl', 16, 'open', 'it/metrics.*', 'train'),
   Kind('open training: records.bin', 16, 'open', 'it/stream/rec.*', 'train'),
   Kind('open training: stream.json', 10, 'open', 'it/stream/str.*', 'train'),
-  Kind('open training: others', 8, 'open', 'it/(samples/|conf).*', 'train'),
+  Kind('open training: others', 14, 'open', 'it/(samples/|conf).*', 'train'),
   Kind(
     'finished training: params', 10, 'trained', f'{_POINT}/params/.*',
     'evaluate', _EVALUATED,
@@ -97,20 +97,20 @@ KINDS = (
     'cache, train: rows.jsonl', 8, 'trained', 'it/cache/.*rows.jsonl', 'train',
     _ANEW,
   ),
-  Kind('cache, data', 36, 'cache', 'it/.*', 'data'),
+  Kind('cache, data', 48, 'cache', 'it/.*', 'data'),
   Kind(
     'stages: arrays', 30, 'study', f'{_STAGE}/[^/]*[.]np[yz]', 'study'
   ),
   Kind('stages: prepared arrays', 16, 'study', f'{_STAGE}/arrays/.*', 'study'),
   Kind('stages: stage.json', 20, 'study', f'{_STAGE}/stage.json', 'study'),
   Kind(
-    'stages: other json', 26, 'study', f'{_STAGE}/(?!stage)[^/]*[.]json',
+    'stages: other json', 22, 'study', f'{_STAGE}/(?!stage)[^/]*[.]json',
     'study',
   ),
   Kind('stages: metrics.jsonl', 10, 'study', f'{_STAGE}/metrics.*', 'study'),
   Kind('stages: stream', 12, 'study', f'{_STAGE}/stream/.*', 'study'),
   Kind(
-    'stages: checkpoints', 20, 'study',
+    'stages: checkpoints', 14, 'study',
     f'{_STAGE}/checkpoints/[^/]*/(params|meta).*', 'study', _REDONE,
   ),
   Kind('stages: rest', 6, 'study', f'{_STAGE}/checkpoints/.*/rest/.*', 'study'),
@@ -118,10 +118,10 @@ KINDS = (
   Kind('study.json, study', 8, 'study', 'it/study.json', 'study'),
   Kind('samples.json, study', 8, 'study', 'it/samples.json', 'study'),
   Kind('sealed.json, study', 8, 'study', 'it/sealed.json', 'study'),
-  Kind('verdicts.json, study', 8, 'study', 'it/verdicts.json', 'study'),
-  Kind('report.html, report.md', 8, 'study', r'it/report\..*', 'study'),
-  Kind('.report', 8, 'study', r'it/\.report', 'study'),
-  Kind('figures', 8, 'study', 'it/(figures/.*|frontier.*)', 'study'),
+  Kind('verdicts.json, study', 6, 'study', 'it/verdicts.json', 'study'),
+  Kind('report.html, report.md', 6, 'study', r'it/report\..*', 'study'),
+  Kind('.report', 6, 'study', r'it/\.report', 'study'),
+  Kind('figures', 6, 'study', 'it/(figures/.*|frontier.*)', 'study'),
   Kind('costs.jsonl, study', 10, 'study', 'it/costs.jsonl', 'study'),
   Kind('runs.jsonl, report', 6, 'study', 'it/runs.jsonl', 'report'),
   Kind(

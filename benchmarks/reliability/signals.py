@@ -32,7 +32,7 @@ _WEIGHTS = {
   'study of two workers': 6,
 }
 _IMPORTS = 4.0  # seconds, of a process of its own
-_STEPS = 25  # half of the signals come after so many at most
+_STEPS = 15  # half of the signals come after so many at most
 _POINT = re.compile(r'(checkpoint|restart)_(\d+)')
 
 
@@ -166,10 +166,10 @@ def _task(lab: Lab, name: str) -> tuple[Task, float]:
   if name.startswith('study'):
     return _study(lab, name)
   if name == 'train, supervised':
-    words = tasks.sft(lab.it)
+    words = tasks.sft(lab.it, 30)
   else:
     made = tasks.starting_points(lab)
-    words = tasks.online(made, lab.it, 40, (15, 30))
+    words = tasks.online(made, lab.it, 24, (9, 18))
   begin = time.monotonic()
   whole = lab.whole(words)
   seconds = time.monotonic() - begin
