@@ -16,8 +16,8 @@ KL_AXIS = Axis('KL(policy ‖ SFT), nats per response', log=True)
 WIN_AXIS = Axis('win rate against the golden policy')
 HOW = (
   'A dot is a checkpoint. A thick line is the best checkpoint near each KL,'
-  ' chosen on one half of the prompts and judged on the other, mean over seeds'
-  ' with its 95 % interval.'
+  ' chosen on one half of the prompts and judged on the other, both ways; mean'
+  ' over seeds with its 95 % interval.'
 )
 
 Value = Callable[[Point], float | None]  # of a checkpoint

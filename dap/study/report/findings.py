@@ -205,8 +205,8 @@ def caveats(results: Results) -> list[str]:
   if results.predicates:
     notes.append(
       'Checkpoints are chosen on one half of the prompts and judged on the'
-      ' other. Intervals are 95 %, over seeds and prompts; they do not cover'
-      ' the choice of the grid.'
+      ' other, both ways. Intervals are 95 %, over seeds and prompts; they do'
+      ' not cover the choice of the grid.'
     )
   return notes + [
     'A win rate is what the golden preference model says, in both orders; where'
