@@ -68,13 +68,13 @@ _STAGE = r'it/stages/[^/]+'
 _ANEW = 'it/checkpoints', 'it/metrics.jsonl', 'it/stream', 'it/samples'
 _REDONE = 'it/stages/evaluate_*', 'it/runs.jsonl', 'it/stages/opponent-*'
 KINDS = (
-  Kind('open training: params', 12, 'open', f'{_POINT}/params/.*', 'train'),
-  Kind('open training: rest', 18, 'open', f'{_POINT}/rest/.*', 'train'),
-  Kind('open training: metadata.json', 14, 'open', f'{_POINT}/meta.*', 'train'),
-  Kind('open training: metrics.jsonl', 16, 'open', 'it/metrics.*', 'train'),
-  Kind('open training: records.bin', 16, 'open', 'it/stream/rec.*', 'train'),
-  Kind('open training: stream.json', 10, 'open', 'it/stream/str.*', 'train'),
-  Kind('open training: others', 14, 'open', 'it/(samples/|conf).*', 'train'),
+  Kind('open training: params', 7, 'open', f'{_POINT}/params/.*', 'train'),
+  Kind('open training: rest', 10, 'open', f'{_POINT}/rest/.*', 'train'),
+  Kind('open training: metadata.json', 8, 'open', f'{_POINT}/meta.*', 'train'),
+  Kind('open training: metrics.jsonl', 12, 'open', 'it/metrics.*', 'train'),
+  Kind('open training: records.bin', 12, 'open', 'it/stream/rec.*', 'train'),
+  Kind('open training: stream.json', 8, 'open', 'it/stream/str.*', 'train'),
+  Kind('open training: others', 9, 'open', 'it/(samples/|conf).*', 'train'),
   Kind(
     'finished training: params', 10, 'trained', f'{_POINT}/params/.*',
     'evaluate', _EVALUATED,
@@ -85,7 +85,7 @@ KINDS = (
   ),
   Kind('finished training: metrics', 6, 'trained', 'it/metrics.*', 'train'),
   Kind('finished training: stream', 8, 'trained', 'it/stream/.*', 'train'),
-  Kind('points/, runs.jsonl', 14, 'trained', 'it/(points|runs).*', 'evaluate'),
+  Kind('points/, runs.jsonl', 10, 'trained', 'it/(points|runs).*', 'evaluate'),
   Kind(
     'cache, train: arrays', 30, 'trained', r'it/cache/.*\.npy', 'train', _ANEW
   ),
@@ -97,9 +97,9 @@ KINDS = (
     'cache, train: rows.jsonl', 8, 'trained', 'it/cache/.*rows.jsonl', 'train',
     _ANEW,
   ),
-  Kind('cache, data', 48, 'cache', 'it/.*', 'data'),
+  Kind('cache, data', 76, 'cache', 'it/.*', 'data'),
   Kind(
-    'stages: arrays', 30, 'study', f'{_STAGE}/[^/]*[.]np[yz]', 'study'
+    'stages: arrays', 38, 'study', f'{_STAGE}/[^/]*[.]np[yz]', 'study'
   ),
   Kind('stages: prepared arrays', 16, 'study', f'{_STAGE}/arrays/.*', 'study'),
   Kind('stages: stage.json', 20, 'study', f'{_STAGE}/stage.json', 'study'),
@@ -114,15 +114,15 @@ KINDS = (
     f'{_STAGE}/checkpoints/[^/]*/(params|meta).*', 'study', _REDONE,
   ),
   Kind('stages: rest', 6, 'study', f'{_STAGE}/checkpoints/.*/rest/.*', 'study'),
-  Kind('runs.jsonl, study', 10, 'study', 'it/runs.jsonl', 'study'),
+  Kind('runs.jsonl, study', 8, 'study', 'it/runs.jsonl', 'study'),
   Kind('study.json, study', 8, 'study', 'it/study.json', 'study'),
   Kind('samples.json, study', 8, 'study', 'it/samples.json', 'study'),
   Kind('sealed.json, study', 8, 'study', 'it/sealed.json', 'study'),
-  Kind('verdicts.json, study', 6, 'study', 'it/verdicts.json', 'study'),
-  Kind('report.html, report.md', 6, 'study', r'it/report\..*', 'study'),
-  Kind('.report', 6, 'study', r'it/\.report', 'study'),
-  Kind('figures', 6, 'study', 'it/(figures/.*|frontier.*)', 'study'),
-  Kind('costs.jsonl, study', 10, 'study', 'it/costs.jsonl', 'study'),
+  Kind('verdicts.json, study', 4, 'study', 'it/verdicts.json', 'study'),
+  Kind('report.html, report.md', 4, 'study', r'it/report\..*', 'study'),
+  Kind('.report', 4, 'study', r'it/\.report', 'study'),
+  Kind('figures', 4, 'study', 'it/(figures/.*|frontier.*)', 'study'),
+  Kind('costs.jsonl, study', 6, 'study', 'it/costs.jsonl', 'study'),
   Kind('runs.jsonl, report', 6, 'study', 'it/runs.jsonl', 'report'),
   Kind(
     'study.json, samples.json, sealed.json, report', 8, 'study',

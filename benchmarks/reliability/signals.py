@@ -26,10 +26,10 @@ import lab as lab_lib
 from lab import Lab, Outcome
 
 _WEIGHTS = {
-  'train, supervised': 42,
-  'train, online with a stream': 42,
-  'study': 10,
-  'study of two workers': 6,
+  'train, supervised': 52,
+  'train, online with a stream': 38,
+  'study': 6,
+  'study of two workers': 4,
 }
 _IMPORTS = 4.0  # seconds, of a process of its own
 _STEPS = 15  # half of the signals come after so many at most
