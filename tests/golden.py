@@ -29,7 +29,6 @@ from dap import files, losses, train
 from dap.algorithms import algorithm, refresh, sources, views
 from dap.algorithms.objectives import Loss
 from dap.data import arrays, corpus_text, vocabulary
-from dap.study.report import fitness
 from dap.training import stacks, stream
 
 XLA_FLAGS = '--xla_force_host_platform_device_count=4'  # as it was recorded
@@ -232,8 +231,8 @@ def hashes(found: dict[str, np.ndarray]) -> dict[str, str]:
   }
 
 
-# Since 0.5 so few prompts have no interval, and decide nothing.
-_INTERVAL = re.compile(r'^verdicts/.*\.(low|high|verdict|detail)$')
+# Sentences, with numbers that another machine may round otherwise.
+_DETAIL = re.compile(r'^verdicts/.*\.detail$')
 
 
 def differences(
@@ -247,34 +246,20 @@ def differences(
     exact: bytes must be equal; else integers and words are, and floats to
       1e-5 (relative beyond 1).
   """
-  before, after = ({n: v for n, v in each.items() if not _INTERVAL.search(n)}
+  before, after = ({n: v for n, v in each.items() if not _DETAIL.search(n)}
                    for each in (before, after))  # fmt: skip
   told = [f'{name}: only in one' for name in sorted({*before} ^ {*after})]
   for name in sorted({*before} & {*after}):
-    old, new = _of_verdict(name, before[name]), _of_verdict(name, after[name])
+    old, new = before[name], after[name]
+    of_verdict = name.startswith('verdicts/')  # recorded anew on one machine
     if old.dtype != new.dtype or old.shape != new.shape:
       told.append(f'{name}: {old.dtype}{old.shape} to {new.dtype}{new.shape}')
-    elif exact or old.dtype.kind != 'f':
+    elif (exact and not of_verdict) or old.dtype.kind != 'f':
       if sha256(old) != sha256(new):
         told.append(f'{name}: other bytes{_farthest(old, new)}')
     elif not np.allclose(new, old, rtol=1e-5, atol=1e-5, equal_nan=True):
       told.append(f'{name}: beyond 1e-5{_farthest(old, new)}')
   return told
-
-
-def _of_verdict(name: str, value: np.ndarray) -> np.ndarray:
-  """A verdict without what 0.5 says otherwise; other arrays as they are.
-
-  Rounding of a difference that is 0 is 0, and the words say that a judge is
-  unfit, as that of so small a study is.
-  """
-  if not name.startswith('verdicts/'):
-    return value
-  if value.dtype.kind == 'f':
-    return np.where(np.abs(value) < 1e-14, 0.0, value)
-  if value.dtype.kind == 'U':
-    return np.array(str(value).removeprefix(fitness.UNFIT).strip())
-  return value
 
 
 def _farthest(old: np.ndarray, new: np.ndarray) -> str:

@@ -59,7 +59,8 @@ def test_numbers_are_those_of_version_0_3_0(
   assert not golden.differences(before, found, exact)
   if exact:
     hashes = known[machine]
-    # Verdicts have other words since 0.5: `differences` has compared the rest.
+    # Verdicts were recorded anew, each half of the prompts judging the other's
+    # choice: `differences` has compared them.
     same = {n: v for n, v in golden.hashes(found).items() if n != 'verdicts'}
     assert same == {n: v for n, v in hashes.items() if n in same}
     assert same or part == 'text'

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from dap import estimators
 from dap.errors import InputError
 from dap.estimators import Curve
 from dap.study.reading import frontiers
@@ -100,7 +101,9 @@ def test_no_half_of_the_prompts_judges_its_own_choice():
     np.array([1.0, 1.0]), np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
   )
   windows = np.array([[0.5, 2.0]])
-  np.testing.assert_array_equal(frontiers.crossed(curve, windows), [[0, 0]])
+  np.testing.assert_array_equal(
+    estimators.crossed_envelope(curve, windows), [[0, 0]]
+  )
 
 
 def test_an_arm_without_a_positive_coordinate_has_no_band(tmp_path):
