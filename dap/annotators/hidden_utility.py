@@ -76,7 +76,7 @@ def utilities(
 
 
 @dataclasses.dataclass(frozen=True)
-class HiddenUtility(heads.Comparing):
+class HiddenUtility(heads.Scoring):
   """Bradley-Terry on the hidden utility, as a golden model of a study.
 
   Attributes:
@@ -103,18 +103,6 @@ class HiddenUtility(heads.Comparing):
   ) -> Float[Array, 'batch n']:
     """The utility of each response, in units of the labels' temperature."""
     return jnp.exp(params['log_scale']) * utilities(prompts, responses)
-
-  def log_odds(
-    self,
-    params: PyTree,
-    prompts: Int[Array, 'batch prompt_length'],
-    first: Int[Array, 'batch length'],
-    second: Int[Array, 'batch length'],
-  ) -> tuple[Float[Array, ' batch'], Float[Array, ' batch']]:
-    """Logits that the one shown first is preferred, in both orders."""
-    scores = self.scores(params, prompts, jnp.stack([first, second], axis=1))
-    margin = scores[:, 0] - scores[:, 1]
-    return margin, -margin
 
   def with_language_model(
     self, language_model: LanguageModel

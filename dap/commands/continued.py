@@ -48,8 +48,11 @@ def name(description: Mapping[str, object]) -> str:
   return code.sha256(values.canonical(counted))
 
 
-def keep(description: Description, run: Run, folder: Path) -> None:
+def keep(description: Description, run: Run, folder: Path) -> bool:
   """Writes what is trained into the folder of a training, if it is that one.
+
+  Returns:
+    Whether it was written: not where the newest point is damaged.
 
   Raises:
     InputError: the folder holds another training, naming what differs, or one
@@ -60,11 +63,12 @@ def keep(description: Description, run: Run, folder: Path) -> None:
     try:
       found = metadata.read(places[0])
     except InputError:  # it is damaged, which the restart tells or mends
-      return
+      return False
     if found['digest'] != name(description):
       raise InputError(_of_another(folder, found['digest'], description))
     _check_steps(run, folder, found['step'], found['rest'])
   files.write_json(folder / _FILE, description)
+  return True
 
 
 def _check_steps(

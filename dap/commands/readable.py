@@ -36,7 +36,8 @@ class Readable:
     """Seals what an older version left without."""
     found = {
       path.relative_to(self._folder).as_posix()
-      for path in self._folder.glob('samples/*.txt')
+      for pattern in ('configuration.json', 'samples/*.txt')
+      for path in self._folder.glob(pattern)
     }
     for name in found - self._seals.keys():
       self._seals[name] = seals.of(self._folder / name)

@@ -133,8 +133,7 @@ def _kept(
 ) -> Iterator[Readable]:
   """Keeps what is trained in its folder; seals all that people read of it."""
   kept = Readable(folder)
-  continued.keep(described, run, folder)
-  if (folder / 'configuration.json').exists():  # not so behind damage
+  if continued.keep(described, run, folder):
     kept.seal('configuration.json')
   yield kept
   kept.close()

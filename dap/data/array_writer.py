@@ -87,7 +87,8 @@ def write_rows(
     prompts = column('prompts', lengths[0])
     names, starts = column('prompt_ids'), column('row_starts')
     responses = [column(key, lengths[1]) for key in keys]
-    voted = first is not None and checks.SHARE in first.row
+    paired = keys == PAIR_KEYS
+    voted = paired and first is not None and checks.SHARE in first.row
     shares = [column('shares', dtype='<f4')] if voted else []
     texts = stack.enter_context(open(folder / 'rows.jsonl', 'wb'))
     for example in itertools.chain(head, examples):
@@ -100,7 +101,8 @@ def write_rows(
       texts.write(json.dumps(example.row).encode() + b'\n')
       for to, response in zip(responses, kept.responses):
         to.append(response)
-      checks.check_votes(example.where, example.row, voted)
+      if paired:
+        checks.check_votes(example.where, example.row, voted)
       for to in shares:
         to.append(example.row[checks.SHARE])
   tally.close()

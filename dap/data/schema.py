@@ -1,7 +1,8 @@
 """Layer 3. What a row of preference data is, and the words for one that is not.
 
 A pair is `prompt`, `chosen` and `rejected`, three texts; `source`, which set
-and subset it is from; and `id`, which names it in its split. A raw row is
+and subset it is from; and `id`, which names it in its split. It may have
+`chosen_share`, the share of a panel's votes for `chosen`. A raw row is
 whatever a public set keeps; it travels with its place (a file and a line, a
 data set and a row), which opens every message about it.
 """

@@ -49,7 +49,7 @@ from dap.estimators.statistics import (
   seeds_bootstrap_interval,
   selection_half,
 )
-from dap.estimators.trends import slope, spearman
+from dap.estimators.trends import between, slope, spearman
 from dap.estimators.verdicts import (
   absent,
   absent_everywhere,
@@ -94,6 +94,7 @@ __all__ = [
   'LEARNT',
   'absent',
   'absent_everywhere',
+  'between',
   'bootstrap_interval',
   'bounded',
   'budgets',

@@ -14,6 +14,8 @@ from jaxtyping import Float, Real
 from scipy import special
 
 from dap import errors
+from dap.estimators.peaks import chances_of_best
+from dap.estimators.trends import between
 
 
 class Limit(NamedTuple):
@@ -111,10 +113,7 @@ def at_kl(
     kls: nats.
   """
   asked = np.asarray(kls, np.float64)
-  places = np.interp(asked, limit.kl, np.arange(len(limit.kl)))
-  weights = np.maximum(
-    0.0, 1 - np.abs(places[:, None] - np.arange(len(limit.kl)))
-  )
+  weights = between(limit.kl, asked)
   reached = (limit.kl[0] <= asked) & (asked <= min(limit.kl[-1], limit.end))
   return np.where(reached[:, None], weights @ limit.values, np.nan)
 
@@ -189,16 +188,9 @@ def _weighted(
 def _best(scores: np.ndarray, judged: np.ndarray, n: int) -> np.ndarray:
   """Expected value of the best of n drawn without replacement, by prompt.
 
-  The i-th best of N is that of C(N - i, n - 1) of the C(N, n) draws. Equal
-  scores share what is theirs.
+  Equal scores share what is theirs.
   """
-  samples = scores.shape[1]
-  behind = np.arange(samples - 1, -1, -1.0)
-  log_draws = special.gammaln(behind + 1) - special.gammaln(
-    np.maximum(behind - n + 2, 0)
-  )
-  chances = np.exp(log_draws - np.max(log_draws))
-  chances /= np.sum(chances)
+  chances = chances_of_best(scores.shape[1], n)
   found = np.empty(len(scores))
   for row, (own, worth) in enumerate(zip(scores, judged)):
     order = np.argsort(-own, kind='stable')

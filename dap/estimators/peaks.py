@@ -53,16 +53,28 @@ def matched_count_wins(
       'A peak needs at least one checkpoint, got'
       f' {count} of {points}. Count the checkpoints of the other method.'
     )
-  count = min(count, points)
-  behind = np.arange(points - 1, -1, -1.0)
+  chances = chances_of_best(points, min(count, points))
+  return chances @ curve.test_wins[_by_selection(curve)].astype(np.float64)
+
+
+def chances_of_best(total: int, count: int) -> Float[np.ndarray, ' {total}']:
+  """Chance of the i-th best of `total` to be the best of `count` of them.
+
+  The `count` are drawn without replacement: the i-th best is that of
+  C(total - i, count - 1) of the C(total, count) subsets.
+
+  Args:
+    total: >= 1.
+    count: from 1 to `total`.
+  """
+  behind = np.arange(total - 1, -1, -1.0)
   # Logarithms of C(behind, count - 1), which may overflow, up to a constant;
   # gammaln(0) is infinite: with too few behind, of no subset.
   log_subsets = special.gammaln(behind + 1) - special.gammaln(
     np.maximum(behind - count + 2, 0)
   )
   chances = np.exp(log_subsets - np.max(log_subsets))
-  chances /= np.sum(chances)
-  return chances @ curve.test_wins[_by_selection(curve)].astype(np.float64)
+  return chances / np.sum(chances)
 
 
 def quantile_peak(

@@ -33,3 +33,17 @@ def _ranks(values: np.ndarray) -> np.ndarray:
   below = np.searchsorted(ordered, values, 'left')
   not_above = np.searchsorted(ordered, values, 'right')
   return 0.5 * (below + not_above + 1.0)
+
+
+def between(
+  x: Float[np.ndarray, ' points'], asked: Float[np.ndarray, ' asked']
+) -> Float[np.ndarray, 'asked points']:
+  """Weights of linear interpolation: `between(x, asked) @ y` is y at `asked`.
+
+  Args:
+    x: ascending.
+    asked: beyond the ends of x they have the weights of these.
+  """
+  places = np.arange(len(x))
+  found = np.interp(asked, x, places)
+  return np.maximum(0.0, 1 - np.abs(found[:, None] - places))

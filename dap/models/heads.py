@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap.models import dense, protocols, trained
 from dap.models.counts import PairReading
-from dap.models.protocols import Comparer, LanguageModel
+from dap.models.protocols import Comparer, LanguageModel, Scorer
 from dap.records import END, PADDING, Outputs, Prompts, Responses
 
 
@@ -126,8 +126,24 @@ class Comparing(trained.Whole):
     return Outputs(log_odds=jnp.stack(odds, axis=1))
 
 
+class Scoring(Comparing):
+  """What a model that scores one response says of two."""
+
+  def log_odds(
+    self: Scorer,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt_length'],
+    first: Int[Array, 'batch length'],
+    second: Int[Array, 'batch length'],
+  ) -> tuple[Float[Array, ' batch'], Float[Array, ' batch']]:
+    """Logits that the one shown first is preferred, in both orders."""
+    scores = self.scores(params, prompts, jnp.stack([first, second], axis=1))
+    margin = scores[:, 0] - scores[:, 1]
+    return margin, -margin
+
+
 @dataclasses.dataclass(frozen=True)
-class PointwisePreferenceModel(Comparing):
+class PointwisePreferenceModel(Scoring):
   """Scores one response; the logit of a pair is the difference of scores.
 
   Antisymmetric by construction, so that asking in both orders costs nothing.
@@ -169,18 +185,6 @@ class PointwisePreferenceModel(Comparing):
     hidden = model.read(body, memory, prompts, responses)
     mask = (responses > PADDING).astype(jnp.float32)
     return self.head(params['head'], hidden.astype(jnp.float32), mask)
-
-  def log_odds(
-    self,
-    params: PyTree,
-    prompts: Int[Array, 'batch prompt_length'],
-    first: Int[Array, 'batch length'],
-    second: Int[Array, 'batch length'],
-  ) -> tuple[Float[Array, ' batch'], Float[Array, ' batch']]:
-    """Logits that the one shown first is preferred, in both orders."""
-    scores = self.scores(params, prompts, jnp.stack([first, second], axis=1))
-    margin = scores[:, 0] - scores[:, 1]
-    return margin, -margin
 
   def with_language_model(
     self, language_model: LanguageModel

@@ -99,12 +99,8 @@ def _chosen_at(
 ) -> np.ndarray:
   """Log-ratios of chosen responses by pair, the mean over KLs."""
   in_order = sorted(points, key=lambda point: point.kl_nats)
-  places = np.interp(
-    kls, [point.kl_nats for point in in_order], np.arange(len(in_order))
-  )
-  weights = np.maximum(
-    0.0, 1 - np.abs(places[:, None] - np.arange(len(in_order)))
-  )
+  reached = np.array([point.kl_nats for point in in_order], np.float64)
+  weights = estimators.between(reached, kls)
   chosen = np.stack([of_golden(evidence, p).chosen for p in in_order])
   return np.mean(weights, axis=0) @ chosen
 
