@@ -5,8 +5,8 @@
 Each case begins a training or a study, sends a signal, at a random instant or
 after a random number of steps, and looks: the exit code (143, 130), one line on
 standard error, how long it took, whether the newest restart point has every
-step of metrics.jsonl. Then the command is given again, undisturbed, and what is
-left is compared with an unbroken run's.
+step of metrics.jsonl. Then the command is given again, for a second signal, and
+once more, undisturbed; what is left is compared with an unbroken run's.
 """
 
 import pathlib
@@ -31,7 +31,9 @@ _WEIGHTS = {
   'study': 6,
   'study of two workers': 4,
 }
+_CHAIN = 2  # signals to one training, one start after the other
 _IMPORTS = 4.0  # seconds, of a process of its own
+_STUDY = 15.0  # seconds, of a study less two trainings; the first start tells
 _STEPS = 15  # half of the signals come after so many at most
 _POINT = re.compile(r'(checkpoint|restart)_(\d+)')
 
@@ -67,22 +69,57 @@ def campaign(lab: Lab, rng: random.Random, count: int) -> Outcome:
     if name not in made:
       made[name], seconds[name] = _task(lab, name)
     row = rows.setdefault(name, Row())
-    begin = time.monotonic()
-    instant, steps = rng.uniform(0, seconds[name]), rng.randint(1, _STEPS)
-    when = (instant, 0) if rng.random() < 0.5 else (0.0, steps)
-    told = _stopped(lab, made[name], when, rng, row)
-    # What is compiled is stored from the second start on.
-    seconds[name] = min(seconds[name], time.monotonic() - begin)
+    begin, before = time.monotonic(), row.signals
+    told = _chain(lab, made[name], seconds[name], rng, row)
+    # What is compiled is stored from the second start on. A whole run takes as
+    # long as two starts that share it.
+    share = 2 / (1 + max(1, row.signals - before))
+    spent = share * (time.monotonic() - begin)
+    seconds[name] = min(seconds[name], spent)
     faults += [f'case {case}, {name}: {fault}' for fault in told]
-    lab_lib.say(f'{sent + 1} of {count} signals; {name}: {told or "kept"}')
+    sent = sum(row.signals for row in rows.values())
+    lab_lib.say(f'{sent} of {count} signals; {name}: {told or "kept"}')
   return Outcome(_table(rows), faults)
+
+
+def _chain(
+  lab: Lab, task: Task, seconds: float, rng: random.Random, row: Row
+) -> list[str]:
+  """Signals to one task, and what is not as it should be, then and at its end.
+
+  Args:
+    lab: to work in.
+    task: to stop.
+    seconds: that it takes unbroken.
+    rng: of instants and signals.
+    row: counts what came of them.
+  """
+  task.begin()
+  told, sent = [], 0
+  for _ in range(_CHAIN):
+    instant, steps = rng.uniform(0, seconds), rng.randint(1, _STEPS)
+    when = (instant, 0) if rng.random() < 0.5 else (0.0, steps)
+    found = _stopped(lab, task, when, rng, row)
+    if found is None:
+      break
+    sent += 1
+    told += found
+  if not sent:
+    return []
+  again = lab.call(task.words)
+  if again.code:
+    told.append(f'the next start ended with {again.code}: {again.text[-400:]}')
+  for kind, names in lab.differences(task.whole, lab.work).items():
+    if names:
+      row.wrong['litter' if kind == 'litter' else 'different'] += 1
+      told.append(f'{kind}: {", ".join(names[:5])} ({len(names)})')
+  return told
 
 
 def _stopped(
   lab: Lab, task: Task, when: tuple[float, int], rng: random.Random, row: Row
-) -> list[str]:
-  """One signal, and what is not as it should be then and one start later."""
-  task.begin()
+) -> list[str] | None:
+  """One signal, and what is wrong then; None where it came too late."""
   signum = rng.choice((signal.SIGTERM, signal.SIGINT))
   own = lab.own()
   instant, steps = when
@@ -94,22 +131,15 @@ def _stopped(
   begin = time.monotonic()
   if not start.send(signum):
     row.late += 1
-    return []
+    return None
   ended = start.wait()
   if ended.code == 0:  # it was at its end
     row.late += 1
-    return []
+    return None
   row.signals += 1
   row.seconds.append(time.monotonic() - begin)
-  told = _judged(lab, row, ended, signum)
-  again = lab.call(task.words)
-  if again.code:
-    told.append(f'the next start ended with {again.code}: {again.text[-400:]}')
-  for kind, names in lab.differences(task.whole, lab.work).items():
-    if names:
-      row.wrong['litter' if kind == 'litter' else 'different'] += 1
-      told.append(f'{kind}: {", ".join(names[:5])} ({len(names)})')
   story = f'{signum.name} after {instant:.2f} s and {steps} steps'
+  told = _judged(lab, row, ended, signum)
   return [f'{story}{", own process" * own}: {each}' for each in told]
 
 
@@ -202,8 +232,7 @@ def _study(lab: Lab, name: str) -> tuple[Task, float]:
       if re.match(r'proxy-|online_.*0\.03-', stage.name):
         shutil.rmtree(stage)
 
-  begin()
-  return Task(name, words, whole, begin), lab.make(words).seconds
+  return Task(name, words, whole, begin), _STUDY
 
 
 def _table(rows: dict[str, Row]) -> str:
