@@ -9,6 +9,7 @@ step of metrics.jsonl. Then the command is given again, for a second signal, and
 once more, undisturbed; what is left is compared with an unbroken run's.
 """
 
+import os
 import pathlib
 import random
 import re
@@ -96,8 +97,10 @@ def _chain(
   """
   task.begin()
   told, sent = [], 0
-  for _ in range(_CHAIN):
-    instant, steps = rng.uniform(0, seconds), rng.randint(1, _STEPS)
+  for place in range(1, _CHAIN + 1):
+    # A later start has less to do.
+    instant = rng.uniform(0, 0.9 * seconds / place)
+    steps = rng.randint(1, _STEPS // place)
     when = (instant, 0) if rng.random() < 0.5 else (0.0, steps)
     found = _stopped(lab, task, when, rng, row)
     if found is None:
@@ -176,7 +179,13 @@ def _judged(
 
 def trainings(folder: pathlib.Path):
   """Trainings below a folder: name, steps of metrics, newest step kept."""
-  for path in folder.rglob('metrics.jsonl'):
+  # `rglob` stops where a folder is renamed while it looks.
+  places = [
+    pathlib.Path(place)
+    for place, _, names in os.walk(folder)
+    if 'metrics.jsonl' in names
+  ]
+  for path in (place / 'metrics.jsonl' for place in places):
     try:
       done = path.read_bytes().count(b'\n')  # a line is a step
     except FileNotFoundError:  # renamed since
