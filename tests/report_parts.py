@@ -14,7 +14,7 @@ from dap.study.reading.evidence import (
   Series,
 )
 from dap.study.reading.runs import Point
-from dap.study.report.findings import Answer, Results
+from dap.study.report.results import Answer, Results
 
 HOSTILE = '</script><script>document.title = "taken"</script><!-- & <b>'
 KL = Axis('KL(policy ‖ SFT), nats per response', log=True)

@@ -6,7 +6,9 @@ SIZES = {
   'corpus.EmbeddedCorpus.num_train': 80,
   'corpus.EmbeddedCorpus.num_stress': 16,
   'corpus.EmbeddedCorpus.num_test': 24,
+  'corpus.EmbeddedCorpus.raters': 1,
   'design.Study.num_golden_pairs': 48,
+  'design.Study.panel': None,
   'SEEDS': (3,),
   'VOCABULARY_SIZE': 300,  # as of files, so that they share programs
   'PROMPT_LENGTH': 24,

@@ -9,7 +9,7 @@ preference model learns from the labels can thus be held against the truth.
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -21,8 +21,9 @@ from dap.data.schema import Row
 from dap.data.vocabulary import Words
 from dap.errors import InputError
 from dap.losses import ranges
-from dap.losses.ranges import Count, Seed, Size
+from dap.losses.ranges import Count, Range, Seed, Size
 
+LargestGap = Annotated[float, Range(0)] | None
 LABEL_TEMPERATURE = 0.5
 _VOTES = 7  # of the stream of random numbers that votes are drawn from
 
@@ -45,6 +46,8 @@ class EmbeddedCorpus:
     raters: people who are asked about each pair of `train` and `stress`. Of
       several the majority's choice is `chosen`, and the share of their votes
       stands beside it, `chosen_share`; texts are the same for any number.
+    largest_gap: of the utilities of two curated summaries; pairs of more are
+      passed over, in `test` too. People disagree about close pairs.
   """
 
   seed: Seed = 0
@@ -52,6 +55,7 @@ class EmbeddedCorpus:
   num_stress: Count = 4000
   num_test: Size = 1024
   raters: Size = 1
+  largest_gap: LargestGap = None
 
   def __post_init__(self):
     ranges.check(self)
@@ -65,7 +69,8 @@ class EmbeddedCorpus:
       )
     size = getattr(self, f'num_{split}')
     draw = _uniforms(self.seed, SPLITS.index(split)).__next__
-    drawn = [_write_pair(split, draw) for _ in range(size)]
+    largest = None if split == 'stress' else self.largest_gap
+    drawn = _pairs(split, size, largest, draw)
     if self.raters == 1 or split == 'test':
       return _label(drawn)
     votes = _uniforms(self.seed, SPLITS.index(split), _VOTES)
@@ -95,10 +100,25 @@ class EmbeddedCorpus:
     """The hidden truth of sampled responses, see `corpus_utility`."""
     return truth.utilities(posts, responses, finished)
 
+  def votes(
+    self,
+    posts: Sequence[str],
+    responses: tuple[Sequence[str], Sequence[str]],
+    finished: tuple[Sequence[bool], Sequence[bool]],
+  ) -> Float[np.ndarray, ' batch']:
+    """The share of the raters who prefer the first of two responses."""
+    first, second = (
+      truth.utilities(posts, each, whole)
+      for each, whole in zip(responses, finished, strict=True)
+    )
+    draw = _uniforms(self.seed, len(SPLITS), _VOTES).__next__
+    return _shares(_chances(first - second), self.raters, draw)
+
   def fingerprint(self) -> str:
     sizes = f'{self.num_train}-{self.num_stress}-{self.num_test}'
     panel = '' if self.raters == 1 else f'-{self.raters}_raters'
-    return f'embedded-{self.seed}-{sizes}{panel}'
+    gap = '' if self.largest_gap is None else f'-gap_{self.largest_gap:g}'
+    return f'embedded-{self.seed}-{sizes}{panel}{gap}'
 
 
 class _Drawn(NamedTuple):
@@ -139,6 +159,28 @@ def _write_pair(split: str, draw: text.Draw) -> _Drawn:
   return _Drawn(post, tuple(facts.values()), (first, second), kind, coin)
 
 
+def _pairs(
+  split: str, size: int, largest_gap: float | None, draw: text.Draw
+) -> list[_Drawn]:
+  """The first so many pairs whose utilities lie so near each other."""
+  found: list[_Drawn] = []
+  while len(found) < size:
+    drawn = [_write_pair(split, draw) for _ in range(size)]
+    if largest_gap is not None:
+      first, second = _utilities(drawn).T
+      near = np.abs(first - second) <= largest_gap
+      drawn = [pair for pair, is_near in zip(drawn, near) if is_near]
+    found += drawn
+  return found[:size]
+
+
+def _utilities(drawn: list[_Drawn]) -> Float[np.ndarray, 'pairs 2']:
+  responses = [response for pair in drawn for response in pair.responses]
+  finished = [len(r.split()) <= writers.MAX_WORDS for r in responses]
+  facts = [pair.facts for pair in drawn for _ in pair.responses]
+  return truth.of_texts(facts, responses, np.array(finished)).reshape(-1, 2)
+
+
 def _label(
   drawn: list[_Drawn], raters: int = 1, draw: text.Draw | None = None
 ) -> list[Row]:
@@ -151,17 +193,12 @@ def _label(
   """
   if not drawn:
     return []
-  responses = [response for pair in drawn for response in pair.responses]
-  finished = [len(r.split()) <= writers.MAX_WORDS for r in responses]
-  facts = [pair.facts for pair in drawn for _ in pair.responses]
-  scores = truth.of_texts(facts, responses, np.array(finished)).reshape(-1, 2)
-  difference = (scores[:, 0] - scores[:, 1]) / LABEL_TEMPERATURE
-  first_is_preferred = 1.0 / (1.0 + np.exp(-difference))
+  scores = _utilities(drawn)
+  first_is_preferred = _chances(scores[:, 0] - scores[:, 1])
   coins = np.array([pair.coin for pair in drawn])
   shares = (coins < first_is_preferred).astype(np.float64)
   if draw is not None:
-    votes = np.array([[draw() for _ in range(raters)] for _ in drawn])
-    shares = np.mean(votes < first_is_preferred[:, None], axis=1)
+    shares = _shares(first_is_preferred, raters, draw)
   # A panel in two halves is decided by the coin.
   first_wins = np.where(shares == 0.5, coins < 0.5, shares > 0.5)
   labelled = []
@@ -181,3 +218,14 @@ def _label(
       row['chosen_share'] = share if first else 1 - share
     labelled.append(row)
   return labelled
+
+
+def _chances(difference: np.ndarray) -> np.ndarray:
+  """How often a person prefers the first, by how much better it is."""
+  return 1.0 / (1.0 + np.exp(-difference / LABEL_TEMPERATURE))
+
+
+def _shares(chances: np.ndarray, raters: int, draw: text.Draw) -> np.ndarray:
+  """Of the votes of so many people, each on their own."""
+  votes = np.array([[draw() for _ in range(raters)] for _ in chances])
+  return np.mean(votes < chances[:, None], axis=1)

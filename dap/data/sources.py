@@ -11,10 +11,13 @@ and `response`.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
 
 from dap.data.readers import Reader
 from dap.data.schema import (
@@ -49,6 +52,38 @@ class Source(Protocol):
   def load(self, split: str) -> list[Row]: ...
 
   def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class Truthful(Source, Protocol):
+  """A source that knows how good any response is: a simulated one."""
+
+  def utilities(
+    self,
+    posts: Sequence[str],
+    responses: Sequence[str],
+    finished: Sequence[bool],
+  ) -> Float[np.ndarray, ' batch']: ...
+
+
+@runtime_checkable
+class Peopled(Source, Protocol):
+  """A source whose people can be asked about any two responses.
+
+  `seed` is of all that is random in what they say.
+  """
+
+  @property
+  def seed(self) -> int: ...
+
+  def votes(
+    self,
+    posts: Sequence[str],
+    responses: tuple[Sequence[str], Sequence[str]],
+    finished: tuple[Sequence[bool], Sequence[bool]],
+  ) -> Float[np.ndarray, ' batch']:
+    """The share of their votes for the first response of each two."""
+    ...
 
 
 def each_row(rows: Iterable[Placed]) -> Iterable[Placed]:

@@ -16,6 +16,9 @@ REPRODUCED = 'reproduced'
 CONTRADICTED = 'contradicted'
 UNDECIDED = 'undecided'
 NOT_REACHED = 'not reached'
+# Of fewer seeds than can speak of algorithms, see `of_few_seeds`.
+SAME_WAY = 'points the same way'
+OTHER_WAY = 'points the other way'
 
 ACCURACY_WIDTH = 0.06  # of a claim that an accuracy is something
 SPEARMAN_WIDTH = 0.3
@@ -118,6 +121,22 @@ def weak(
   low, high = effect.interval
   contained = low <= 0 <= high and _powered(effect, width)
   return _verdict(effect, contained or high < bound, low > bound)
+
+
+def of_few_seeds(verdict: str, by_seed: Sequence[float]) -> str:
+  """A verdict in the words of seeds too few for it, so that they look no surer.
+
+  Where each of the seeds points one way, that is all that is said; where they
+  do not, nothing is.
+
+  Args:
+    verdict: by an interval that holds for these seeds alone.
+    by_seed: the effect of each.
+  """
+  word = {REPRODUCED: SAME_WAY, CONTRADICTED: OTHER_WAY}.get(verdict)
+  if word is None:
+    return verdict
+  return word if len(set(np.sign(by_seed))) == 1 else UNDECIDED
 
 
 def holm(p_values: Sequence[float]) -> Float[np.ndarray, ' claims']:

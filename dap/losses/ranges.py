@@ -9,7 +9,8 @@ dataclass holds itself to its ranges with `check`.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from jaxtyping import ScalarLike
 
@@ -103,13 +104,18 @@ Probability = Annotated[
 def check(owner: DataclassInstance) -> None:
   """Holds the fields of a dataclass to the ranges of their annotations.
 
+  Those that may be None are held to it where they are not.
+
   Raises:
     errors.InputError: a number lies outside; naming field, range and number.
   """
   for field in dataclasses.fields(owner):
-    for allowed in getattr(field.type, '__metadata__', ()):
-      value = getattr(owner, field.name)
-      if isinstance(allowed, Range) and value not in allowed:
+    value = getattr(owner, field.name)
+    kind: Any = field.type
+    if value is not None and get_origin(kind) in (Union, UnionType):
+      kind = next((k for k in get_args(kind) if k is not NoneType), None)
+    for allowed in getattr(kind, '__metadata__', ()):
+      if isinstance(allowed, Range) and value not in allowed:  # pyright: ignore
         raise errors.InputError(
           f'{type(owner).__name__} needs {field.name} {allowed}, got'
           f' {value!r}.{" " if allowed.why else ""}{allowed.why}'

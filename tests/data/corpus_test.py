@@ -215,3 +215,39 @@ def test_a_panel_in_two_halves_is_decided_by_a_coin():
   ahead = [row['chosen_utility'] > row['rejected_utility'] for row in halves]
   assert len(halves) > 30
   assert 0.3 < np.mean(ahead) < 0.75
+
+
+def test_close_pairs_are_those_of_the_corpus_that_are_close():
+  """The others are passed over; stress pairs stay as they are."""
+  close = dataclasses.replace(SMALL, largest_gap=0.5)
+  gap = lambda row: abs(row['chosen_utility'] - row['rejected_utility'])
+  for split in ('train', 'test'):
+    found = close.load(split)
+    assert len(found) == getattr(SMALL, f'num_{split}')
+    assert max(map(gap, found)) <= 0.5
+    near = [row for row in SMALL.load(split) if gap(row) <= 0.5]
+    assert near and found[: len(near)] == near
+  assert close.load('stress') == SMALL.load('stress')
+  assert close.fingerprint() != SMALL.fingerprint()
+
+
+def test_a_largest_gap_is_above_nothing():
+  with pytest.raises(InputError, match='largest_gap'):
+    EmbeddedCorpus(largest_gap=0.0)
+
+
+def test_people_who_are_asked_prefer_the_better_response():
+  """Their share is the chance of one of them, within what nine can tell."""
+  people = EmbeddedCorpus(seed=3, raters=9)
+  rows = SMALL.load('train')
+  sides = [row['chosen'] for row in rows], [row['rejected'] for row in rows]
+  ends = [True] * len(rows)
+  posts = [row['prompt'] for row in rows]
+  shares = people.votes(posts, sides, (ends, ends))
+  gap = np.array([r['chosen_utility'] - r['rejected_utility'] for r in rows])
+  chance = 1 / (1 + np.exp(-gap / 0.5))
+  assert np.all(np.isin(np.round(shares * 9), range(10)))
+  assert abs(np.mean(shares - chance)) < 0.02
+  assert np.corrcoef(shares, chance)[0, 1] > 0.9
+  other = dataclasses.replace(people, seed=4).votes(posts, sides, (ends, ends))
+  assert np.any(other != shares)

@@ -13,6 +13,7 @@ from dap.study.analyses.classification import Classification
 from dap.study.analyses.coverage import Coverage
 from dap.study.analyses.data_quality import DataQuality
 from dap.study.analyses.gap import Gap
+from dap.study.analyses.judge import Judge
 from dap.study.analyses.losses import Losses
 from dap.study.analyses.non_contrastive import NonContrastive
 from dap.study.analyses.on_policy_data import OnPolicyData
@@ -24,6 +25,7 @@ KINDS = {
   kind.__name__: kind
   for kind in (
     Gap,
+    Judge,
     Coverage,
     DataQuality,
     Classification,
@@ -41,6 +43,7 @@ __all__ = [
   'Coverage',
   'DataQuality',
   'Gap',
+  'Judge',
   'Losses',
   'NonContrastive',
   'OnPolicyData',

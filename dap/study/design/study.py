@@ -12,6 +12,7 @@ from dap.losses.ranges import Size
 from dap.study.design import experiments, grid
 from dap.study.design.experiments import Experiment, Measure
 from dap.study.design.grid import Arm, PolicySize, RunOf
+from dap.study.design.panel import Panel
 from dap.training import programs
 
 
@@ -27,6 +28,8 @@ class Study:
     golden_policy: online training against the golden model itself; its stored
       responses are the opponent of every win rate.
     experiments: what is run beside these, measured and read.
+    panel: people who label policies' pairs for the golden model; nobody when
+      None.
     num_golden_pairs: pairs of D_golden, the first of the training split.
     evaluation: of every checkpoint.
     golden_start: parameters that the golden model starts from; drawn anew when
@@ -42,6 +45,7 @@ class Study:
   proxy: Run
   golden_policy: Run
   experiments: tuple[Experiment, ...]
+  panel: Panel | None = None
   num_golden_pairs: Size = 3000
   evaluation: Evaluation = DEFAULT
   golden_start: Checkpoint | None = None
@@ -65,6 +69,8 @@ class Study:
     }
     runs |= {name: arm.run for name, arm in self.arms.items()}
     runs |= {f'sft_{size.name}': size.sft for size in self.sizes}
+    scouts = self.panel.runs if self.panel else {}
+    runs |= scouts
     if len({run.model.language_model.vocab_size for run in runs.values()}) > 1:
       sizes = {
         name: run.model.language_model.vocab_size for name, run in runs.items()
@@ -77,6 +83,10 @@ class Study:
       programs.check_mesh(run, partitioning.abstract_mesh(self.mesh))
     _check_start('golden_policy', self.golden_policy, self.sft)
     _check_annotator('golden_policy', self.golden_policy, 'golden', self.golden)
+    judge = scouts.pop('scout_judge', self.golden)
+    for name, run in scouts.items():
+      _check_start(name, run, self.sft)
+      _check_annotator(name, run, 'scout_judge', judge)
     for arm in self.arms.values():
       _check_start(arm.name, arm.run, arm.size.sft if arm.size else self.sft)
       _check_annotator(arm.name, arm.run, 'proxy', self.proxy)

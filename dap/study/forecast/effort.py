@@ -13,7 +13,14 @@ from dap.evaluation.points import Evaluation
 from dap.models.protocols import Reader
 from dap.models.trained import Policy
 from dap.stages.artefacts import Stage
-from dap.study.making import grouped, judging, measures, trainings
+from dap.study.making import (
+  agreement,
+  asking,
+  grouped,
+  judging,
+  measures,
+  trainings,
+)
 
 Lengths = tuple[int, int]  # of prompts and responses, tokens
 
@@ -104,6 +111,7 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       return _answers(config.policy, config.evaluation, lengths)
     case trainings.Relabelling() as config:
       pairs = min(config.num_pairs or num_pairs, num_pairs)
+      pairs += config.num_panel_pairs
       return Work(pairs * config.model.pair_operations(*lengths))
     case trainings.Sampling() as config:
       one = config.policy.answer_operations(*lengths)
@@ -112,6 +120,18 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       return Work(num_pairs * (2 * one + judged), (drawn,))
     case measures.Classifying() as config:
       return _classified(config, lengths)
+    case asking.Asking() as config:
+      one = config.policy.answer_operations(*lengths)
+      drawn = 2 * config.num_pairs
+      batch = config.evaluation.batch_size
+      return Work(drawn * one, (Drawn(config.policy, drawn, batch),))
+    case agreement.Agreeing(judging=shared) as config:
+      asked = sum(len(steps) for *_, steps in config.writers)
+      asked *= config.num_pairs
+      one = shared.policy.answer_operations(*lengths)
+      judged = shared.golden.pair_operations(*lengths)
+      drawn = Drawn(shared.policy, asked, shared.evaluation.batch_size)
+      return Work(asked * (one + judged), (drawn,))
     case _:
       return Work(0.0)
 

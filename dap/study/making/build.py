@@ -12,7 +12,7 @@ from dap.models.trained import comparer_of, policy_of
 from dap.stages.artefacts import Stage, StageFunction
 from dap.study.design import Study, evaluated_steps, grid
 from dap.study.design.grid import Arm, GridRun, PolicySize, RunOf
-from dap.study.making import grouped, judging, trainings
+from dap.study.making import asking, grouped, judging, trainings
 
 
 def build(study: Study, seed: int) -> dict[str, Stage]:
@@ -119,7 +119,7 @@ class Tree:
     )
 
   def _single(self, arm: Arm, each: GridRun) -> Stage:
-    return self._policy_run(
+    return self.policy_run(
       each.name,
       trainings.Training(
         each.run, record_stream=arm.record_stream, mesh=self.study.mesh
@@ -135,7 +135,7 @@ class Tree:
     name = f'group/{arm.name}'
     if name not in self.stages:
       runs = tuple((one.name, one.run) for one in arm.runs(self.seed))
-      self.stages[name] = self._policy_run(
+      self.stages[name] = self.policy_run(
         f'{arm.name}_group',
         grouped.GroupTraining(
           runs, record_stream=arm.record_stream, mesh=self.study.mesh
@@ -190,7 +190,7 @@ class Tree:
       )
     return self.stages[name]
 
-  def _policy_run(
+  def policy_run(
     self,
     name: str,
     training: trainings.Training | grouped.GroupTraining,
@@ -230,12 +230,16 @@ class Tree:
   def _add_models(self) -> None:
     """Stages A to E: data, golden and proxy models, SFT and golden policy."""
     study = self.study
-    self._add_judges()
+    vocab_size = study.sft.model.language_model.vocab_size
+    self.stages['data'] = stage(
+      'data', trainings.prepare, trainings.Preparing(self.source, vocab_size)
+    )
     self._add_sft('sft', study.sft, study.sft_start)
+    self._add_judges()
     for size in study.sizes:
       self._add_sft(f'sft_{size.name}', size.sft, size.sft_start)
     run = dataclasses.replace(study.golden_policy, seed=self.seed)
-    self.stages['golden_policy'] = self._policy_run(
+    self.stages['golden_policy'] = self.policy_run(
       'golden_policy',
       trainings.Training(run, mesh=study.mesh),
       self.stages['sft'],
@@ -247,28 +251,28 @@ class Tree:
   def _add_judges(self) -> None:
     """Data, the golden model and its labels, the proxy that learns them."""
     study, made = self.study, self.stages
-    vocab_size = study.sft.model.language_model.vocab_size
-    made['data'] = data = stage(
-      'data', trainings.prepare, trainings.Preparing(self.source, vocab_size)
-    )
-    made['golden'] = self._trained(
+    data, panel = made['data'], asking.stages(self)
+    made['golden'] = self.trained(
       'golden',
       study.golden,
       20,
       data,
       study.golden_start,
       ('train', 'stress'),
+      **panel,
     )
-    made['relabel'] = stage(
+    made['relabel'] = Stage(
       'relabel',
       trainings.relabel,
       trainings.Relabelling(
-        study.golden.model, study.num_golden_pairs, mesh=study.mesh
+        study.golden.model,
+        study.num_golden_pairs,
+        study.panel.num_golden_pairs if study.panel and panel else 0,
+        mesh=study.mesh,
       ),
-      data=data,
-      golden=made['golden'],
+      {'data': data, 'golden': made['golden'], **panel},
     )
-    made['proxy'] = self._trained(
+    made['proxy'] = self.trained(
       'proxy', study.proxy, 6, made['relabel'], study.proxy_start
     )
     made['proxy_accuracy'] = stage(
@@ -282,7 +286,7 @@ class Tree:
   def _add_sft(self, name: str, run: Run, start: Checkpoint | None) -> None:
     """A supervised policy and its held-out loss."""
     made = self.stages
-    made[name] = self._trained(name, run, 8, made['data'], start)
+    made[name] = self.trained(name, run, 8, made['data'], start)
     made[f'{name}_loss'] = stage(
       f'{name}_loss',
       trainings.held_out_loss,
@@ -291,7 +295,7 @@ class Tree:
       model=made[name],
     )
 
-  def _trained(
+  def trained(
     self,
     name: str,
     run: Run,
@@ -299,11 +303,13 @@ class Tree:
     data: Stage,
     start: Checkpoint | None,
     splits: tuple[str, ...] = ('train',),
+    **more: Stage,
   ) -> Stage:
     run = dataclasses.replace(run, seed=self.seed)
     mesh = self.study.mesh
     training = trainings.Training(run, splits, start=start, mesh=mesh)
-    return stage(name, trainings.supervised, training, weight, data=data)
+    inputs = {'data': data, **more}
+    return stage(name, trainings.supervised, training, weight, **inputs)
 
 
 def _prompts_like(study: Study) -> PairData:

@@ -10,16 +10,15 @@ from dap import costs, files, partitioning, seals
 from dap.algorithms.run import Run
 from dap.data import datasets
 from dap.data.pairs import Pairs
+from dap.data.sources import Truthful
 from dap.evaluation import points
 from dap.models.protocols import Comparer
 from dap.models.trained import Policy
-from dap.records import ended
 from dap.study.making.stage_folders import (
-  TEST_PROMPTS,
   Folders,
   load_params,
   load_splits,
-  vocabulary_of,
+  texts,
 )
 from dap.training import collectors, stream
 
@@ -185,13 +184,8 @@ def _utility(
   config: RunPoints, inputs: Folders, arrays: dict[str, np.ndarray]
 ) -> np.ndarray | None:
   """Hidden utility of each answer, for data that have one."""
-  score = getattr(config.data.source, 'utilities', None)
-  if score is None:
+  source = config.data.source
+  if not isinstance(source, Truthful):
     return None
-  whole = files.read_json(inputs['data'] / 'test_prompts.json')
-  prompts = [whole[number - TEST_PROMPTS] for number in arrays['prompt_ids']]
-  vocabulary = vocabulary_of(config.data, inputs['data'])
-  tokens = arrays['tokens']
-  texts = [vocabulary.decode(row) for row in tokens]
-  each = score(prompts, texts, ended(tokens).tolist())
-  return np.asarray(each, np.float64)
+  asked = arrays['prompt_ids'], arrays['tokens']
+  return source.utilities(*texts(config.data, inputs['data'], *asked))

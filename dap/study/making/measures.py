@@ -194,7 +194,7 @@ def stream_accuracy(config: Classifying, inputs: Folders, work: Path) -> None:
     'step': middles,
     'counted': (golden != 0.5).reshape(shape),
     **{
-      f'correct/{name}': _agreement(wins, golden).reshape(shape)
+      f'correct/{name}': agreement(wins, golden).reshape(shape)
       for name, wins in correct.items()
     },
   }
@@ -219,7 +219,7 @@ def own_pairs(config: Classifying, inputs: Folders, work: Path) -> None:
         judging.policy, pairs, reference, mesh, settings.batch_size
       )
       margin = _margin(judging, pairs, inputs[name], step)
-      correct.append(_agreement(0.5 * (np.sign(margin) + 1), golden))
+      correct.append(agreement(0.5 * (np.sign(margin) + 1), golden))
       counted.append(golden != 0.5)
     columns |= {
       f'step/{name}': np.array(steps),
@@ -252,7 +252,7 @@ def _nearest(steps: np.ndarray, middle: float, count: int) -> np.ndarray:
   return np.sort(order[:count])
 
 
-def _agreement(wins: np.ndarray, golden: np.ndarray) -> np.ndarray:
+def agreement(wins: np.ndarray, golden: np.ndarray) -> np.ndarray:
   """1 where both prefer the same response, 0 where not, 1/2 for ties."""
   return 0.5 * (1 + np.sign(wins - 0.5) * np.sign(golden - 0.5))
 

@@ -1,11 +1,12 @@
 """Layer 7. What a stage of the study reads in the folders of others."""
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import PyTree
 
-from dap import partitioning
+from dap import files, partitioning
 from dap.algorithms.run import Run
 from dap.checkpoints import load
 from dap.data import datasets
@@ -14,6 +15,7 @@ from dap.data import vocabulary as vocabulary_lib
 from dap.data.pairs import Pairs
 from dap.data.vocabulary import Vocabulary
 from dap.models.protocols import Parameters
+from dap.records import ended
 from dap.training import stream
 from dap.training.collectors import Examples
 from dap.training.programs import Params
@@ -60,6 +62,39 @@ def load_splits(folder: Path, splits: tuple[str, ...]) -> Pairs:
   present = [folder / f'{split}.npz' for split in splits]
   return pairs_lib.concatenate(
     *(pairs_lib.load(path) for path in present if path.exists())
+  )
+
+
+class Texts(NamedTuple):
+  """Posts and responses as a source of data reads them."""
+
+  prompts: list[str]
+  responses: list[str]
+  finished: list[bool]
+
+
+def texts(
+  data: datasets.PairData,
+  folder: Path,
+  prompt_ids: np.ndarray,
+  tokens: np.ndarray,
+) -> Texts:
+  """What a policy answered to prompts of a finished `prepare` that has truth.
+
+  Args:
+    data: of the stage.
+    folder: of the stage.
+    prompt_ids: of one split.
+    tokens: of the responses, row by row.
+  """
+  is_test = len(prompt_ids) > 0 and prompt_ids[0] >= TEST_PROMPTS
+  split, first = ('test', TEST_PROMPTS) if is_test else ('train', 0)
+  whole = files.read_json(folder / f'{split}_prompts.json')
+  vocabulary = vocabulary_of(data, folder)
+  return Texts(
+    [whole[number - first] for number in prompt_ids],
+    [vocabulary.decode(row) for row in tokens],
+    ended(tokens).tolist(),
   )
 
 

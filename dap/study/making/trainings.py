@@ -14,6 +14,7 @@ from dap import errors, estimators, files, partitioning
 from dap.algorithms.run import Run
 from dap.checkpoints import load
 from dap.data import datasets, sources
+from dap.data import pairs as pairs_lib
 from dap.data import vocabulary as vocabulary_lib
 from dap.data.prepared import Prepared
 from dap.evaluation import points
@@ -36,6 +37,8 @@ from dap.study.making.stage_folders import (
 )
 from dap.training import collectors, loop
 from dap.training.programs import Params
+
+_ORDER = 29  # of the random numbers that mix D_golden
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +73,20 @@ class Training:
 class Relabelling:
   """D_golden: the first pairs of `train` under the golden model's labels.
 
+  And of a panel's, in one random order with them.
+
   Attributes:
     model: the golden preference model; where others relabel nothing, theirs.
     num_pairs: taken from the start of `train`; all of them when there are
       fewer.
+    num_panel_pairs: likewise of the panel's.
     batch_size: rows of one program call.
     mesh: of devices.
   """
 
   model: Trained
   num_pairs: int
+  num_panel_pairs: int = 0
   batch_size: int = 128
   mesh: tuple[int, int] = (1, 1)
 
@@ -144,7 +151,7 @@ def prepare(config: Preparing, inputs: Folders, work: Path) -> None:
 
 def _keep_truth(split: Prepared, name: str, work: Path) -> None:
   """Of rows that say how good responses are: the gaps, and the prompts."""
-  rows = [split.row(index) for index in range(len(split))]
+  rows = list(split.rows())
   if 'chosen_utility' not in rows[0]:
     return
   truth = [r['chosen_utility'] - r['rejected_utility'] for r in rows]
@@ -158,6 +165,9 @@ def supervised(config: Training, inputs: Folders, work: Path) -> None:
   """Trains without a reference: golden model, SFT policy, proxy model."""
   run, mesh = config.run, partitioning.mesh(config.mesh)
   pairs = load_splits(inputs['data'], config.splits)
+  if 'panel' in inputs:
+    more = load_splits(inputs['panel'], ('train',))
+    pairs = pairs_lib.concatenate(pairs, more)
   if config.start is None:
     initial = run.model.shared.init(jax.random.key(run.seed))
   else:
@@ -182,6 +192,11 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
     pairs = load_splits(inputs['data'], (split,))
     if split == 'train':
       pairs = pairs.take(slice(0, config.num_pairs))
+    own = len(pairs)
+    if split == 'train' and config.num_panel_pairs:
+      more = load_splits(inputs['panel'], ('train',))
+      more = more.take(slice(0, config.num_panel_pairs))
+      pairs = pairs_lib.concatenate(pairs, more)
     asked = points.preferences(
       judge,
       pairs.prompts,
@@ -191,6 +206,9 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
       partitioning.mesh(config.mesh),
     )
     labelled = points.golden_pairs(pairs, asked, f'pairs of the {split} split')
+    if len(pairs) > own:
+      order = np.random.default_rng([own, _ORDER]).permutation(len(labelled))
+      labelled = labelled.take(order)
     wins = estimators.sign_rule_wins(*asked)
     summary[split] = {
       'pairs': len(pairs),
@@ -200,8 +218,8 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
     }
     truth = inputs['data'] / f'{split}_truth.npy'
     if truth.exists():
-      prefers = np.load(truth)[: len(pairs)]
-      right = 0.5 * (1 + np.sign(prefers) * np.sign(wins - 0.5))
+      prefers = np.load(truth)[:own]
+      right = 0.5 * (1 + np.sign(prefers) * np.sign(wins[:own] - 0.5))
       summary[split]['agrees_with_truth'] = baselines.proportion(right)
     labelled.save(work / f'{split}.npz')
   files.write_json(work / 'summary.json', summary)

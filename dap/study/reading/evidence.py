@@ -11,9 +11,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from dap.estimators import verdicts
 from dap.estimators.verdicts import CONTRADICTED as CONTRADICTED
 from dap.estimators.verdicts import NOT_REACHED as NOT_REACHED
+from dap.estimators.verdicts import OTHER_WAY as OTHER_WAY
 from dap.estimators.verdicts import REPRODUCED as REPRODUCED
+from dap.estimators.verdicts import SAME_WAY as SAME_WAY
 from dap.estimators.verdicts import UNDECIDED as UNDECIDED
 from dap.study.reading import settings
 from dap.study.reading.runs import Point
@@ -27,7 +30,7 @@ class Predicate(NamedTuple):
     name: of spec 4.4, such as 'P1d'; ours end in a letter of their own.
     claim: in a sentence, in words of the study.
     place: in the paper, such as 'Fig. 1'; 'ours' where it has none.
-    verdict: one of the four words of `estimators.verdicts`.
+    verdict: one of the words of `estimators.verdicts`.
     estimate: of the quantity the claim is about; None where none was reached.
     low: end of its 95 % interval.
     high: the other end.
@@ -50,6 +53,15 @@ class Predicate(NamedTuple):
   conditional: bool = False
   primary: bool = False
   detail: str = ''
+
+
+def of_few_seeds(predicate: Predicate) -> Predicate:
+  """In weaker words where its interval holds for these seeds alone."""
+  if not predicate.conditional:
+    return predicate
+  by_seed = list(predicate.by_seed.values())
+  weaker = verdicts.of_few_seeds(predicate.verdict, by_seed)
+  return predicate._replace(verdict=weaker)
 
 
 class Series(NamedTuple):
@@ -157,4 +169,13 @@ class Analysis(Protocol):
 
   def figures(self, evidence: Evidence) -> list[Figure]:
     """In the order of the report."""
+    ...
+
+
+@runtime_checkable
+class Cautious(Protocol):
+  """An analysis that may say what a reader of the others must know."""
+
+  def cautions(self, evidence: Evidence) -> list[str]:
+    """Sentences; none where there is nothing to say."""
     ...

@@ -1,105 +1,36 @@
 """Layer 7. What a report says: results in, blocks of a page out."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from dap import progress
 from dap.stages import provenance
 from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
+  OTHER_WAY,
   REPRODUCED,
+  SAME_WAY,
   UNDECIDED,
-  Evidence,
-  Figure,
   Predicate,
 )
-from dap.study.report import care, fitness
+from dap.study.report import care, fitness, spent
 from dap.study.report.pages import blocks, data, numbers
 from dap.study.report.pages.blocks import Json
+from dap.study.report.results import Answer, Results
 
 _ENOUGH_SEEDS = 4
 _MOST_CUT = 0.05  # of responses, beyond which a caveat says so
 _FEW = 3  # samples in Markdown
-_ORDER = (REPRODUCED, CONTRADICTED, UNDECIDED, NOT_REACHED)
-_SHARED = 'shared'
-_EVALUATE = 'evaluate_'  # begins the names of stages that judge a run
-
-
-class Answer(NamedTuple):
-  """What one analysis says.
-
-  Attributes:
-    name: of the question.
-    arms: that were run for it.
-    measures: that were made for it.
-    predicates: in its order.
-    figures: in its order.
-  """
-
-  name: str
-  arms: Sequence[str]
-  measures: Sequence[str]
-  predicates: Sequence[Predicate]
-  figures: Sequence[Figure]
-
-
-class Results(NamedTuple):
-  """All that a report is made of; what a study lacks is empty.
-
-  Attributes:
-    evidence: points and measures.
-    study: study.json.
-    samples: samples.json.
-    costs: lines of costs.jsonl.
-    answers: of the analyses, in the order of the study.
-    made: by what and when, see `provenance.of_process`.
-  """
-
-  evidence: Evidence
-  study: Json
-  samples: Json
-  costs: Sequence[Json]
-  answers: Sequence[Answer]
-  made: Json = MappingProxyType({})  # type: ignore[assignment]
-
-  @property
-  def arms(self) -> list[str]:
-    """Of the analyses, in their order."""
-    return list(
-      dict.fromkeys(arm for each in self.answers for arm in each.arms)
-    )
-
-  @property
-  def arm_of(self) -> dict[str, str]:
-    """Arms by the names of their runs."""
-    return {point.run: point.algorithm for point in self.evidence.points}
-
-  @property
-  def predicates(self) -> list[Predicate]:
-    """Of all analyses; those that rest on an unfit judge say so."""
-    return [each for answer in self.told for each in answer.predicates]
-
-  @property
-  def told(self) -> list[Answer]:
-    """The answers, with what makes a verdict doubtful beside it."""
-    if not fitness.of_judge(self.study):
-      return list(self.answers)
-    return [
-      answer._replace(predicates=[*map(_doubted, answer.predicates)])
-      for answer in self.answers
-    ]
-
-
-def _doubted(predicate: Predicate) -> Predicate:
-  if predicate.estimate is None:  # there is nothing to doubt
-    return predicate
-  detail = f'{fitness.UNFIT} {predicate.detail}'.rstrip()
-  return predicate._replace(detail=detail)
+_ORDER = {  # and how several claims are said to be
+  REPRODUCED: REPRODUCED,
+  CONTRADICTED: CONTRADICTED,
+  SAME_WAY: 'pointing the same way',
+  OTHER_WAY: 'pointing the other way',
+  UNDECIDED: UNDECIDED,
+  NOT_REACHED: NOT_REACHED,
+}
+_ON = {1: ' on its one seed', 2: ' on both seeds', 3: ' on all three seeds'}
+_COUNTS = {1: 'One seed', 2: 'Two seeds', 3: 'Three seeds'}
 
 
 def title(results: Results) -> str:
@@ -134,7 +65,7 @@ def report(
     *_models(results.study),
     blocks.Heading('Read with care'),
     blocks.Bullets(caveats(results)),
-    *_costs(results),
+    *spent.report(results),
     blocks.Heading('Points'),
     blocks.AllPoints(len(results.evidence.points)),
     *_configurations(results.study),
@@ -151,27 +82,49 @@ def _warnings(study: Json) -> list[blocks.Block]:
 
 
 def headlines(results: Results) -> list[blocks.Block]:
-  """The primary endpoint in a sentence, then how the others came out."""
+  """The primary endpoint in a sentence, then how the others came out.
+
+  Before them, what so few seeds can say.
+  """
   found: list[blocks.Block] = [
     blocks.Text(_headline(each), strong=True)
     for each in results.predicates
     if each.primary
   ]
+  if results.predicates and (limit := _few_seeds(results)):
+    found.insert(0, blocks.Text(limit))
   count = len(results.predicates)
   if count == 0:
     num_points = len(results.evidence.points)
     return [blocks.Text(f'{num_points} points, no analysis.', strong=True)]
   verdicts = collections.Counter(each.verdict for each in results.predicates)
-  parts = [f'{verdicts[word]} {word}' for word in _ORDER if verdicts[word]]
+  parts = [
+    f'{verdicts[word]} {said}'
+    for word, said in _ORDER.items()
+    if verdicts[word]
+  ]
   noun = 'claim' if count == 1 else 'claims'
   summary = f'{count} {noun} tested: {", ".join(parts)}.'
   return [*found, blocks.Text(summary, strong=not found)]
 
 
+def _few_seeds(results: Results) -> str:
+  """What fewer seeds than speak of algorithms can say; empty of more."""
+  number = len(results.evidence.seeds)
+  if number >= _ENOUGH_SEEDS:
+    return ''
+  word = 'shows' if number == 1 else 'show'
+  return (
+    f'{_COUNTS[number]} {word} which way an effect points, not that other seeds'
+    ' have it: that takes eight.'
+  )
+
+
 def lines(results: Results) -> list[str]:
-  """A line for each claim, for a terminal."""
-  return [
-    f'{each.name:<12} {each.verdict:<12} {numbers.estimate(each)}'
+  """What so few seeds can say, then a line for each claim, for a terminal."""
+  limit = _few_seeds(results)
+  return [limit] * bool(limit and results.predicates) + [
+    f'{each.name:<8} {each.verdict:<20} {numbers.estimate(each)}'
     f'{" (these seeds only)" if each.conditional else ""}'
     f'{" (unfit judge)" if each.detail.startswith(fitness.UNFIT) else ""}'
     for each in results.predicates
@@ -182,6 +135,7 @@ def caveats(results: Results) -> list[str]:
   """What a reader must know before citing the numbers."""
   study = results.study
   notes = [*fitness.of_judge(study), *fitness.of_data(study)]
+  notes += [each for answer in results.answers for each in answer.cautions]
   notes += [*study.get('caveats', ()), *care.of_data(study)]
   if other := study.get('other_code'):
     changed = sorted({each for every in other.values() for each in every})
@@ -218,7 +172,9 @@ def caveats(results: Results) -> list[str]:
 
 def _headline(predicate: Predicate) -> str:
   claim = predicate.claim.rstrip('.')
-  said = f'{predicate.name} {predicate.verdict}: {claim}.'
+  weak = predicate.verdict in (SAME_WAY, OTHER_WAY)
+  on = _ON.get(len(predicate.by_seed), '') if weak else ''
+  said = f'{predicate.name} {predicate.verdict}{on}: {claim}.'
   if predicate.estimate is None:
     return f'{said} {predicate.detail}'.strip()
   ends = numbers.interval(predicate.low, predicate.high)
@@ -316,72 +272,3 @@ def _configurations(study: Json) -> list[blocks.Block]:
   if not study.get('runs') and not study.get('config'):
     return []
   return [blocks.Heading('Configuration'), blocks.Configurations()]
-
-
-def _costs(results: Results) -> list[blocks.Block]:
-  if not results.costs:
-    return []
-  total = sum(float(cost.get('seconds', 0.0)) for cost in results.costs)
-  found: list[blocks.Block] = [
-    blocks.Heading('Costs'),
-    blocks.Text(
-      f'{progress.duration(total)} of work in all, each stage on its own cores;'
-      ' stages that were there already cost nothing.'
-    ),
-  ]
-  if results.answers:
-    rows = _cost_rows(results.costs, lambda name: _experiment(results, name))
-    found.append(blocks.Table(_cost_header('experiment'), rows))
-    found.append(
-      blocks.Text(
-        'What several experiments need counts where it is needed first.'
-      )
-    )
-  stages = _cost_rows(results.costs, lambda name: _kind(results, name))
-  header = _cost_header('stage')
-  return [*found, blocks.Table(header, stages, folded='By stage')]
-
-
-def _cost_header(first: str) -> list[str]:
-  return [first, 'stages', 'time', 'CPU time', 'peak memory, MiB']
-
-
-def _cost_rows(
-  costs: Iterable[Json], kind: Callable[[str], str]
-) -> list[tuple[str, ...]]:
-  of_kind: dict[str, list[Json]] = {}
-  for cost in costs:
-    of_kind.setdefault(kind(str(cost.get('stage'))), []).append(cost)
-  rows = []
-  for name, own in of_kind.items():
-    seconds, cpu, peak = (
-      np.array([float(cost.get(field) or 0.0) for cost in own])
-      for field in ('seconds', 'cpu_seconds', 'process_peak_mib')
-    )
-    spent = progress.duration(seconds.sum()), progress.duration(cpu.sum())
-    row = name, str(len(own)), *spent, f'{peak.max():.0f}'
-    rows.append((float(seconds.sum()), row))
-  return [row for _, row in sorted(rows, key=lambda each: -each[0])]
-
-
-def _kind(results: Results, stage: str) -> str:
-  """The work of a stage, the runs of an arm alike: 'evaluate online_ipo'."""
-  arm = _arm(results, stage)
-  if arm is None:
-    return stage
-  return f'evaluate {arm}' if stage.startswith(_EVALUATE) else f'train {arm}'
-
-
-def _experiment(results: Results, stage: str) -> str:
-  """The first experiment that needs a stage."""
-  arm = _arm(results, stage)
-  measure = stage.removeprefix('measure_') if arm is None else None
-  for answer in results.answers:
-    if arm in answer.arms or measure in answer.measures:
-      return answer.name
-  return _SHARED
-
-
-def _arm(results: Results, stage: str) -> str | None:
-  run = stage.removeprefix(_EVALUATE)
-  return results.arm_of.get(run)

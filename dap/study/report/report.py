@@ -19,13 +19,21 @@ from dap.errors import InputError
 from dap.stages import modules
 from dap.study import analyses
 from dap.study.reading import runs as points_lib
-from dap.study.reading.evidence import Analysis, Axis, Evidence, Figure, Series
+from dap.study.reading.evidence import (
+  Analysis,
+  Axis,
+  Cautious,
+  Evidence,
+  Figure,
+  Series,
+  of_few_seeds,
+)
 from dap.study.reading.runs import Point
 from dap.study.report import findings
 from dap.study.report.drawing import looks, marks, static
 from dap.study.report.drawing.looks import Style
-from dap.study.report.findings import Answer, Results
 from dap.study.report.pages import blocks, data, html, markdown
+from dap.study.report.results import Answer, Results
 
 _FIGURES = 'figures'
 _MAIN = 'frontier'
@@ -207,8 +215,9 @@ def answer(
     getattr(analysis, 'title', None) or words.capitalize(),
     [*analysis.arms, *arms.get(kind, ())],
     [name for name in evidence.measures if name in values],
-    analysis.predicates(evidence),
+    [*map(of_few_seeds, analysis.predicates(evidence))],
     analysis.figures(evidence),
+    analysis.cautions(evidence) if isinstance(analysis, Cautious) else (),
   )
 
 

@@ -103,5 +103,5 @@ def test_two_judges_agree_by_sign_and_ties_are_half():
   wins = np.array([1.0, 1.0, 0.0, 0.5, 1.0])
   golden = np.array([1.0, 0.0, 0.0, 1.0, 0.5])
   np.testing.assert_array_equal(
-    measures._agreement(wins, golden), [1, 0, 1, 0.5, 0.5]
+    measures.agreement(wins, golden), [1, 0, 1, 0.5, 0.5]
   )

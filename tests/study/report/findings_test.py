@@ -2,7 +2,13 @@ import pytest
 import report_parts
 from report_parts import predicates, results
 
-from dap.study.reading.evidence import NOT_REACHED, Evidence
+from dap.study.reading import evidence
+from dap.study.reading.evidence import (
+  NOT_REACHED,
+  SAME_WAY,
+  UNDECIDED,
+  Evidence,
+)
 from dap.study.report import findings
 from dap.study.report.pages import blocks
 
@@ -33,6 +39,8 @@ def test_the_title_names_data_and_seeds():
 
 def test_the_first_finding_is_the_primary_endpoint():
   assert said() == [
+    'Two seeds show which way an effect points, not that other seeds have it:'
+    ' that takes eight.',
     'P1d reproduced: Online is ahead at equal KL. 0.085 win rate, 95 % interval'
     ' [0.050, 0.112]; mean over 2 seeds (0.070, 0.100). This holds for these'
     ' seeds.',
@@ -41,17 +49,33 @@ def test_the_first_finding_is_the_primary_endpoint():
   ]
 
 
+def test_few_seeds_have_weaker_words():
+  weak = evidence.of_few_seeds(predicates()[0])
+  assert weak.verdict == SAME_WAY
+  limit, first, counts = said(verdict=weak.verdict)
+  assert first.startswith('P1d points the same way on both seeds: Online')
+  assert '1 pointing the same way' in counts
+
+
+def test_seeds_that_differ_say_nothing_and_more_seeds_are_left_alone():
+  first = predicates()[0]
+  mixed = first._replace(by_seed={0: 0.2, 1: -0.1})
+  assert evidence.of_few_seeds(mixed).verdict == UNDECIDED
+  enough = first._replace(conditional=False)
+  assert evidence.of_few_seeds(enough) == enough
+
+
 def test_a_primary_endpoint_that_was_not_reached_says_why():
   assert said(verdict=NOT_REACHED, estimate=None, detail='No KL is shared.')[
-    0
+    1
   ] == ('P1d not reached: Online is ahead at equal KL. No KL is shared.')
 
 
 def test_a_terminal_has_a_line_for_each_claim():
-  first, *_, last = findings.lines(results())
-  assert first == (
-    'P1d          reproduced   0.085 [0.050, 0.112] win rate (these seeds only)'
-  )
+  limit, first, *_, last = findings.lines(results())
+  assert limit.startswith('Two seeds show which way an effect points')
+  assert first.split()[:3] == ['P1d', 'reproduced', '0.085']
+  assert first.endswith('0.085 [0.050, 0.112] win rate (these seeds only)')
   assert last.split()[1:] == ['not', 'reached', '–']
 
 

@@ -80,9 +80,10 @@ def test_a_study_is_reported_from_its_folder_alone(tmp_path, capsys):
   report.report(study_dir=study(tmp_path, {'online': 0.6, 'offline': 0.4}))
   text = (tmp_path / 'report.md').read_text()
   assert text.startswith(
-    '# Online against offline: EmbeddedCorpus, seeds 0, 1\n\n**P1d reproduced:'
+    '# Online against offline: EmbeddedCorpus, seeds 0, 1\n\nTwo seeds'
   )
   for expected in (
+    '**P1d points the same way on both seeds:',
     '| P1d | ',
     '](figures/fig1.png)',
     '| golden model: accuracy | 0.880 [0.860, 0.900] |',
@@ -98,7 +99,10 @@ def test_a_study_is_reported_from_its_folder_alone(tmp_path, capsys):
     for each in json.loads((tmp_path / 'verdicts.json').read_text())
     if each['primary']
   ]
-  assert (verdict['name'], verdict['verdict']) == ('P1d', 'reproduced')
+  assert (verdict['name'], verdict['verdict']) == (
+    'P1d',
+    'points the same way',
+  )
   assert 0.1 < verdict['low'] < verdict['estimate'] < verdict['high'] < 0.3
   assert 'data-figure="fig1"' in (tmp_path / 'report.html').read_text()
   main = (tmp_path / 'frontier.png').read_bytes()

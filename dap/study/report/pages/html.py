@@ -17,7 +17,6 @@ from dap.study.report.pages.blocks import Block
 from dap.study.report.pages.texts import of_html
 
 _SCRIPTS = ('shared.js', 'legends.js', 'figures.js', 'samples.js', 'tables.js')
-_KINDS = {'not reached': 'not-reached'}
 
 
 def text(
@@ -150,7 +149,7 @@ def _verdicts(groups: Sequence[tuple[str, Sequence[Predicate]]]) -> str:
 
 
 def _verdict(predicate: Predicate) -> str:
-  kind = _KINDS.get(predicate.verdict, predicate.verdict)
+  kind = predicate.verdict.replace(' ', '-')
   tags = ''
   if predicate.primary:
     tags += ' <span class="tag primary">★ primary endpoint</span>'

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
+  OTHER_WAY,
   REPRODUCED,
+  SAME_WAY,
   UNDECIDED,
   Predicate,
 )
@@ -13,7 +15,14 @@ from dap.study.report.pages import blocks, numbers
 from dap.study.report.pages.blocks import Block
 from dap.study.report.pages.texts import of_markdown
 
-SIGNS = {REPRODUCED: '✓', CONTRADICTED: '✗', UNDECIDED: '?', NOT_REACHED: '–'}
+SIGNS = {
+  REPRODUCED: '✓',
+  CONTRADICTED: '✗',
+  SAME_WAY: '(✓)',
+  OTHER_WAY: '(✗)',
+  UNDECIDED: '?',
+  NOT_REACHED: '–',
+}
 _SHOWN = 'The page report.html shows all of them side by side.'
 
 

@@ -6,8 +6,9 @@ import pytest
 import report_parts
 from report_parts import HOSTILE, figure, points, predicates, samples
 
+from dap.study.report import findings
 from dap.study.report.drawing import looks
-from dap.study.report.pages import blocks, data, html
+from dap.study.report.pages import blocks, data, html, markdown
 
 VOID = {'meta', 'link', 'br', 'input'}
 
@@ -123,6 +124,13 @@ def test_verdicts_are_words_with_a_sign_and_what_limits_them():
     assert f'<span class="verdict {word}"><svg aria-hidden="true">' in whole
   assert '★ primary endpoint' in whole and 'these seeds only' in whole
   assert '<span class="seed"><i>1</i> 0.100</span>' in whole
+
+
+def test_every_word_of_a_verdict_has_its_sign(page):
+  words = {*findings._ORDER}
+  signs = {f'sign-{word.replace(" ", "-")}' for word in words}
+  assert signs <= set(page.ids)
+  assert words == markdown.SIGNS.keys()
 
 
 def test_equal_results_give_equal_bytes():
