@@ -39,10 +39,14 @@ SIZES = {
   'study.run.num_workers': 0,
 }
 
+# Of experiments with the gap alone, as others have no such measure.
+GAP_SIZES = {**SIZES, 'limit.Limit.num_samples': 16}
+
 
 def argv(study_dir, *others, config='gap', without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
-  sizes = {k: v for k, v in {**SIZES, **changes}.items() if k not in without}
+  own = GAP_SIZES if config in ('gap', 'default') else SIZES
+  sizes = {k: v for k, v in {**own, **changes}.items() if k not in without}
   return [
     'study',
     f'--gin_file=configs/studies/{config}.gin',

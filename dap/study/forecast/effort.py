@@ -10,10 +10,10 @@ from typing import NamedTuple
 from dap import costs
 from dap.algorithms.run import Run
 from dap.evaluation.points import Evaluation
-from dap.models.protocols import Reader
+from dap.models.protocols import Reader, Scorer
 from dap.models.trained import Policy
 from dap.stages.artefacts import Stage
-from dap.study.making import grouped, judging, measures, trainings
+from dap.study.making import grouped, judging, limit, measures, trainings
 
 Lengths = tuple[int, int]  # of prompts and responses, tokens
 
@@ -112,6 +112,8 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       return Work(num_pairs * (2 * one + judged), (drawn,))
     case measures.Classifying() as config:
       return _classified(config, lengths)
+    case limit.Sampled() as config:
+      return _sampled(config, lengths)
     case _:
       return Work(0.0)
 
@@ -160,3 +162,17 @@ def _classified(config: measures.Classifying, lengths: Lengths) -> Work:
       ),
     ),
   )
+
+
+def _sampled(config: limit.Sampled, lengths: Lengths) -> Work:
+  """Each sample is drawn and judged; who scores reads half of a pair."""
+  judging = config.judging
+  one = judging.policy.answer_operations(*lengths)
+  judged = sum(
+    (0.5 if isinstance(judge, Scorer) else 1.0)
+    * judge.pair_operations(*lengths)
+    for judge in (judging.golden, judging.proxy)
+  )
+  samples = config.num_prompts * config.num_samples
+  drawn = Drawn(judging.policy, samples, judging.evaluation.batch_size)
+  return Work(samples * (one + judged), (drawn,))

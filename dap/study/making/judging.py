@@ -98,7 +98,9 @@ def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
       point, arrays = points.evaluate(
         policy, params, fixed, config.judging.evaluation, mesh
       )
-      utility = _utility(config, inputs, arrays)
+      utility = hidden_utility(
+        config.data, inputs['data'], arrays['prompt_ids'], arrays['tokens']
+      )
       point['hidden_utility'] = None
       if utility is not None:
         point['hidden_utility'] = float(np.mean(utility))
@@ -181,17 +183,26 @@ def _training_costs(
   return {'train_flops': step * operations, 'sampled_tokens': sampled}
 
 
-def _utility(
-  config: RunPoints, inputs: Folders, arrays: dict[str, np.ndarray]
+def hidden_utility(
+  data: datasets.PairData,
+  folder: Path,
+  prompt_ids: np.ndarray,
+  tokens: np.ndarray,
 ) -> np.ndarray | None:
-  """Hidden utility of each answer, for data that have one."""
-  score = getattr(config.data.source, 'utilities', None)
+  """Hidden utility of each answer, for data that have one.
+
+  Args:
+    data: whose source scores it.
+    folder: of the data's stage.
+    prompt_ids: of the test split, [answers].
+    tokens: [answers, length].
+  """
+  score = getattr(data.source, 'utilities', None)
   if score is None:
     return None
-  whole = files.read_json(inputs['data'] / 'test_prompts.json')
-  prompts = [whole[number - TEST_PROMPTS] for number in arrays['prompt_ids']]
-  vocabulary = vocabulary_of(config.data, inputs['data'])
-  tokens = arrays['tokens']
+  whole = files.read_json(folder / 'test_prompts.json')
+  prompts = [whole[number - TEST_PROMPTS] for number in prompt_ids]
+  vocabulary = vocabulary_of(data, folder)
   texts = [vocabulary.decode(row) for row in tokens]
   each = score(prompts, texts, ended(tokens).tolist())
   return np.asarray(each, np.float64)
