@@ -167,7 +167,11 @@ def study(folder: pathlib.Path) -> dict[str, np.ndarray]:
     )
     for name in POINT
   }
-  verdicts = json.loads((folder / 'verdicts.json').read_text())
+  verdicts = [  # 0.3.0 knew no limit
+    each
+    for each in json.loads((folder / 'verdicts.json').read_text())
+    if not each['name'].startswith('L')
+  ]
   found |= {
     f'verdicts/{place}': np.array(value)
     for place, value in _leaves(verdicts)
