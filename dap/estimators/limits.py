@@ -142,7 +142,8 @@ def known(limit: Limit, most: float) -> Limit:
   """
   lost = (total_error(limit) > most) | (limit.kl > limit.end)
   count = int(np.argmax(lost)) if lost.any() else len(lost)
-  return Limit(*(each[:count] for each in limit[:4]), limit.end)
+  kl, values, kl_error, error = (each[:count] for each in limit[:4])
+  return Limit(kl, values, kl_error, error, limit.end)
 
 
 def attained(
