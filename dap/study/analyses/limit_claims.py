@@ -94,8 +94,13 @@ def _not_above(told: _Told) -> Finding:
     limit = told.limits[seed].limit
     errors.append(limits.total_error(limit)[limit.kl < CHECKED])
     excess = _excess(arms, told.judge.samples[seed]['prompt_ids'], limit)
-    values = estimators.crossed(excess, estimators.peak_wins)
-    estimates.append(_mean(values, comparisons.rng()))
+    estimates.append(
+      estimators.estimate_mean(
+        estimators.crossed(excess, estimators.peak_wins),
+        comparisons.rng(),
+        num_resamples=comparisons.RESAMPLES,
+      )
+    )
   effect = estimators.combine(estimates, comparisons.rng())
   error = float(np.max(np.concatenate(errors)))
   detail = (
@@ -149,8 +154,8 @@ class _Shares(NamedTuple):
   """Gains within a budget.
 
   Attributes:
-    estimates: by seed: online's gain, offline's, the limit's, and the SFT
-      policy's win rate, from which all of them are counted.
+    estimates: by seed: gains of online, offline and the limit; win rates of
+      the SFT policy, from which they are counted, and of the limit.
     ends: nats of the limits that end before the budget.
   """
 
@@ -182,8 +187,12 @@ def _shares(told: _Told, budget: float) -> _Shares:
     online, offline, below = estimators.estimate_means(
       np.stack([*gains, start]), rng, num_resamples=comparisons.RESAMPLES
     )
-    room = _mean(most - limit.values[0], rng)
-    estimates.append([online, offline, room, below])
+    room, above = estimators.estimate_means(
+      np.stack([most - limit.values[0], most]),
+      rng,
+      num_resamples=comparisons.RESAMPLES,
+    )
+    estimates.append([online, offline, room, below, above])
   return _Shares(estimates, ends)
 
 
@@ -193,22 +202,17 @@ def _in_words(shares: _Shares, judge: str) -> str:
     claims.level(shares.effect(lambda m, arm=arm: m[..., arm] / m[..., 2]), 2)
     for arm in (0, 1)
   )
-  start = shares.effect(lambda m: m[..., 3]).mean
-  most = shares.effect(lambda m: m[..., 2] + m[..., 3]).mean
+  start, most = (
+    shares.effect(lambda m, of=of: m[..., of]).mean for of in (3, 4)
+  )
   said = (
     f'By {judge} online has {online} and offline {offline} of the gain from'
     f' {start:.3f}, the SFT policy, to {most:.3f}.'
   )
   if shares.ends:
     said += (
-      f' With {len(shares.ends)} of {len(shares.estimates)} seeds the limit is'
-      f' not known so far, from {min(shares.ends):.1f} nats; a win rate of 1'
-      ' stands for it, so that shares are at least these.'
+      f' Beyond {min(shares.ends):.1f} nats the limit is not known with'
+      f' {len(shares.ends)} of {len(shares.estimates)} seeds: a win rate of 1'
+      ' stands for it, and shares are at least these.'
     )
   return said
-
-
-def _mean(values: np.ndarray, rng: np.random.Generator) -> Estimate:
-  return estimators.estimate_mean(
-    values, rng, num_resamples=comparisons.RESAMPLES
-  )

@@ -50,7 +50,7 @@ def _figure(
     ' best policy for the proxy model; where it falls, no optimiser is to'
     f' blame. Means over seeds. {best.end} {fooled.end}',
     y=_mean_of(evidence, judge.read),
-    y_axis=Axis(f'win rate against the golden policy, by {judge.words}'),
+    y_axis=Axis(f'win rate by {judge.words}'),
     read=judge.read,
   )
   grey = drawings.kept((best.series, fooled.series))

@@ -66,7 +66,7 @@ def test_where_the_limit_has_ended_shares_are_of_a_win_rate_of_1(tmp_path):
   made = study(tmp_path, hill(0.6), hill(0.4)).measure('limit', samples)
   found = predicates(made)['L4']
   # All weight is on samples that win at -log START = 2.08 nats.
-  assert 'from 2.1 nats; a win rate of 1' in found.detail
+  assert 'Beyond 2.1 nats the limit is not known with 2 of 2' in found.detail
   assert found.estimate == pytest.approx(0.2 / (1 - START), abs=0.02)
 
 
