@@ -14,7 +14,7 @@ from dap.study.reading.evidence import Evidence
 
 MOST_ERROR = 0.05  # of a win rate: beyond it a limit is not known
 # Of tilts by scores in units of their standard deviation.
-_STRENGTHS = (0.0, *np.geomspace(0.1, 60.0, 30).tolist())
+_STRENGTHS = (0.0, *np.geomspace(0.1, 30.0, 40).tolist())
 
 Arrays = Mapping[str, np.ndarray]
 

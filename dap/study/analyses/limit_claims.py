@@ -89,9 +89,10 @@ def _told(evidence: Evidence, arms: Sequence[str], judge: Judge) -> _Told:
 
 def _not_above(told: _Told) -> Finding:
   """Win rate less limit of the checkpoint that comes nearest to it."""
-  estimates, errors = [], []
+  estimates, errors, ends = [], [], []
   for seed, (*arms, _) in zip(told.shared.seeds, told.shared.frontiers):
     limit = told.limits[seed].limit
+    ends.append(f'{min(CHECKED, told.limits[seed].end):.1f}')
     errors.append(limits.total_error(limit)[limit.kl < CHECKED])
     excess = _excess(arms, told.judge.samples[seed]['prompt_ids'], limit)
     estimates.append(
@@ -104,9 +105,10 @@ def _not_above(told: _Told) -> Finding:
   effect = estimators.combine(estimates, comparisons.rng())
   error = float(np.max(np.concatenate(errors)))
   detail = (
-    f'The limit is known to {error:.3f} there. Estimate: win rate less limit of'
-    ' the checkpoint that comes nearest to it, chosen on one half of the'
-    f' prompts and judged on the other. {told.shared.remark}'
+    f'Estimate: win rate less limit of the checkpoint that comes nearest to it,'
+    ' chosen on one half of the prompts and judged on the other. Checked as far'
+    f' as the limit is known, with an error of at most {error:.3f}: to'
+    f' {", ".join(ends)} nats (by seed). {told.shared.remark}'
   )
   verdict = estimators.not_greater(effect, error)
   return Finding(verdict, effect, told.shared.seeds, detail.strip())
