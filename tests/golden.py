@@ -167,11 +167,7 @@ def study(folder: pathlib.Path) -> dict[str, np.ndarray]:
     )
     for name in POINT
   }
-  verdicts = [  # 0.3.0 knew no limit
-    each
-    for each in json.loads((folder / 'verdicts.json').read_text())
-    if not each['name'].startswith('L')
-  ]
+  verdicts = json.loads((folder / 'verdicts.json').read_text())
   found |= {
     f'verdicts/{place}': np.array(value)
     for place, value in _leaves(verdicts)

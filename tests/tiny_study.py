@@ -39,14 +39,18 @@ SIZES = {
   'study.run.num_workers': 0,
 }
 
-# Of experiments with the gap alone, as others have no such measure.
-GAP_SIZES = {**SIZES, 'limit.Limit.num_samples': 16}
+# What only studies with the gap have: one of them measures its limit.
+_LIMIT = {
+  'gap': {'gap/experiments.Experiment.measures': ()},
+  'default': {'limit.Limit.num_samples': 16},
+}
+GAP_SIZES = {**SIZES, **_LIMIT['gap']}
 
 
 def argv(study_dir, *others, config='gap', without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
-  own = GAP_SIZES if config in ('gap', 'default') else SIZES
-  sizes = {k: v for k, v in {**own, **changes}.items() if k not in without}
+  given = {**SIZES, **_LIMIT.get(config, {}), **changes}
+  sizes = {k: v for k, v in given.items() if k not in without}
   return [
     'study',
     f'--gin_file=configs/studies/{config}.gin',
