@@ -18,7 +18,7 @@ SMALL = {
     'NUM_SAMPLES': 4,
   },
   'new_loss': {
-    'OVERRIDES': {**tiny_study.SIZES, 'SETTINGS': ((1e-2, 0.1),)},
+    'OVERRIDES': {**tiny_study.GAP_SIZES, 'SETTINGS': ((1e-2, 0.1),)},
   },
   'reading_runs': {},  # reads tests/fixtures/study, which is small
 }

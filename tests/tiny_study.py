@@ -41,10 +41,24 @@ SIZES = {
   'study.run.num_workers': 0,
 }
 
+# What only studies with the gap have: one of them measures its limit and judge.
+_MEASURED = {
+  'gap': {
+    'gap/experiments.Experiment.measures': (),
+    'judge/experiments.Experiment.measures': (),
+  },
+  'default': {
+    'limit.Limit.num_samples': 16,
+    'agreement.Agreement.num_pairs': 20,
+  },
+}
+GAP_SIZES = {**SIZES, **_MEASURED['gap']}
+
 
 def argv(study_dir, *others, config='gap', without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
-  sizes = {k: v for k, v in {**SIZES, **changes}.items() if k not in without}
+  given = {**SIZES, **_MEASURED.get(config, {}), **changes}
+  sizes = {k: v for k, v in given.items() if k not in without}
   return [
     'study',
     f'--gin_file=configs/studies/{config}.gin',

@@ -17,6 +17,8 @@ from dap import errors
 from dap.estimators.peaks import chances_of_best
 from dap.estimators.trends import between
 
+LEAST_SAMPLES = 8  # to a prompt: quarters of them are compared
+
 
 class Limit(NamedTuple):
   """A family of policies from the reference on, one row a policy.
@@ -118,6 +120,32 @@ def at_kl(
   return np.where(reached[:, None], weights @ limit.values, np.nan)
 
 
+def total_error(limit: Limit) -> Float[np.ndarray, ' policies']:
+  """Error of the mean value at the stated KL: of the value, and of the KL.
+
+  A KL that is wrong by `kl_error` moves a policy along the curve.
+  """
+  means = np.mean(limit.values, axis=1)
+  moved = [
+    np.interp(limit.kl + side * limit.kl_error, limit.kl, means) - means
+    for side in (-1, 1)
+  ]
+  return limit.error + np.max(np.abs(moved), axis=0)
+
+
+def known(limit: Limit, most: float) -> Limit:
+  """The policies before `end` and before `total_error` first exceeds `most`.
+
+  Args:
+    limit: of `tilted`, from the reference on, whose error is 0.
+    most: of the mean value.
+  """
+  lost = (total_error(limit) > most) | (limit.kl > limit.end)
+  count = int(np.argmax(lost)) if lost.any() else len(lost)
+  kl, values, kl_error, error = (each[:count] for each in limit[:4])
+  return Limit(kl, values, kl_error, error, limit.end)
+
+
 def attained(
   reference: Real[np.ndarray, '*any'] | float,
   policy: Real[np.ndarray, '*any'] | float,
@@ -202,8 +230,9 @@ def _best(scores: np.ndarray, judged: np.ndarray, n: int) -> np.ndarray:
 
 
 def _check(scores: np.ndarray, judged: np.ndarray) -> None:
-  if scores.shape != judged.shape or scores.shape[1] < 8 or not len(scores):
+  few = scores.shape[1] < LEAST_SAMPLES
+  if scores.shape != judged.shape or few or not len(scores):
     raise errors.InputError(
-      'A limit needs at least 8 samples to a prompt, each scored and judged,'
-      f' got scores {scores.shape} and judgements {judged.shape}.'
+      f'A limit needs at least {LEAST_SAMPLES} samples to a prompt, each scored'
+      f' and judged, got scores {scores.shape} and judgements {judged.shape}.'
     )

@@ -158,3 +158,30 @@ def test_wrong_shapes_and_orders_are_refused():
     limits.tilted(np.zeros((2, 8)), np.zeros((2, 8)), (1.0, 0.5))
   with pytest.raises(errors.InputError, match='1 <= n <= 8'):
     limits.best_of(np.zeros((2, 8)), np.zeros((2, 8)), (9,))
+
+
+def straight(kl_error, error):
+  """A curve of slope 0.2 from 0.1 at 0 nats to 0.7 at 3."""
+  kl = np.linspace(0.0, 3.0, 4)
+  return limits.Limit(
+    kl, np.tile(0.1 + 0.2 * kl[:, None], 5), np.array(kl_error),
+    np.array(error), end=2.5,
+  )  # fmt: skip
+
+
+def test_an_error_of_the_kl_moves_the_value_along_the_curve():
+  found = straight((0.0, 0.1, 0.2, 0.1), (0.0, 0.0, 0.01, 0.02))
+  # 0.2 a nat, beside the value's own; at the last a step back.
+  np.testing.assert_allclose(
+    limits.total_error(found), [0.0, 0.02, 0.05, 0.04], atol=1e-12
+  )
+
+
+@pytest.mark.parametrize(('most', 'count'), [(0.04, 2), (0.01, 1), (1.0, 3)])
+def test_a_limit_is_known_to_its_error_and_its_end(most, count):
+  found = limits.known(
+    straight((0.0, 0.1, 0.2, 0.0), (0.0, 0.0, 0.01, 0.0)), most
+  )
+  assert len(found.kl) == len(found.values) == count
+  last = found.kl[-1]
+  assert np.isnan(limits.at_kl(found, (last + 0.1,))).all()

@@ -60,9 +60,10 @@ def band(
   drawn: Drawn,
   x: Value = kl,
   windows: frontiers.Windows = frontiers.around,
+  read: frontiers.Read = frontiers.wins,
 ) -> Series:
   """The best win rate of an arm over x, with its interval."""
-  found = frontiers.frontiers(evidence, drawn.arm, drawn.setting)
+  found = frontiers.frontiers(evidence, drawn.arm, drawn.setting, read)
   best = frontiers.envelope_band(found, comparisons.rng(), x, windows)
   columns = (list(map(float, column)) for column in best)
   return Series(f'{drawn.label}, best', drawn.role, *columns, kind='band')
@@ -86,10 +87,11 @@ def frontier(
   caption: str = '',
   y: Value = win_rate,
   y_axis: Axis = WIN_AXIS,
+  read: frontiers.Read | None = None,
   behind: Sequence[Drawn] = (),
   more: Sequence[Series] = (),
 ) -> Figure:
-  """Checkpoints of arms over KL; with their best where y is the win rate.
+  """Checkpoints of arms over KL; with their best where y is a win rate.
 
   Args:
     evidence: a study.
@@ -99,16 +101,19 @@ def frontier(
     caption: what this figure shows; how to read it is added.
     y: the vertical coordinate.
     y_axis: its axis.
+    read: what `y` is the mean of, by prompt, where that is a win rate other
+      than the golden model's.
     behind: arms drawn as bands alone.
     more: drawn last.
   """
-  has_bands = y is win_rate
+  if y is win_rate:
+    read = frontiers.wins
   series = [level(evidence, SFT, 'sft', 'SFT policy', y)]
   series += [dots(evidence, each, y=y) for each in arms]
   series.append(dots(evidence, Drawn(GOLDEN, 'golden', 'golden policy'), y=y))
-  if has_bands:
-    series += [band(evidence, each) for each in (*arms, *behind)]
-  how = HOW if has_bands else 'A dot is a checkpoint.'
+  if read is not None:
+    series += [band(evidence, each, read=read) for each in (*arms, *behind)]
+  how = 'A dot is a checkpoint.' if read is None else HOW
   return Figure(
     name,
     title,

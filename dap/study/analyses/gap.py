@@ -5,7 +5,15 @@ import dataclasses
 import numpy as np
 
 from dap import errors, estimators
-from dap.study.analyses import budgets, claims, comparisons, drawings, names
+from dap.study.analyses import (
+  budgets,
+  claims,
+  comparisons,
+  drawings,
+  limit_claims,
+  limit_figures,
+  names,
+)
 from dap.study.analyses.claims import Claim, Finding, Unreached
 from dap.study.analyses.drawings import Drawn
 from dap.study.reading import frontiers
@@ -26,6 +34,8 @@ class Gap:
     budgets: nats, smallest and largest, of the secondary endpoint: the best
       checkpoint within a budget.
     title: of the figures.
+    limit: measure of what no policy can exceed; without it nothing is said of
+      that.
   """
 
   online: str = 'online_ipo'
@@ -34,6 +44,7 @@ class Gap:
   num_windows: int = 10
   budgets: tuple[float, float] = (1.25, 5.0)
   title: str = 'Online against offline'
+  limit: str = 'limit'
 
   def __post_init__(self):
     names.check(self, self.arms)
@@ -53,7 +64,7 @@ class Gap:
     return self.online, self.offline
 
   def predicates(self, evidence: Evidence) -> list[Predicate]:
-    """P1a to P1e."""
+    """P1a to P1e, and L to L4."""
     return [
       self._at_equal_kl(evidence),
       self._within_budgets(evidence),
@@ -69,6 +80,7 @@ class Gap:
         ),
         claims.ONE_DATA_SET,
       ),
+      *limit_claims.predicates(evidence, self.arms, self.limit),
     ]
 
   def figures(self, evidence: Evidence) -> list[Figure]:
@@ -99,9 +111,9 @@ class Gap:
       )
       for name, axis, caption in _OTHERS
     ]
-    return drawings.with_marks(
-      [first, *others, *budgets.figures(evidence, arms, self.title)]
-    )
+    limits = limit_figures.figures(evidence, arms, self.title, self.limit)
+    costs = budgets.figures(evidence, arms, self.title)
+    return drawings.with_marks([first, *limits, *others, *costs])
 
   def _at_equal_kl(self, evidence: Evidence) -> Predicate:
     low, high = self.kl_range

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dap import costs
 from dap.algorithms.run import Run
 from dap.evaluation.points import Evaluation
-from dap.models.protocols import Reader
+from dap.models.protocols import Reader, Scorer
 from dap.models.trained import Policy
 from dap.stages.artefacts import Stage
 from dap.study.making import (
@@ -18,6 +18,7 @@ from dap.study.making import (
   asking,
   grouped,
   judging,
+  limit,
   measures,
   trainings,
 )
@@ -132,6 +133,8 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       judged = shared.golden.pair_operations(*lengths)
       drawn = Drawn(shared.policy, asked, shared.evaluation.batch_size)
       return Work(asked * (one + judged), (drawn,))
+    case limit.Sampled() as config:
+      return _sampled(config, lengths)
     case _:
       return Work(0.0)
 
@@ -180,3 +183,17 @@ def _classified(config: measures.Classifying, lengths: Lengths) -> Work:
       ),
     ),
   )
+
+
+def _sampled(config: limit.Sampled, lengths: Lengths) -> Work:
+  """Each sample is drawn and judged; who scores reads half of a pair."""
+  judging = config.judging
+  one = judging.policy.answer_operations(*lengths)
+  judged = sum(
+    (0.5 if isinstance(judge, Scorer) else 1.0)
+    * judge.pair_operations(*lengths)
+    for judge in (judging.golden, judging.proxy)
+  )
+  samples = config.num_prompts * config.num_samples
+  drawn = Drawn(judging.policy, samples, judging.evaluation.batch_size)
+  return Work(samples * (one + judged), (drawn,))

@@ -14,8 +14,8 @@ from dap.stages.artefacts import Stage
 from dap.study.design import evaluated_steps
 from dap.study.design.grid import RunOf
 from dap.study.making import build, measures
-from dap.study.making.judging import Judging
-from dap.study.making.stage_folders import Folders, load_params, texts
+from dap.study.making.judging import Judging, hidden_utility
+from dap.study.making.stage_folders import Folders, load_params
 
 _SLOT = 7  # of a second sample, beside those of the evaluation
 
@@ -169,6 +169,6 @@ def _wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 def _utilities(
   config: Agreeing, inputs: Folders, ids: np.ndarray, tokens: np.ndarray
 ) -> np.ndarray:
-  source = config.data.source
-  assert isinstance(source, Truthful)
-  return source.utilities(*texts(config.data, inputs['data'], ids, tokens))
+  found = hidden_utility(config.data, inputs['data'], ids, tokens)
+  assert found is not None
+  return found

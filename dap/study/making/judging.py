@@ -97,7 +97,9 @@ def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
       point, arrays = points.evaluate(
         policy, params, fixed, config.judging.evaluation, mesh
       )
-      utility = _utility(config, inputs, arrays)
+      utility = hidden_utility(
+        config.data, inputs['data'], arrays['prompt_ids'], arrays['tokens']
+      )
       point['hidden_utility'] = None
       if utility is not None:
         point['hidden_utility'] = float(np.mean(utility))
@@ -180,12 +182,20 @@ def _training_costs(
   return {'train_flops': step * operations, 'sampled_tokens': sampled}
 
 
-def _utility(
-  config: RunPoints, inputs: Folders, arrays: dict[str, np.ndarray]
+def hidden_utility(
+  data: datasets.PairData,
+  folder: Path,
+  prompt_ids: np.ndarray,
+  tokens: np.ndarray,
 ) -> np.ndarray | None:
-  """Hidden utility of each answer, for data that have one."""
-  source = config.data.source
-  if not isinstance(source, Truthful):
+  """Hidden utility of each answer, for data that have one.
+
+  Args:
+    data: whose source may score it.
+    folder: of the data's stage.
+    prompt_ids: of one split, [answers].
+    tokens: [answers, length].
+  """
+  if not isinstance(data.source, Truthful):
     return None
-  asked = arrays['prompt_ids'], arrays['tokens']
-  return source.utilities(*texts(config.data, inputs['data'], *asked))
+  return data.source.utilities(*texts(data, folder, prompt_ids, tokens))

@@ -70,7 +70,8 @@ class Series(NamedTuple):
   Attributes:
     label: in the legend.
     role: names the colour, equal in all figures: an arm's side ('online',
-      'offline', 'shuffled', 'sft', 'golden', 'proxy') or any other word.
+      'offline', 'shuffled', 'sft', 'golden', 'proxy'), 'limit', or any other
+      word.
     x: of each mark.
     y: of each mark; nan leaves a hole in a line.
     low: ends of intervals or of a band; empty where there are none.

@@ -78,7 +78,7 @@ def wins(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def utilities(path: Path) -> tuple[np.ndarray, np.ndarray]:
   """Hidden utility of the responses, mean of each prompt."""
   arrays = points_lib.read_arrays(path, ('prompt_ids', 'hidden_utility'))
-  return _by_prompt(arrays['prompt_ids'], arrays['hidden_utility'])
+  return by_prompt(arrays['prompt_ids'], arrays['hidden_utility'])
 
 
 def has_utilities(evidence: Evidence, arm: str) -> bool:
@@ -226,10 +226,11 @@ def _wins(path: Path, changed: int) -> tuple[np.ndarray, np.ndarray]:
   del changed
   arrays = points_lib.read_arrays(path, _ARRAYS)
   each = estimators.sign_rule_wins(arrays['golden_p_ab'], arrays['golden_p_ba'])
-  return _by_prompt(arrays['prompt_ids'], each)
+  return by_prompt(arrays['prompt_ids'], each)
 
 
-def _by_prompt(
+def by_prompt(
   prompt_ids: np.ndarray, each: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+  """(prompts, their means), prompts ascending."""
   return np.unique(prompt_ids), evaluation.by_prompt(prompt_ids, each)

@@ -108,7 +108,8 @@ def test_a_device_tells_the_time_where_nothing_was_measured(study):
   )
   slow = costs.Device('slow', peak=1e6, bandwidth=1e12, memory=1e9)
   later = forecast.Clock(study, {}, {}, slow)
-  for name in ('opponent', 'relabel', 'evaluate/sft', 'measure/own_pairs'):
+  measures = 'measure/own_pairs', 'measure/limit'
+  for name in ('opponent', 'relabel', 'evaluate/sft', *measures):
     assert later.seconds(tree[name]) > clock.seconds(tree[name]) + 1, name
 
 

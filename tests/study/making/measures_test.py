@@ -7,7 +7,8 @@ import pytest
 import tiny_study
 
 from dap import main
-from dap.study.making import measures
+from dap.errors import InputError
+from dap.study.making import limit, measures
 from dap.study.reading import runs
 
 SETTING = 'lr0.01_beta0.1'
@@ -15,7 +16,7 @@ SETTING = 'lr0.01_beta0.1'
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """The default study with one setting: seven arms, three measures."""
+  """The default study with one setting: seven arms, four measures."""
   folder = tmp_path_factory.mktemp('default')
   words = tiny_study.argv(
     folder,
@@ -81,6 +82,34 @@ def test_policies_are_asked_about_pairs_of_their_own(whole):
     np.testing.assert_array_equal(found[f'step/{arm}'], steps)
     assert found[f'correct/{arm}'].shape == (len(steps), 16)
     assert found[f'counted/{arm}'].dtype == bool
+
+
+def test_samples_of_the_limit_are_judged_against_the_stored_responses(whole):
+  found = arrays(whole, 'limit')
+  ids = found['prompt_ids']
+  assert len(np.unique(ids)) == len(ids)
+  for name in ('golden', 'proxy', 'truth'):
+    assert found[name].shape == (len(ids), 16)
+    assert found[name].dtype == np.float32
+  points = {(p.run, p.step): p for p in runs.read(whole / 'runs.jsonl')}
+  sft = points['sft', 0]
+  own = runs.read_arrays(
+    whole / sft.per_prompt, ('prompt_ids', 'hidden_utility')
+  )
+  np.testing.assert_array_equal(found['opponent_ids'], own['prompt_ids'])
+  assert set(ids) == set(own['prompt_ids'])
+  # Utilities of the SFT policy's samples are those of its one response to each
+  # prompt, but for luck.
+  place = [list(found['opponent_ids']).index(number) for number in ids]
+  utility = found['truth'] + found['opponent_utility'][place][:, None]
+  noise = np.std(own['hidden_utility']) / len(own['hidden_utility']) ** 0.5
+  assert abs(np.mean(utility) - np.mean(own['hidden_utility'])) < 4 * noise
+
+
+@pytest.mark.parametrize('number', [0, 7])
+def test_a_limit_of_few_samples_is_refused(number):
+  with pytest.raises(InputError, match='num_samples'):
+    limit.Limit(num_samples=number)
 
 
 def test_the_experiments_are_kept_for_the_report(whole):

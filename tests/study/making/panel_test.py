@@ -18,7 +18,7 @@ def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp('panel')
   words = tiny_study.argv(
     folder,
-    without=('design.Study.panel',),
+    without=('design.Study.panel', 'judge/experiments.Experiment.measures'),
     SETTINGS=((1e-2, 0.1),),
     DEFAULT_SETTING=(1e-2, 0.1),
     **{

@@ -51,6 +51,7 @@ _ROLES = {
   'proxy': Colour('#cc79a7', '#e29cc3'),
   'golden': INK,
   'sft': FAINT,
+  'limit': Colour('#8c8c8c', '#7f7f7b'),  # lies behind what is compared
 }
 _OTHERS = (
   Colour('#e69f00', '#ffc14d'),

@@ -34,7 +34,7 @@ def test_a_role_has_its_colour_whatever_else_is_drawn():
 
 
 def test_roles_of_one_report_have_colours_that_differ():
-  roles = ['online', 'offline', 'shuffled', 'proxy', 'golden', 'sft']
+  roles = ['online', 'offline', 'shuffled', 'proxy', 'golden', 'sft', 'limit']
   roles += ['late', 'early', 'window', 'stale', 'size', 'loss']
   found = looks.style([figure(*map(series, roles))]).colours
   assert len({colour.light for colour in found.values()}) == len(roles)
