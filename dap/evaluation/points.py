@@ -6,7 +6,7 @@ so two checkpoints differ on the same prompts by their parameters alone.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from dap.data.pairs import Pairs
 from dap.evaluation import programs
 from dap.losses import ranges
 from dap.losses.ranges import Seed
-from dap.models.protocols import Comparer
+from dap.models.protocols import Comparer, Scorer
 from dap.models.trained import Policy
 from dap.records import PADDING, ended
 from dap.sampling.choose import InverseCdf
@@ -205,35 +205,46 @@ def evaluate(
     per-prompt arrays under the names that statistics read.
   """
   mesh = partitioning.mesh((1, 1)) if mesh is None else mesh
-  asked = _ask(policy, params, fixed, settings, mesh)
-  return _point(asked, fixed, settings.seed), _arrays(asked, fixed)
+  answered = answer(policy, params, fixed, settings, mesh)
+  return judge([answered], fixed, settings, mesh)[0]
 
 
-class _Asked(NamedTuple):
-  """What a checkpoint answered, and what is said of it: arrays by row."""
+class Answered(NamedTuple):
+  """What a checkpoint answered and scored, before anyone judges: arrays by row.
+
+  Attributes:
+    tokens: responses to the win rate's questions.
+    kl_tokens: to the KL's questions.
+    kl: nats of each of those.
+    log_ratios: of D_golden's pairs, chosen and rejected.
+    held_out_margin: log-ratio of the chosen less that of the rejected.
+  """
 
   tokens: np.ndarray
-  golden: tuple[np.ndarray, np.ndarray]
-  proxy: tuple[np.ndarray, np.ndarray]
   kl_tokens: np.ndarray
   kl: np.ndarray
   log_ratios: tuple[np.ndarray, np.ndarray]
   held_out_margin: np.ndarray
 
 
-def _ask(
+class _Judged(NamedTuple):
+  """(p_ab, p_ba) of each answer by both judges."""
+
+  golden: tuple[np.ndarray, np.ndarray]
+  proxy: tuple[np.ndarray, np.ndarray]
+
+
+def answer(
   policy: Policy,
   params: PyTree,
   fixed: Fixed,
   settings: Evaluation,
   mesh: Mesh,
-) -> _Asked:
+) -> Answered:
+  """What needs the checkpoint; the rest of its evaluation is `judge`."""
   size, length = settings.batch_size, fixed.opponent.shape[1]
   questions, kl_questions = fixed.win_questions, fixed.kl_questions
   tokens = answers(policy, params, questions, length, settings, mesh)
-  shown = (questions.prompts, tokens, fixed.opponent, size, mesh)
-  golden = preferences(fixed.golden, *shown)
-  proxy = preferences(fixed.proxy, *shown)
   sampled = answers(
     policy, params, kl_questions, length, settings, mesh, slot=1
   )
@@ -245,14 +256,57 @@ def _ask(
   )
   golden_pairs = log_ratios(policy, params, fixed.golden_pairs, size, mesh)
   chosen, rejected = log_ratios(policy, params, fixed.held_out, size, mesh)
-  margin = chosen - rejected
-  return _Asked(tokens, golden, proxy, sampled, kl, golden_pairs, margin)
+  return Answered(tokens, sampled, kl, golden_pairs, chosen - rejected)
 
 
-def _point(asked: _Asked, fixed: Fixed, seed: int) -> dict[str, float | None]:
+def judge(
+  several: Sequence[Answered], fixed: Fixed, settings: Evaluation, mesh: Mesh
+) -> list[tuple[dict[str, float | None], dict[str, np.ndarray]]]:
+  """What `evaluate` gives of each checkpoint.
+
+  A judge that scores one response reads a prompt and the opponent's response
+  once for all of them.
+  """
+  tokens = np.stack([each.tokens for each in several], axis=1)
+  golden, proxy = (
+    _preferences_of_all(judge, fixed, tokens, settings.batch_size, mesh)
+    for judge in (fixed.golden, fixed.proxy)
+  )
+  found = []
+  for each, of_golden, of_proxy in zip(several, golden, proxy):
+    judged = _Judged(of_golden, of_proxy)
+    point = _point(each, judged, fixed, settings.seed)
+    found.append((point, _arrays(each, judged, fixed)))
+  return found
+
+
+def _preferences_of_all(
+  judge: Judge, fixed: Fixed, tokens: np.ndarray, size: int, mesh: Mesh
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """`preferences` for each of several responses [rows, count, length]."""
+  prompts, count = fixed.win_questions.prompts, tokens.shape[1]
+  if count == 1 or not isinstance(judge.model, Scorer):
+    return [
+      preferences(judge, prompts, own, fixed.opponent, size, mesh)
+      for own in tokens.swapaxes(0, 1)
+    ]
+  devices = mesh.shape['data']
+  rows = devices * max(1, size // (count * devices))
+  p_ab, p_ba = programs.in_batches(
+    programs.judge_all_program(judge.model, mesh),
+    (judge.params,),
+    (prompts, tokens, fixed.opponent),
+    rows,
+  )
+  return list(zip(p_ab.T, p_ba.T))
+
+
+def _point(
+  asked: Answered, judged: _Judged, fixed: Fixed, seed: int
+) -> dict[str, float | None]:
   ids = fixed.win_questions.prompt_ids
-  wins = by_prompt(ids, estimators.sign_rule_wins(*asked.golden))
-  proxy_wins = by_prompt(ids, estimators.sign_rule_wins(*asked.proxy))
+  wins = by_prompt(ids, estimators.sign_rule_wins(*judged.golden))
+  proxy_wins = by_prompt(ids, estimators.sign_rule_wins(*judged.proxy))
   low, high = _interval(wins, len(asked.tokens), seed)
   nats = by_prompt(fixed.kl_questions.prompt_ids, asked.kl)
   chosen, rejected = asked.log_ratios
@@ -274,9 +328,11 @@ def _point(asked: _Asked, fixed: Fixed, seed: int) -> dict[str, float | None]:
   }
 
 
-def _arrays(asked: _Asked, fixed: Fixed) -> dict[str, np.ndarray]:
-  golden_ab, golden_ba = asked.golden
-  proxy_ab, proxy_ba = asked.proxy
+def _arrays(
+  asked: Answered, judged: _Judged, fixed: Fixed
+) -> dict[str, np.ndarray]:
+  golden_ab, golden_ba = judged.golden
+  proxy_ab, proxy_ba = judged.proxy
   chosen, rejected = asked.log_ratios
   return {
     'prompt_ids': fixed.win_questions.prompt_ids,

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dap import partitioning
-from dap.models.protocols import Comparer
+from dap.models.protocols import Comparer, Scorer
 from dap.models.trained import Policy
 
 
@@ -47,6 +47,23 @@ def judge_program(model: Comparer, mesh: Mesh) -> Callable:
   def judge(params, prompts, ours, theirs):
     odds = model.log_odds(params, prompts, ours, theirs)
     return tuple(jax.nn.sigmoid(each) for each in odds)
+
+  placed = partitioning.param_sharding(model.logical_axes(), mesh)
+  rows = partitioning.by_example(mesh)
+  return jax.jit(
+    judge, in_shardings=(placed, rows, rows, rows), out_shardings=rows
+  )
+
+
+@functools.cache
+def judge_all_program(model: Scorer, mesh: Mesh) -> Callable:
+  """As `judge_program`, of several of ours: [rows, count, length]."""
+
+  def judge(params, prompts, ours, theirs):
+    both = jnp.concatenate([ours, theirs[:, None]], axis=1)
+    scores = model.scores(params, prompts, both)
+    margin = scores[:, :-1] - scores[:, -1:]
+    return jax.nn.sigmoid(margin), jax.nn.sigmoid(-margin)
 
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
   rows = partitioning.by_example(mesh)

@@ -1,6 +1,7 @@
 """Layer 7. Stages that judge: the opponent's responses, every checkpoint."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dap.data import datasets
 from dap.data.pairs import Pairs
 from dap.data.sources import Truthful
 from dap.evaluation import points
-from dap.models.protocols import Comparer
+from dap.models.protocols import Comparer, Scorer
 from dap.models.trained import Policy
 from dap.study.making.stage_folders import (
   Folders,
@@ -21,6 +22,8 @@ from dap.study.making.stage_folders import (
   texts,
 )
 from dap.training import collectors, stream
+
+_TOGETHER = 8  # checkpoints; an interruption loses the work on so many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,34 +86,57 @@ def opponent(config: Judging, inputs: Folders, work: Path) -> None:
 def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
   """Every saved checkpoint of a run: `points.json` and arrays beside it.
 
-  A checkpoint that was evaluated before a kill is not evaluated again.
+  A checkpoint that was evaluated before a kill is not evaluated again. Those of
+  a run are judged together where that is quicker, `_TOGETHER` at most.
   """
-  fixed = _fixed(config.judging, inputs)
-  policy, shape = config.judging.policy, config.judging.mesh
-  mesh = partitioning.mesh(shape)
+  names = {
+    f'step_{step}' if step is not None else 'newest': step
+    for step in config.save_steps or (None,)
+  }
+  left = [name for name in names if not _is_measured(work / f'{name}.json')]
+  if left:
+    fixed = _fixed(config.judging, inputs)
+    judges = fixed.golden.model, fixed.proxy.model
+    scores = any(isinstance(model, Scorer) for model in judges)
+    count = _TOGETHER if scores else 1
+    for start in range(0, len(left), count):
+      few = {name: names[name] for name in left[start : start + count]}
+      _measure(config, inputs, fixed, few, work)
   lines = []
-  for step in config.save_steps or (None,):
-    name = f'step_{step}' if step is not None else 'newest'
-    path = work / f'{name}.json'
-    if not _is_measured(path):
-      params = load_params(policy, inputs['run'], step, shape)
-      point, arrays = points.evaluate(
-        policy, params, fixed, config.judging.evaluation, mesh
-      )
-      utility = hidden_utility(
-        config.data, inputs['data'], arrays['prompt_ids'], arrays['tokens']
-      )
-      point['hidden_utility'] = None
-      if utility is not None:
-        point['hidden_utility'] = float(np.mean(utility))
-        arrays['hidden_utility'] = utility
-      point |= _training_costs(config, inputs['run'], fixed, step)
-      files.write_arrays(work / f'{name}.npz', arrays)
-      seal = seals.of(work / f'{name}.npz')
-      seals.write_json(path, {'point': point, 'arrays': seal})
-    point = seals.read_json(path, '')['point']
+  for name, step in names.items():
+    point = seals.read_json(work / f'{name}.json', '')['point']
     lines.append({'step': step, 'arrays': f'{name}.npz', **point})
   files.write_json(work / 'points.json', lines)
+
+
+def _measure(
+  config: RunPoints,
+  inputs: Folders,
+  fixed: points.Fixed,
+  names: Mapping[str, int | None],
+  work: Path,
+) -> None:
+  """Points and arrays of the checkpoints of these steps."""
+  judging = config.judging
+  settings, mesh = judging.evaluation, partitioning.mesh(judging.mesh)
+  answered = []
+  for step in names.values():
+    params = load_params(judging.policy, inputs['run'], step, judging.mesh)
+    one = points.answer(judging.policy, params, fixed, settings, mesh)
+    answered.append(one)
+  found = points.judge(answered, fixed, settings, mesh)
+  for (name, step), (point, arrays) in zip(names.items(), found):
+    utility = hidden_utility(
+      config.data, inputs['data'], arrays['prompt_ids'], arrays['tokens']
+    )
+    point['hidden_utility'] = None
+    if utility is not None:
+      point['hidden_utility'] = float(np.mean(utility))
+      arrays['hidden_utility'] = utility
+    point |= _training_costs(config, inputs['run'], fixed, step)
+    files.write_arrays(work / f'{name}.npz', arrays)
+    seal = seals.of(work / f'{name}.npz')
+    seals.write_json(work / f'{name}.json', {'point': point, 'arrays': seal})
 
 
 def _is_measured(path: Path) -> bool:
