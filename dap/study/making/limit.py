@@ -37,8 +37,8 @@ class Limit:
     name: of the measure.
   """
 
-  num_prompts: Size = 128
-  num_samples: Size = 256
+  num_prompts: Size = 64
+  num_samples: Size = 512
   name: str = 'limit'
 
   def __post_init__(self):
