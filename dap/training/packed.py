@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from dap import partitioning
@@ -93,7 +94,7 @@ def _packed(shape: Shape, room: int | None) -> Shape:
 def _room(
   run: Run,
   mesh: partitioning.AnyMesh,
-  tokens: Int[Array, '*rows length'],
+  tokens: Int[Array | np.ndarray, '*rows length'],
   ndim: int,
   parts: int,
 ) -> int | None:
@@ -106,7 +107,7 @@ def _room(
 @functools.cache
 def _most_program(
   mesh: partitioning.AnyMesh,
-) -> Callable[[Int[Array, 'parts positions']], Int[Array, '']]:
+) -> Callable[[Int[Array | np.ndarray, 'parts positions']], Int[Array, '']]:
   """Real tokens of the part that has most, known to all processes."""
   return jax.jit(
     lambda tokens: jnp.max(jnp.sum(tokens > PADDING, axis=1)),

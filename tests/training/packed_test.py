@@ -9,10 +9,10 @@ import tiny
 
 from dap import errors, partitioning, train
 from dap.algorithms import refresh, rooms, samplers, sources
-from dap.annotators import models
 from dap.data import arrays
+from dap.models import packing
 from dap.records import Pair
-from dap.training import packed, running, stacks, steps, stream
+from dap.training import packed, rollouts, running, stacks, steps, stream
 
 START = tiny.POLICY.init(jax.random.key(1))
 PARAMS = train.Params(START, START, tiny.JUDGE.init(jax.random.key(2)))
@@ -20,14 +20,16 @@ MESH = partitioning.mesh((1, 1))
 
 
 def pairs():
-  """As `tiny.pairs`, with prompts of 2, 3 or 4 tokens of 6."""
+  """As `tiny.pairs`, with prompts of 2 or 3 tokens of 6."""
   found = tiny.pairs()
-  lengths = 2 + np.arange(len(found)) % 3
+  lengths = 2 + np.arange(len(found)) % 2
   prompts = np.where(np.arange(6) < lengths[:, None], found.prompts, 0)
   return dataclasses.replace(found, prompts=prompts.astype(np.int32))
 
 
 PAIRS = pairs()
+# A response in three ends before its last position: some batches are packed.
+ONLINE = dataclasses.replace(tiny.ONLINE, sampler=samplers.FromPolicy(12))
 
 
 class Neighbours:
@@ -63,23 +65,18 @@ def lines(folder):
   return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize('which', [tiny.OFFLINE, tiny.ONLINE, tiny.COMPARED])
-@pytest.mark.parametrize('parts', [1, 2])
+@pytest.mark.parametrize(
+  ('which', 'parts'), [(tiny.OFFLINE, 2), (ONLINE, 1)], ids=['off', 'on']
+)
 def test_packing_changes_rounding_alone(tmp_path, which, parts):
-  model = tiny.JUDGE if which is tiny.COMPARED else tiny.POLICY
-  params = PARAMS._replace(initial=model.init(jax.random.key(3)))
-  found = []
-  for room in (rooms.Padded(), rooms.Packed(4)):
-    run = tiny.run(
-      which, model, num_steps=4, num_microbatches=parts, rooms=room
-    )
-    folder = tmp_path / str(len(found))
-    found.append(train.fit(run, PAIRS, params, folder).params)
-  close(*found)
+  changes = {'num_steps': 4, 'num_microbatches': parts}
+  packed = fit(tmp_path / 'packed', which, **changes)
+  padded = fit(tmp_path / 'padded', which, rooms=rooms.Padded(), **changes)
+  close(packed.params, padded.params)
 
 
 def test_a_packed_stream_repeats_its_run(tmp_path):
-  first = fit(tmp_path / 'on', tiny.ONLINE)
+  first = fit(tmp_path / 'on', ONLINE)
   replay = dataclasses.replace(
     tiny.OFFLINE, source=sources.FromDataset(arrays.in_order)
   )
@@ -90,37 +87,41 @@ def test_a_packed_stream_repeats_its_run(tmp_path):
 
 
 def test_a_packed_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
-  whole = fit(tmp_path / 'whole', tiny.ONLINE)
-  fit(tmp_path / 'cut', tiny.ONLINE, num_steps=3)
-  equal(whole, fit(tmp_path / 'cut', tiny.ONLINE))
+  whole = fit(tmp_path / 'whole', ONLINE)
+  fit(tmp_path / 'cut', ONLINE, num_steps=3)
+  equal(whole, fit(tmp_path / 'cut', ONLINE))
   assert lines(tmp_path / 'whole') == lines(tmp_path / 'cut')
 
 
 def test_packed_draws_ahead_are_those_of_a_lag(tmp_path):
-  lagged = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Lagged(1))
+  lagged = dataclasses.replace(ONLINE, behaviour=refresh.Lagged(1))
   first = fit(tmp_path / 'lagged', lagged)
   second = fit(tmp_path / 'ahead', lagged, collect=running.Ahead())
   equal(first, second)
 
 
-def test_prompts_that_have_several_examples_are_rolled_out_padded(tmp_path):
-  which = dataclasses.replace(
-    tiny.ONLINE,
-    sampler=samplers.FromPolicy(tiny.LENGTH, num_samples=3),
-    annotator=models.RewardAnnotator(tiny.JUDGE),
-    pairing=Neighbours(),
+def test_prompts_that_have_several_examples_are_rolled_out_padded():
+  run, made = tiny.run(ONLINE, rooms=rooms.Packed(4)), []
+
+  def place(function, shape, given, arguments, mesh):
+    made.append(packing.room_of(shape.model.language_model).prompts)
+    return lambda *arguments: None
+
+  one = rollouts.shape_of(run.model, run.algorithm)
+  several = one._replace(
+    sampler=samplers.FromPolicy(12, num_samples=3), pairing=Neighbours()
   )
-  found = [
-    fit(tmp_path / name, which, rooms=room, batch_size=4).params
-    for name, room in (('a', rooms.Padded()), ('b', rooms.Packed(4)))
-  ]
-  close(*found)
+  prompts = PAIRS.batch(np.arange(8)).prompts
+  for shape in (one, several):
+    program = packed.place(run, place)(rollouts.rollout, shape, (), (), MESH)
+    program(None, prompts)
+  assert made == [24, None]  # 20 tokens of 48 are real
 
 
 def test_a_stack_is_packed_by_the_member_that_has_most(tmp_path):
   runs = {
     name: tiny.run(
-      tiny.ONLINE, num_steps=4, learning_rate=rate, rooms=rooms.Packed(4)
+      ONLINE, num_steps=3, learning_rate=rate, rooms=rooms.Packed(4)
     )
     for name, rate in (('a', 1e-3), ('b', 3e-2))
   }
@@ -146,8 +147,8 @@ def test_every_room_is_compiled_once_and_no_other(tmp_path):
   for start in (0, 8, 16, 0):
     batch = known.batch(np.arange(start, start + 8))
     learner, _ = update(learner, batch, run.scalars(0))
-  # Of 48 positions of prompts 23 to 25 are real, of 80 of responses 40 to 60.
-  assert {room.prompts for room in made} <= {24, 36}
+  # Of 48 positions of prompts 20 are real, of 80 of responses 40 to 60.
+  assert {room.prompts for room in made} == {24}
   assert {room.responses for room in made} <= {40, 60}
   assert len(made) == len({*made})
   for room in made:
