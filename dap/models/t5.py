@@ -119,9 +119,10 @@ class T5:
     length: int,
   ) -> DecodeCache:
     """Cross-attention's keys and values, and room for the responses'."""
-    rest = {'num_samples': num_samples, 'length': length}
-    rest['layout'], _ = self._layouts(prompts)
-    return self._apply(params, 'prefill', memory, prompts, **rest)
+    sizes = {'num_samples': num_samples, 'length': length}
+    layout, _ = self._layouts(prompts)
+    arrays = memory, prompts
+    return self._apply(params, 'prefill', *arrays, layout=layout, **sizes)
 
   def decode_step(
     self,
