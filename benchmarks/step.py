@@ -23,66 +23,13 @@ import os
 import statistics
 import sys
 import time
-from typing import Any
+
+import workloads
 
 STARTED = time.perf_counter()
 TARGETS = {'offline': 0.50, 'sample': 0.30, 'online': 0.43}
 STARTUP_SECONDS = 10.0
 GAIN = 1.2  # of packing, in real tokens a second
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload:
-  """Sizes of a model and of its batches of random tokens."""
-
-  vocab: int
-  emb: int
-  heads: int
-  head_dim: int
-  mlp: int
-  layers: int
-  batch: int
-  prompt: tuple[int, int]  # shortest and longest, tokens
-  response: tuple[int, int]
-
-
-WORKLOADS = {
-  'mini': Workload(1024, 128, 4, 32, 256, 4, 32, (24, 64), (8, 32)),
-  'base': Workload(32128, 768, 12, 64, 2048, 12, 32, (192, 512), (32, 128)),
-  # As the embedded study: prompts of 37, responses of 14.5 in the mean.
-  'embedded': Workload(140, 64, 2, 32, 96, 1, 32, (34, 40), (7, 22)),
-  'tiny': Workload(64, 16, 2, 8, 32, 1, 4, (6, 16), (2, 8)),
-}
-
-
-def least_operations(w: Workload, prompt, response) -> dict[str, float]:
-  """Matmul operations (2 a multiply-add) of one step over the whole batch.
-
-  A prompt is encoded once for all that a model does with it; a gradient costs
-  two forwards. Offline reads reference log-probs from a cache; online counts
-  the policy's encoder once for sampling and training together.
-
-  Args:
-    w: sizes.
-    prompt: lengths of prompts, [batch].
-    response: lengths of responses, [batch, 2].
-  """
-  joined = w.heads * w.head_dim
-  gated = 3 * w.emb * w.mlp
-  encoder = w.layers * (
-    2 * prompt * (4 * w.emb * joined + gated) + 4 * prompt * prompt * joined
-  )
-  cross = w.layers * 2 * prompt * 2 * w.emb * joined
-  decoder = w.layers * (
-    2 * response * (6 * w.emb * joined + gated)
-    + 4 * response * (response + prompt[:, None]) * joined
-  )
-  head = 2 * response * w.emb * w.vocab
-  forward = encoder + cross + (decoder + head).sum(axis=1)
-  preference = encoder + cross + decoder.sum(axis=1)
-  online = forward + preference + 4 * forward - encoder - cross
-  each = {'offline': 3 * forward, 'sample': forward, 'online': online}
-  return {name: float(rows.sum()) for name, rows in each.items()}
 
 
 def restart_on_one_core(core: int | None) -> None:
@@ -109,7 +56,9 @@ def cpu_seconds() -> float:
 class Bench:
   """The library's own programs on one workload, and a clock."""
 
-  def __init__(self, workload: Workload, device: str, repetitions: int):
+  def __init__(
+    self, workload: workloads.Workload, device: str, repetitions: int
+  ):
     import jax
 
     from dap import losses, optimizers, partitioning, train
@@ -225,7 +174,7 @@ class Bench:
         keys,
         num_samples=2,
         length=self.w.response[1],
-        choose=choose.InverseCdf((without_end,)),
+        choose=choose.InverseCdf((workloads.without_end,)),
       )
     )
     return lambda: program(self.params, prompts, keys)
@@ -246,10 +195,10 @@ class Bench:
 
     run = run or self.padded
     sampler = samplers.FromPolicy(
-      self.w.response[1], choose=choose.InverseCdf((without_end,))
+      self.w.response[1], choose=choose.InverseCdf((workloads.without_end,))
     )
     if lengths is not None:
-      sampler = Cut(sampler, tuple(map(tuple, lengths.tolist())))
+      sampler = workloads.Cut(sampler, tuple(map(tuple, lengths.tolist())))
     shape = rollouts.Shape(
       self.policy,
       sampler,
@@ -312,43 +261,6 @@ class Bench:
     return [statistics.median(each) for each in zip(*turns, strict=True)]
 
 
-def without_end(logits):
-  """Logits with the end-of-sequence token forbidden: all rows work equally."""
-  import jax
-  import jax.numpy as jnp
-
-  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-  return jnp.where(ids == 1, -jnp.inf, logits)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-  """A sampler whose responses end where they are told to."""
-
-  sampler: Any
-  lengths: tuple[tuple[int, ...], ...]
-
-  @property
-  def num_samples(self) -> int:
-    """Responses to each prompt."""
-    return self.sampler.num_samples
-
-  @property
-  def length(self) -> int:
-    """Of the longest."""
-    return self.sampler.length
-
-  def __call__(self, policy, behaviour, prompts, keys):
-    """What was drawn, cut."""
-    import jax.numpy as jnp
-
-    drawn = self.sampler(policy, behaviour, prompts, keys)
-    position = jnp.arange(self.length)[None, None]
-    last = jnp.array(self.lengths)[:, :, None] - 1
-    cut = type(drawn)(*(jnp.where(position <= last, x, 0) for x in drawn))
-    return cut._replace(tokens=jnp.where(position == last, 1, cut.tokens))
-
-
 def compare(bench: Bench, rate: float) -> list[dict]:
   """Padded and packed steps: real tokens a second, and what packing gains."""
   import numpy as np
@@ -356,7 +268,7 @@ def compare(bench: Bench, rate: float) -> list[dict]:
   batch, records = bench.batch(), []
   prompts = np.sum(batch.prompts.tokens > 0, axis=1)
   responses = np.sum(batch.responses.tokens > 0, axis=2)
-  operations = least_operations(bench.w, prompts, responses)
+  operations = workloads.least_operations(bench.w, prompts, responses)
   tokens = int(prompts.sum() + responses.sum())
   runs = {'padded': bench.padded, 'packed': bench.packed()}
   for step, more in (('offline', {}), ('online', {'lengths': responses})):
@@ -390,7 +302,7 @@ def measure(name: str, device: str, repetitions: int) -> list[dict]:
   """One record a metric."""
   import numpy as np
 
-  workload = WORKLOADS[name]
+  workload = workloads.WORKLOADS[name]
   bench = Bench(workload, device, repetitions)
   offline = bench.offline()
   bench.time(offline)
@@ -404,7 +316,7 @@ def measure(name: str, device: str, repetitions: int) -> list[dict]:
   rate = max(rates)
   prompts = np.full(workload.batch, workload.prompt[1])
   responses = np.full((workload.batch, 2), workload.response[1])
-  operations = least_operations(workload, prompts, responses)
+  operations = workloads.least_operations(workload, prompts, responses)
   records = [
     {'metric': 'matmul_rate', 'value': rate / 1e9, 'unit': 'GFLOP/s'},
     {
@@ -434,7 +346,7 @@ def measure(name: str, device: str, repetitions: int) -> list[dict]:
 def main() -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--workload', choices=WORKLOADS, default='mini')
+  parser.add_argument('--workload', choices=workloads.WORKLOADS, default='mini')
   parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu')
   parser.add_argument('--repetitions', type=int, default=15)
   parser.add_argument('--core', type=int, help='the core to use; the first')

@@ -49,14 +49,14 @@ def update(
   return updated
 
 
-def place(run: Run, place: Place) -> Place:
-  """Rollouts as `place` makes them, of any prompts' room.
+def place(run: Run, make: Place) -> Place:
+  """Rollouts as `make` compiles them, of any prompts' room.
 
   What is to be sampled has no length yet, and its readers pad it. So do those
   of a prompt that is to have several examples: they read it several times.
   """
   if not run.rooms.counts:
-    return place
+    return make
 
   def placed(
     function: Callable[..., PyTree],
@@ -67,11 +67,11 @@ def place(run: Run, place: Place) -> Place:
   ) -> Callable[..., PyTree]:
     examples, _ = rollouts.group_shape(shape.sampler, shape.pairing)
     if examples > 1:
-      return place(function, shape, given, arguments, mesh)
+      return make(function, shape, given, arguments, mesh)
 
     @functools.cache
     def program(room: int | None) -> Callable[..., PyTree]:
-      return place(function, _packed(shape, room), given, arguments, mesh)
+      return make(function, _packed(shape, room), given, arguments, mesh)
 
     def called(params: RoleParams, read: Prompts | Batch, *rest: Any):
       prompts = read.prompts if isinstance(read, Batch) else read
