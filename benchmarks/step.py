@@ -8,6 +8,12 @@ that other processes change them little; on a GPU they are wall seconds. Each
 figure is also a share of what the same device reaches in plain matmuls, on the
 fewest matmul operations that the step needs (`least_operations`). Prints JSON
 lines, then a table; exits 1 when a share misses its target.
+
+Of the padded positions of a batch a third is padding. Real tokens, those of
+prompts and of responses, are counted beside them: so many a second, and the
+share of the matmul rate on the operations that these alone need. Offline and
+online steps are timed padded and packed (gin/packing), in turns; there the
+responses of an online step have the lengths of the workload too.
 """
 
 import argparse
@@ -18,60 +24,12 @@ import statistics
 import sys
 import time
 
+import workloads
+
 STARTED = time.perf_counter()
 TARGETS = {'offline': 0.50, 'sample': 0.30, 'online': 0.43}
 STARTUP_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Workload:
-  """Sizes of a model and of its batches of random tokens."""
-
-  vocab: int
-  emb: int
-  heads: int
-  head_dim: int
-  mlp: int
-  layers: int
-  batch: int
-  prompt: tuple[int, int]  # shortest and longest, tokens
-  response: tuple[int, int]
-
-
-WORKLOADS = {
-  'mini': Workload(1024, 128, 4, 32, 256, 4, 32, (24, 64), (8, 32)),
-  'base': Workload(32128, 768, 12, 64, 2048, 12, 32, (192, 512), (32, 128)),
-  'tiny': Workload(64, 16, 2, 8, 32, 1, 4, (6, 16), (2, 8)),
-}
-
-
-def least_operations(w: Workload) -> dict[str, float]:
-  """Matmul operations (2 a multiply-add) of one step over the whole batch.
-
-  Padded lengths. A prompt is encoded once for all that a model does with it; a
-  gradient costs two forwards. Offline reads reference log-probs from a cache;
-  online counts the policy's encoder once for sampling and training together.
-  """
-  prompt, response = w.prompt[1], w.response[1]
-  joined = w.heads * w.head_dim
-  gated = 3 * w.emb * w.mlp
-  encoder = w.layers * (
-    2 * prompt * (4 * w.emb * joined + gated) + 4 * prompt * prompt * joined
-  )
-  cross = w.layers * 2 * prompt * 2 * w.emb * joined
-  decoder = w.layers * (
-    2 * response * (6 * w.emb * joined + gated)
-    + 4 * response * (response + prompt) * joined
-  )
-  head = 2 * response * w.emb * w.vocab
-  forward = encoder + cross + 2 * (decoder + head)
-  preference = encoder + cross + 2 * decoder
-  online = forward + preference + 4 * forward - encoder - cross
-  return {
-    'offline': w.batch * 3 * forward,
-    'sample': w.batch * forward,
-    'online': w.batch * online,
-  }
+GAIN = 1.2  # of packing, in real tokens a second
 
 
 def restart_on_one_core(core: int | None) -> None:
@@ -98,11 +56,13 @@ def cpu_seconds() -> float:
 class Bench:
   """The library's own programs on one workload, and a clock."""
 
-  def __init__(self, workload: Workload, device: str, repetitions: int):
+  def __init__(
+    self, workload: workloads.Workload, device: str, repetitions: int
+  ):
     import jax
 
-    from dap import losses, optimizers, partitioning
-    from dap.algorithms import objectives
+    from dap import losses, optimizers, partitioning, train
+    from dap.algorithms import algorithm, objectives
     from dap.models import heads, policy, t5
 
     self.w, self.on_cpu = workload, device == 'cpu'
@@ -124,10 +84,14 @@ class Bench:
     self.judge = heads.PointwisePreferenceModel(model, heads.PooledScore())
     self.optimizer = optimizers.AdamW(weight_decay=0.01)
     loss = objectives.Loss(losses.ipo_loss, {'beta': 0.1})
-    self.objective = objectives.LossObjective(
-      self.policy, loss.function, loss.view
+    self.padded = train.Run(
+      self.policy,
+      algorithm.Algorithm(loss),
+      self.optimizer,
+      learning_rate=1e-4,
+      num_steps=1,
+      batch_size=workload.batch,
     )
-    self.scalars = {'learning_rate': 1e-4, **loss.numbers}
     self.mesh = partitioning.mesh((1, 1))
     self.params = self.policy.init(jax.random.key(0))
 
@@ -174,18 +138,25 @@ class Bench:
       {'reference': reference},
     )
 
-  def offline(self):
-    """A function that makes one update on a pair."""
-    from dap.training import steps
+  def packed(self):
+    """The run with packing."""
+    from dap.algorithms import rooms
 
-    update = steps.update_program(self.objective, self.optimizer, self.mesh)
+    return dataclasses.replace(self.padded, rooms=rooms.Packed())
+
+  def offline(self, run=None):
+    """A function that makes one update on pairs."""
+    from dap.training import programs
+
+    run = run or self.padded
+    update = programs.one(run, self.mesh).update
     batch, box = self.batch(), [self.state()]
 
-    def run():
-      box[0], metrics = update(box[0], batch, self.scalars)
+    def step():
+      box[0], metrics = update(box[0], batch, run.scalars(0))
       return metrics
 
-    return run
+    return step
 
   def sample(self):
     """A function that samples 2 full-length responses to each prompt."""
@@ -203,13 +174,16 @@ class Bench:
         keys,
         num_samples=2,
         length=self.w.response[1],
-        choose=choose.InverseCdf((without_end,)),
+        choose=choose.InverseCdf((workloads.without_end,)),
       )
     )
     return lambda: program(self.params, prompts, keys)
 
-  def online(self):
-    """A function that makes one online step: rollout, then update."""
+  def online(self, run=None, lengths=None):
+    """A function that makes one online step: rollout, then update.
+
+    Responses are as long as can be, or have given lengths.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -217,11 +191,14 @@ class Bench:
     from dap.annotators import models
     from dap.records import RoleParams
     from dap.sampling import choose
-    from dap.training import rollouts, steps
+    from dap.training import programs, rollouts
 
+    run = run or self.padded
     sampler = samplers.FromPolicy(
-      self.w.response[1], choose=choose.InverseCdf((without_end,))
+      self.w.response[1], choose=choose.InverseCdf((workloads.without_end,))
     )
+    if lengths is not None:
+      sampler = workloads.Cut(sampler, tuple(map(tuple, lengths.tolist())))
     shape = rollouts.Shape(
       self.policy,
       sampler,
@@ -230,24 +207,24 @@ class Bench:
       (signals.Reference(),),
     )
     given = ('policy', 'reference', 'annotator')
-    rollout = rollouts.compile_one(
+    made = programs.one(run, self.mesh)
+    rollout = made.place(
       rollouts.rollout, shape, given, ('rows', 'shared', 'shared'), self.mesh
     )
-    update = steps.update_program(self.objective, self.optimizer, self.mesh)
     prompts = jax.tree.map(jnp.asarray, self.batch().prompts)
     judge, root = self.judge.init(jax.random.key(2)), jax.random.key(3)
     box = [self.state()]
 
-    def run():
+    def step():
       learner = box[0]
       params = RoleParams(
         learner.params, reference=self.params, annotator=judge
       )
       batch, _ = rollout(params, prompts, root, learner.updates)
-      box[0], metrics = update(learner, batch, self.scalars)
+      box[0], metrics = made.update(learner, batch, run.scalars(0))
       return metrics
 
-    return run
+    return step
 
   def time(self, run) -> float:
     """Seconds of one call."""
@@ -272,23 +249,60 @@ class Bench:
 
   def median(self, run) -> float:
     """Median seconds of a step, after two that do not count."""
+    (seconds,) = self.medians(run)
+    return seconds
+
+  def medians(self, *runs) -> list[float]:
+    """The same of several, in turns: what slows the machine slows all."""
     for _ in range(2):
-      self.time(run)
-    return statistics.median(self.time(run) for _ in range(self.repetitions))
+      for run in runs:
+        self.time(run)
+    turns = [[self.time(run) for run in runs] for _ in range(self.repetitions)]
+    return [statistics.median(each) for each in zip(*turns, strict=True)]
 
 
-def without_end(logits):
-  """Logits with the end-of-sequence token forbidden: all rows work equally."""
-  import jax
-  import jax.numpy as jnp
+def compare(bench: Bench, rate: float) -> list[dict]:
+  """Padded and packed steps: real tokens a second, and what packing gains."""
+  import numpy as np
 
-  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-  return jnp.where(ids == 1, -jnp.inf, logits)
+  batch, records = bench.batch(), []
+  prompts = np.sum(batch.prompts.tokens > 0, axis=1)
+  responses = np.sum(batch.responses.tokens > 0, axis=2)
+  operations = workloads.least_operations(bench.w, prompts, responses)
+  tokens = int(prompts.sum() + responses.sum())
+  runs = {'padded': bench.padded, 'packed': bench.packed()}
+  for step, more in (('offline', {}), ('online', {'lengths': responses})):
+    made = [getattr(bench, step)(run, **more) for run in runs.values()]
+    seconds = dict(zip(runs, bench.medians(*made), strict=True))
+    records += [
+      {
+        'metric': f'{step}_{how}',
+        'value': tokens / each,
+        'unit': 'tokens/s',
+        'share': operations[step] / each / rate,
+        'seconds': each,
+        'tokens': tokens,
+      }
+      for how, each in seconds.items()
+    ]
+    gain = seconds['padded'] / seconds['packed']
+    records.append(
+      {
+        'metric': f'{step}_gain',
+        'value': gain,
+        'unit': 'x',
+        'target': GAIN,
+        'met': gain >= GAIN,
+      }
+    )
+  return records
 
 
 def measure(name: str, device: str, repetitions: int) -> list[dict]:
   """One record a metric."""
-  workload = WORKLOADS[name]
+  import numpy as np
+
+  workload = workloads.WORKLOADS[name]
   bench = Bench(workload, device, repetitions)
   offline = bench.offline()
   bench.time(offline)
@@ -299,7 +313,10 @@ def measure(name: str, device: str, repetitions: int) -> list[dict]:
     rates.append(bench.matmul_rate())
     seconds[step] = bench.median(getattr(bench, step)())
   rates.append(bench.matmul_rate())
-  rate, operations = max(rates), least_operations(workload)
+  rate = max(rates)
+  prompts = np.full(workload.batch, workload.prompt[1])
+  responses = np.full((workload.batch, 2), workload.response[1])
+  operations = workloads.least_operations(workload, prompts, responses)
   records = [
     {'metric': 'matmul_rate', 'value': rate / 1e9, 'unit': 'GFLOP/s'},
     {
@@ -322,13 +339,14 @@ def measure(name: str, device: str, repetitions: int) -> list[dict]:
         'met': share >= TARGETS[step],
       }
     )
+  records += compare(bench, rate)
   return [{'workload': name, 'device': device, **record} for record in records]
 
 
 def main() -> None:
   """Measures and prints."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--workload', choices=WORKLOADS, default='mini')
+  parser.add_argument('--workload', choices=workloads.WORKLOADS, default='mini')
   parser.add_argument('--device', choices=('cpu', 'gpu'), default='cpu')
   parser.add_argument('--repetitions', type=int, default=15)
   parser.add_argument('--core', type=int, help='the core to use; the first')

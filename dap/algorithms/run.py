@@ -7,6 +7,7 @@ import numpy as np
 from dap import errors, optimizers
 from dap.algorithms import objectives
 from dap.algorithms.algorithm import Algorithm
+from dap.algorithms.rooms import Padded, Rooms
 from dap.losses import ranges
 from dap.losses.ranges import Seed
 from dap.models.trained import Trained
@@ -31,6 +32,8 @@ class Run:
     seed: of the order of examples, of samples and of ties.
     num_microbatches: parts that the batch of an update is split into to save
       memory.
+    rooms: whether dense layers work on padding too; numbers are the same to
+      rounding.
     save_steps: steps with a checkpoint; the last step always has one.
     log_every: steps between lines of metrics.
   """
@@ -44,6 +47,7 @@ class Run:
   schedule: optimizers.Schedule = optimizers.Constant()
   seed: Seed = 0
   num_microbatches: int = 1
+  rooms: Rooms = Padded()
   save_steps: tuple[int, ...] = ()
   log_every: int = 10
 

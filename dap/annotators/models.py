@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap import errors
+from dap.models import packing
 from dap.models.protocols import Comparer, Reader, Scorer
 from dap.records import Responses
 
@@ -46,6 +47,10 @@ class PreferenceAnnotator:
 
   model: Comparer
 
+  def packed(self, room: packing.Room) -> 'PreferenceAnnotator':
+    """The same, of prompts with this room."""
+    return PreferenceAnnotator(packing.packed(self.model, room))
+
   def __call__(
     self,
     params: PyTree,
@@ -71,6 +76,10 @@ class RewardAnnotator:
   """The reward of each response under a model that scores them one by one."""
 
   model: Scorer
+
+  def packed(self, room: packing.Room) -> 'RewardAnnotator':
+    """The same, of prompts with this room."""
+    return RewardAnnotator(packing.packed(self.model, room))
 
   def __call__(
     self,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from dap.models import packing
 from dap.models.counts import PairReading
 from dap.models.policy import Policy
 from dap.models.protocols import LanguageModel
@@ -96,6 +97,10 @@ class ActorCritic:
   def with_language_model(self, model: LanguageModel) -> 'ActorCritic':
     """The same over another one."""
     return self.with_shared(self.policy.with_language_model(model))
+
+  def packed(self, room: packing.Room) -> 'ActorCritic':
+    """The same, of batches with this room."""
+    return self.with_shared(self.policy.packed(room))
 
   def init(self, key: Key[Array, '']) -> PyTree:
     """Initial parameters of both."""

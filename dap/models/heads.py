@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.models import dense, protocols, trained
+from dap.models import dense, packing, protocols, trained
 from dap.models.counts import PairReading
 from dap.models.protocols import Comparer, LanguageModel, Scorer
 from dap.records import END, PADDING, Outputs, Prompts, Responses
@@ -185,6 +185,10 @@ class PointwisePreferenceModel(Scoring):
     hidden = model.read(body, memory, prompts, responses)
     mask = (responses > PADDING).astype(jnp.float32)
     return self.head(params['head'], hidden.astype(jnp.float32), mask)
+
+  def packed(self, room: packing.Room) -> 'PointwisePreferenceModel':
+    """The same model, of batches with this room."""
+    return self.with_language_model(packing.packed(self.language_model, room))
 
   def with_language_model(
     self, language_model: LanguageModel

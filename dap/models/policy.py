@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dap.errors import InputError
 from dap.losses import heads
-from dap.models import protocols, trained
+from dap.models import packing, protocols, trained
 from dap.models.counts import PairReading
 from dap.models.protocols import LanguageModel
 from dap.records import PADDING, Outputs, Pair, Prompts, Responses
@@ -85,12 +85,18 @@ class Policy(trained.Whole):
   ]:
     """The states that predict each token, and its `log_probs`: one pass."""
     hidden = self._hidden(params, prompts, responses, dropout_key)
+    tokens = responses.reshape(-1, responses.shape[-1])
+    room = packing.room_of(self.language_model).responses
+    layout = packing.layout(tokens > PADDING, room)
+    states = layout.pack(hidden.reshape(*tokens.shape, -1))
+    targets = layout.pack(tokens)
     scores = heads.head_log_probs(
-      hidden.reshape(-1, hidden.shape[-1]),
+      states.reshape(-1, hidden.shape[-1]),
       self.language_model.output_kernel(params),
-      responses.reshape(-1),
+      targets.reshape(-1),
       self.allowed,
     )
+    scores = layout.spread(scores.reshape(targets.shape))
     log_probs = jnp.where(
       responses > PADDING, scores.reshape(responses.shape), 0
     )
@@ -163,6 +169,10 @@ class Policy(trained.Whole):
       length=length,
       choose=choose,
     )
+
+  def packed(self, room: packing.Room) -> 'Policy':
+    """The same policy, of batches with this room."""
+    return self.with_language_model(packing.packed(self.language_model, room))
 
   def with_language_model(self, language_model: LanguageModel) -> 'Policy':
     """The same model over another language model."""

@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from dap.models import t5_counts, t5_initial
+from dap import errors
+from dap.models import packing, t5_counts, t5_initial
 from dap.models.counts import Decoding, LayerBytes, Operations
+from dap.models.packing import Room
 from dap.models.t5_initial import own_query, query_from_key
 from dap.models.t5_stacks import T5Config
 from dap.models.t5_transformer import DecodeCache, Transformer, shift_right
+from dap.records import PADDING
 
 __all__ = [
   'T5',
@@ -28,17 +31,26 @@ __all__ = [
   'shift_right',
 ]
 
-Encoded = Float[Array, 'batch prompt emb']
+Encoded = Float[Array, '*tokens emb']
 
 
 @dataclasses.dataclass(frozen=True)
 class T5:
   """T5 1.0 or 1.1, and what is built like them: mT5, ByT5, Flan.
 
-  The memory of a prompt is the encoder's states; see `LanguageModel`.
+  The memory of prompts is the encoder's states; see `LanguageModel`.
+
+  Attributes:
+    config: sizes and choices.
+    room: of the batches that it reads, see `packing`; a training gives it.
   """
 
   config: T5Config
+  room: Room = Room()
+
+  def packed(self, room: Room) -> 'T5':
+    """The same, of batches with this room."""
+    return dataclasses.replace(self, room=room)
 
   @property
   def vocab_size(self) -> int:
@@ -66,7 +78,9 @@ class T5:
     dropout_key: Key[Array, ''] | None = None,
   ) -> Encoded:
     """States of the prompts."""
-    return self._apply(params, 'encode', prompts, **_dropout(dropout_key))
+    layout, _ = self._layouts(prompts)
+    rest = self._dropout(dropout_key)
+    return self._apply(params, 'encode', prompts, layout=layout, **rest)
 
   def decode_hidden(
     self,
@@ -79,7 +93,8 @@ class T5:
   ) -> Float[Array, 'batch n length emb']:
     """States that predict each token, by teacher forcing."""
     arrays = memory, prompts, responses
-    rest = _dropout(dropout_key)
+    rest = {'layouts': self._layouts(prompts, responses)}
+    rest |= self._dropout(dropout_key)
     return self._apply(params, 'decode_hidden', *arrays, **rest)
 
   def read(
@@ -90,7 +105,9 @@ class T5:
     inputs: Int[Array, 'batch n length'],
   ) -> Float[Array, 'batch n length emb']:
     """States after each of the decoder's inputs, not shifted."""
-    return self._apply(params, 'read', memory, prompts, inputs)
+    arrays = memory, prompts, inputs
+    layouts = self._layouts(prompts, inputs)
+    return self._apply(params, 'read', *arrays, layouts=layouts)
 
   def prefill(
     self,
@@ -103,7 +120,9 @@ class T5:
   ) -> DecodeCache:
     """Cross-attention's keys and values, and room for the responses'."""
     sizes = {'num_samples': num_samples, 'length': length}
-    return self._apply(params, 'prefill', memory, prompts, **sizes)
+    layout, _ = self._layouts(prompts)
+    arrays = memory, prompts
+    return self._apply(params, 'prefill', *arrays, layout=layout, **sizes)
 
   def decode_step(
     self,
@@ -145,20 +164,31 @@ class T5:
   def with_depth(self, depth: tuple[int, ...]) -> 'T5':
     """The same with so many layers in encoder and decoder."""
     encoder, decoder = depth
-    return T5(
-      dataclasses.replace(
-        self.config, num_encoder_layers=encoder, num_decoder_layers=decoder
-      )
+    config = dataclasses.replace(
+      self.config, num_encoder_layers=encoder, num_decoder_layers=decoder
     )
+    return dataclasses.replace(self, config=config)
 
   def _apply(self, params, method, *arrays, **rest):
     return apply(self.config, params, method, *arrays, **rest)
 
+  def _layouts(self, prompts, responses=None):
+    """Of prompts, and of responses where there are any."""
+    layout = packing.layout(prompts > PADDING, self.room.prompts)
+    if responses is None:
+      return layout, packing.PADDED
+    real = responses.reshape(-1, responses.shape[-1]) > PADDING
+    return layout, packing.layout(real, self.room.responses)
 
-def _dropout(key: Key[Array, ''] | None) -> dict[str, object]:
-  """Flax's arguments for dropout with this key, or for none."""
-  keys = {} if key is None else {'dropout': key}
-  return {'rngs': keys, 'deterministic': key is None}
+  def _dropout(self, key: Key[Array, ''] | None) -> dict[str, Any]:
+    """Flax's arguments for dropout with this key, or for none."""
+    if key is not None and self.room != Room():
+      raise errors.InputError(
+        'Dropout is drawn by text, and packed tokens know no texts. Train'
+        ' without packing (gin/packing/padded.gin), or without dropout.'
+      )
+    keys = {} if key is None else {'dropout': key}
+    return {'rngs': keys, 'deterministic': key is None}
 
 
 def apply(

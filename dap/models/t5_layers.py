@@ -1,10 +1,10 @@
 """Layer 2. The parts of T5 1.1, with T5X's parameter names and dtype rules.
 
-Activations are `[sequences, length, width]`; every dense product is one 2-D
-matmul over all tokens (`dense.project`), which is what makes its gradient fast
-on a CPU. Parameters are float32 and are cast to the compute dtype where they
-are used. Norms and softmax follow T5X, so published checkpoints keep their
-values.
+Activations are `[sequences, length, width]`, or `[tokens, width]` packed
+(`packing`); every dense product is one 2-D matmul over all tokens
+(`dense.project`), which is what makes its gradient fast on a CPU. Parameters
+are float32 and are cast to the compute dtype where they are used. Norms and
+softmax follow T5X, so published checkpoints keep their values.
 
 Source: google-research/t5x, t5x/examples/t5/{layers,network}.py.
 """
@@ -20,6 +20,7 @@ from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
 
 from dap.models import attention, dense
+from dap.models.packing import PADDED, Layout
 
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
@@ -147,32 +148,44 @@ class Attention(nn.Module):
     split = x.reshape(*x.shape[:2], self.num_heads, self.head_dim)
     return split.transpose(0, 2, 1, 3)
 
-  def keys_values(self, x: Float[Array, 'batch length emb']):
+  def keys_values(
+    self, x: Float[Array, '*tokens emb'], layout: Layout = PADDED
+  ):
     """Keys and values of `x`, split by heads."""
-    key, value = dense.project(x, self.key(), self.value())
-    return self.heads(key), self.heads(value)
+    parts = dense.project(x, self.key(), self.value())
+    key, value = (self.heads(layout.spread(part)) for part in parts)
+    return key, value
 
-  def queries_keys_values(self, x: Float[Array, 'batch length emb']):
+  def queries_keys_values(
+    self, x: Float[Array, '*tokens emb'], layout: Layout = PADDED
+  ):
     """The three projections of self-attention, split by heads."""
     parts = dense.project(x, self.query(), self.key(), self.value())
-    query, key, value = (self.heads(part) for part in parts)
+    query, key, value = (self.heads(layout.spread(part)) for part in parts)
     return query, key, value
 
   def cross(
     self,
-    x: Float[Array, 'sequences length emb'],
+    x: Float[Array, '*tokens emb'],
     key: Float[Array, 'batch heads memory head_dim'],
     value: Float[Array, 'batch heads memory head_dim'],
     mask: Bool[Array, '#batch 1 #joined memory'],
+    layout: Layout = PADDED,
     *,
     deterministic: bool = True,
-  ) -> Float[Array, 'sequences length emb']:
+  ) -> Float[Array, '*tokens emb']:
     """Attention to keys shared by the `sequences / batch` texts of a row."""
-    query = self._shared_queries(x, key.shape[0])
-    attended = self.attend(
-      query, key, value, None, mask, deterministic=deterministic
+    (query,) = dense.project(x, self.query())
+    query = layout.spread(query)
+    mixed = self._mixed(
+      self.heads(query.reshape(key.shape[0], -1, query.shape[-1])),
+      key,
+      value,
+      None,
+      mask,
+      deterministic,
     )
-    return attended.reshape(x.shape)
+    return self._joined(mixed, layout, query.shape)
 
   def cross_step(
     self,
@@ -182,11 +195,14 @@ class Attention(nn.Module):
     mask: Bool[Array, '#batch 1 #joined memory'],
   ) -> Float[Array, 'sequences length emb']:
     """`cross` for a few queries, whose product with the keys is then faster."""
-    query = self._shared_queries(x, value.shape[0])
+    (query,) = dense.project(
+      x.reshape(value.shape[0], -1, self.emb_dim), self.query()
+    )
+    query = self.heads(query)
     mixed = attention.attend_transposed(
       query, transposed_key, value, mask, self._softmax_dtype(query)
     )
-    return self._joined(mixed).reshape(x.shape)
+    return self._joined(mixed, PADDED, (*x.shape[:2], -1))
 
   def attend(
     self,
@@ -195,31 +211,30 @@ class Attention(nn.Module):
     value: Float[Array, 'batch heads memory head_dim'],
     bias: Float[Array, '1 heads length memory'] | None,
     mask: Bool[Array, '#batch 1 #length memory'],
+    layout: Layout = PADDED,
     *,
     deterministic: bool = True,
-  ) -> Float[Array, 'batch length emb']:
+  ) -> Float[Array, '*tokens emb']:
     """Softmax over the allowed memory, the weighted values, projected out."""
+    mixed = self._mixed(query, key, value, bias, mask, deterministic)
+    return self._joined(mixed, layout, (len(query), query.shape[2], -1))
+
+  def _mixed(self, query, key, value, bias, mask, deterministic):
+    """Weighted values, by heads."""
     dtype = self._softmax_dtype(query)
     query, key = query.astype(dtype), key.astype(dtype)
     if self.dropout_rate and not deterministic:
       weights = attention.weights(query, key, bias, mask).astype(value.dtype)
-      mixed = attention.mix(drop(self, weights, self.dropout_rate, -2), value)
-    else:
-      mixed = attention.attend(query, key, value, bias, mask)
-    return self._joined(mixed)
+      return attention.mix(drop(self, weights, self.dropout_rate, -2), value)
+    return attention.attend(query, key, value, bias, mask)
 
   def _softmax_dtype(self, query):
     return jnp.float32 if self.float32_logits else query.dtype
 
-  def _shared_queries(self, x, batch):
-    (query,) = dense.project(x.reshape(batch, -1, self.emb_dim), self.query())
-    return self.heads(query)
-
-  def _joined(self, mixed):
-    """Heads put side by side again, and projected out."""
-    batch, _, length, _ = mixed.shape
-    joined = mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
-    (out,) = dense.project(joined, self.out())
+  def _joined(self, mixed, layout, shape):
+    """Heads put side by side again, as texts of `shape`, and projected out."""
+    joined = mixed.transpose(0, 2, 1, 3).reshape(shape)
+    (out,) = dense.project(layout.pack(joined), self.out())
     return out
 
 
@@ -241,8 +256,8 @@ class MLP(nn.Module):
     self.wo = Weight((self.mlp_dim, self.emb_dim))
 
   def __call__(
-    self, x: Float[Array, 'batch length emb'], *, deterministic: bool = True
-  ) -> Float[Array, 'batch length emb']:
+    self, x: Float[Array, '*tokens emb'], *, deterministic: bool = True
+  ) -> Float[Array, '*tokens emb']:
     if len(self.activations) == 1:
       kernels = [self.wi()]
     else:

@@ -89,11 +89,11 @@ class EncoderLayer(nn.Module):
     self.pre_mlp_layer_norm = _norm(self.config)
     self.mlp = _mlp(self.config)
 
-  def __call__(self, x, bias, mask, deterministic):
+  def __call__(self, x, bias, mask, layout, deterministic):
     normed = self.pre_attention_layer_norm(x)
-    query, key, value = self.attention.queries_keys_values(normed)
+    query, key, value = self.attention.queries_keys_values(normed, layout)
     attended = self.attention.attend(
-      query, key, value, bias, mask, deterministic=deterministic
+      query, key, value, bias, mask, layout, deterministic=deterministic
     )
     x += _dropout(self, attended, deterministic)
     normed = self.pre_mlp_layer_norm(x)
@@ -114,27 +114,32 @@ class DecoderLayer(nn.Module):
     self.pre_mlp_layer_norm = _norm(self.config)
     self.mlp = _mlp(self.config)
 
-  def __call__(self, x, encoded, bias, self_mask, cross_mask, deterministic):
-    """All positions at once; `encoded` has one row for each n rows of `x`."""
+  def __call__(self, x, encoded, bias, masks, layouts, deterministic):
+    """All positions at once; `encoded` has one row for each n rows of `x`.
+
+    Masks are of self- and cross-attention, layouts of prompts and responses.
+    """
+    self_mask, cross_mask = masks
+    prompts, layout = layouts
     normed = self.pre_self_attention_layer_norm(x)
-    query, key, value = self.self_attention.queries_keys_values(normed)
+    query, key, value = self.self_attention.queries_keys_values(normed, layout)
     attended = self.self_attention.attend(
-      query, key, value, bias, self_mask, deterministic=deterministic
+      query, key, value, bias, self_mask, layout, deterministic=deterministic
     )
     x += _dropout(self, attended, deterministic)
-    key, value = self.encoder_decoder_attention.keys_values(encoded)
+    key, value = self.cross_keys_values(encoded, prompts)
     normed = self.pre_cross_attention_layer_norm(x)
     attended = self.encoder_decoder_attention.cross(
-      normed, key, value, cross_mask, deterministic=deterministic
+      normed, key, value, cross_mask, layout, deterministic=deterministic
     )
     x += _dropout(self, attended, deterministic)
     normed = self.pre_mlp_layer_norm(x)
     forward = self.mlp(normed, deterministic=deterministic)
     return x + _dropout(self, forward, deterministic)
 
-  def cross_keys_values(self, encoded):
+  def cross_keys_values(self, encoded, layout):
     """What cross-attention reads of the prompts."""
-    return self.encoder_decoder_attention.keys_values(encoded)
+    return self.encoder_decoder_attention.keys_values(encoded, layout)
 
   def step(self, x, cross, cross_mask, cache, bias, mask, index):
     """One position: `x [sequences, 1, emb]`, and the updated cache.
@@ -170,11 +175,11 @@ class Encoder(nn.Module):
     ]
     self.encoder_norm = _norm(config)
 
-  def __call__(self, x, mask, deterministic):
-    bias = self.relpos_bias(x.shape[1])
+  def __call__(self, x, mask, layout, deterministic):
+    bias = self.relpos_bias(mask.shape[-1])
     x = _dropout(self, x, deterministic)
     for layer in self.layers:
-      x = layer(x, bias, mask, deterministic)
+      x = layer(x, bias, mask, layout, deterministic)
     return _dropout(self, self.encoder_norm(x), deterministic, None)
 
 
@@ -195,9 +200,9 @@ class Decoder(nn.Module):
     if not config.logits_via_embedding:
       self.logits_dense = t5_layers.Weight((config.emb_dim, config.vocab_size))
 
-  def __call__(self, x, encoded, self_mask, cross_mask, deterministic):
-    bias = self.relpos_bias(x.shape[1])
+  def __call__(self, x, encoded, masks, layouts, deterministic):
+    bias = self.relpos_bias(masks[0].shape[-1])
     x = _dropout(self, x, deterministic)
     for layer in self.layers:
-      x = layer(x, encoded, bias, self_mask, cross_mask, deterministic)
+      x = layer(x, encoded, bias, masks, layouts, deterministic)
     return _dropout(self, self.decoder_norm(x), deterministic)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dap.models import dense, t5_layers
+from dap.models.packing import PADDED, Layout, Layouts
 from dap.models.t5_stacks import Decoder, Encoder, T5Config
 from dap.records import PADDING
 
@@ -75,7 +76,7 @@ class Transformer(nn.Module):
     self.encoder = Encoder(config)
     self.decoder = Decoder(config)
 
-  def _embed(self, tokens: Int[Array, 'batch length']):
+  def _embed(self, tokens: Int[Array, '*tokens']):
     return self.token_embedder()[tokens].astype(self.config.dtype)
 
   def encode(
@@ -83,20 +84,24 @@ class Transformer(nn.Module):
     tokens: Int[Array, 'batch prompt'],
     segment_ids: Int[Array, 'batch prompt'] | None = None,
     *,
+    layout: Layout = PADDED,
     deterministic: bool = True,
-  ) -> Float[Array, 'batch prompt emb']:
-    """States of right-padded (or, with segment ids, packed) prompts."""
+  ) -> Float[Array, '*tokens emb']:
+    """States of right-padded prompts (or, with segment ids, T5X's packed ones),
+    as they lie in the layout."""
     mask = attention_mask(tokens, tokens)
     if segment_ids is not None:
       mask &= same_segment(segment_ids, segment_ids)
-    return self.encoder(self._embed(tokens), mask, deterministic)
+    x = self._embed(layout.pack(tokens))
+    return self.encoder(x, mask, layout, deterministic)
 
   def decode_hidden(
     self,
-    encoded: Float[Array, 'batch prompt emb'],
+    encoded: Float[Array, '*tokens emb'],
     prompt_tokens: Int[Array, 'batch prompt'],
     responses: Int[Array, 'batch n length'],
     *,
+    layouts: Layouts = (PADDED, PADDED),
     deterministic: bool = True,
   ) -> Float[Array, 'batch n length emb']:
     """States that predict each token of `n` responses, by teacher forcing.
@@ -108,40 +113,43 @@ class Transformer(nn.Module):
       encoded,
       prompt_tokens,
       shift_right(responses),
+      layouts=layouts,
       deterministic=deterministic,
     )
 
   def read(
     self,
-    encoded: Float[Array, 'batch prompt emb'],
+    encoded: Float[Array, '*tokens emb'],
     prompt_tokens: Int[Array, 'batch prompt'],
     inputs: Int[Array, 'batch n length'],
     *,
+    layouts: Layouts = (PADDED, PADDED),
     deterministic: bool = True,
   ) -> Float[Array, 'batch n length emb']:
     """States after each of the decoder `inputs` themselves, not shifted."""
-    states = self.decoder(
-      self._embed(inputs.reshape(-1, inputs.shape[-1])),
-      encoded,
-      causal_mask(inputs.shape[-1]),
-      (prompt_tokens > PADDING)[:, None, None, :],
-      deterministic,
-    )
-    return states.reshape(*inputs.shape, -1)
+    causal = causal_mask(inputs.shape[-1])
+    real = (prompt_tokens > PADDING)[:, None, None, :]
+    _, layout = layouts
+    x = self._embed(layout.pack(inputs.reshape(-1, inputs.shape[-1])))
+    states = self.decoder(x, encoded, (causal, real), layouts, deterministic)
+    return layout.spread(states).reshape(*inputs.shape, -1)
 
   def prefill(
     self,
-    encoded: Float[Array, 'batch prompt emb'],
+    encoded: Float[Array, '*tokens emb'],
     prompt_tokens: Int[Array, 'batch prompt'],
     *,
     num_samples: int,
     length: int,
+    layout: Layout = PADDED,
   ) -> DecodeCache:
     """Cache for `num_samples` responses of up to `length` tokens a prompt."""
     config = self.config
-    cross = [layer.cross_keys_values(encoded) for layer in self.decoder.layers]
+    cross = [
+      layer.cross_keys_values(encoded, layout) for layer in self.decoder.layers
+    ]
     keys, values = zip(*cross, strict=True)
-    shape = (encoded.shape[0] * num_samples, config.num_heads, length)
+    shape = (len(prompt_tokens) * num_samples, config.num_heads, length)
     empty = jnp.zeros((*shape, config.head_dim), config.dtype)
     return DecodeCache(
       cross_key=tuple(jnp.swapaxes(key, 2, 3) for key in keys),
@@ -210,8 +218,8 @@ class Transformer(nn.Module):
     states = self.decoder(
       self._embed(decoder_input_tokens),
       encoded,
-      self_mask,
-      cross_mask,
+      (self_mask, cross_mask),
+      (PADDED, PADDED),
       deterministic,
     )
     states = states.astype(jnp.float32)

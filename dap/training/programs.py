@@ -24,7 +24,7 @@ from dap.records import (
   Scalars,
   State,
 )
-from dap.training import collectors, rollouts, steps
+from dap.training import collectors, packed, rollouts, steps
 from dap.training.collectors import Examples
 from dap.training.restart import Template
 from dap.training.rollouts import Collector
@@ -153,12 +153,13 @@ def one(run: Run, mesh: jax.sharding.Mesh) -> Kind:
   """The programs of a single run."""
   placed = steps.learner_sharding(run.model, run.optimizer, mesh)
   shared = steps.shared_sharding(run.model, mesh)
+  update = lambda objective: steps.update_program(
+    objective, run.optimizer, mesh, run.num_microbatches
+  )
   return Kind(
-    rollouts.compile_one,
+    packed.place(run, rollouts.compile_one),
     collectors.signal_program,
-    steps.update_program(
-      run.objective, run.optimizer, mesh, run.num_microbatches
-    ),
+    packed.update(run, mesh, update),
     steps.rows_program(mesh),
     lambda learner: jax.device_put(learner, placed),
     lambda template: template,
@@ -278,6 +279,12 @@ def check_mesh(run: Run, mesh: partitioning.AnyMesh) -> None:
       f'A batch of {run.batch_size} in {run.num_microbatches} microbatches'
       f' needs to be divisible by the {data} devices of the data axis, got'
       f' {part} rows. Change BATCH_SIZE or the mesh.'
+    )
+  if run.rooms.counts and data > 1:
+    raise errors.InputError(
+      'Packing joins the rows of a batch, which a mesh splits over the'
+      f' {data} devices of its data axis. Include gin/packing/padded.gin, or'
+      ' take one device.'
     )
 
 

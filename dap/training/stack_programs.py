@@ -17,7 +17,7 @@ from dap.algorithms.run import Run
 from dap.algorithms.signals import Signal
 from dap.models.trained import Trained
 from dap.records import Batch, Drawn, Learner, RoleParams
-from dap.training import collectors, rollouts, steps
+from dap.training import collectors, packed, rollouts, steps
 from dap.training.programs import Kind
 
 # Which parts have the axis of members: of what a data set gives none, of a
@@ -51,12 +51,13 @@ def stacked(runs: tuple[Run, ...], mesh: jax.sharding.Mesh) -> Kind:
     return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
   own, axes = _own_roles(shared), _batch_axes(shared)
+  update = lambda objective: update_program(
+    objective, shared.optimizer, mesh, shared.num_microbatches, axes
+  )
   return Kind(
-    functools.partial(_compiled, own),
+    packed.place(shared, functools.partial(_compiled, own)),
     _shared_signals if axes is None else functools.partial(_own_signals, own),
-    update_program(
-      shared.objective, shared.optimizer, mesh, shared.num_microbatches, axes
-    ),
+    packed.update(shared, mesh, update),
     rows_program(mesh, axes),
     learner,
     template,
