@@ -42,7 +42,7 @@ SIZES = {
 }
 
 # What only studies with the gap have: one of them measures its limit and judge.
-_MEASURED = {
+MEASURED = {
   'gap': {
     'gap/experiments.Experiment.measures': (),
     'judge/experiments.Experiment.measures': (),
@@ -52,12 +52,12 @@ _MEASURED = {
     'agreement.Agreement.num_pairs': 20,
   },
 }
-GAP_SIZES = {**SIZES, **_MEASURED['gap']}
+GAP_SIZES = {**SIZES, **MEASURED['gap']}
 
 
 def argv(study_dir, *others, config='gap', without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
-  given = {**SIZES, **_MEASURED.get(config, {}), **changes}
+  given = {**SIZES, **MEASURED.get(config, {}), **changes}
   sizes = {k: v for k, v in given.items() if k not in without}
   return [
     'study',

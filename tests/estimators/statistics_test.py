@@ -143,11 +143,11 @@ def study(draw, spread, gap, seeds=4, slope=0.05):
   return first, second
 
 
-def verdicts(of_seed, spread, gap, studies=200):
+def verdicts(of_seed, spread, gap, studies=200, seeds=4):
   draw, windows = rng(1), estimators.log_kl_windows(2.25, 6)
   found = [
     estimators.matched_kl_gap(
-      *study(draw, spread, gap), windows, draw, num_resamples=200,
+      *study(draw, spread, gap, seeds), windows, draw, num_resamples=200,
       of_seed=of_seed,
     )
     for _ in range(studies)
@@ -157,9 +157,9 @@ def verdicts(of_seed, spread, gap, studies=200):
 
 @pytest.mark.parametrize('spread', [0.0, 0.03, 0.1])
 def test_studies_without_a_gap_seldom_find_one(spread):
-  found = verdicts(estimators.gap_of_chosen, spread, gap=0.0)
-  assert found.count('reproduced') <= 0.06 * len(found)
-  assert found.count('contradicted') <= 0.06 * len(found)
+  found = verdicts(estimators.gap_of_chosen, spread, gap=0.0, seeds=8)
+  assert found.count('reproduced') <= 0.05 * len(found)
+  assert found.count('contradicted') <= 0.05 * len(found)
 
 
 def test_most_studies_find_a_gap_that_is_there():

@@ -75,22 +75,31 @@ def test_packing_changes_rounding_alone(tmp_path, which, parts):
   close(packed.params, padded.params)
 
 
-def test_a_packed_stream_repeats_its_run(tmp_path):
-  first = fit(tmp_path / 'on', ONLINE)
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A packed online run: its folder, and what it ends with."""
+  folder = tmp_path_factory.mktemp('packed') / 'on'
+  return folder, fit(folder, ONLINE)
+
+
+def test_a_packed_stream_repeats_its_run(whole, tmp_path):
+  folder, first = whole
   replay = dataclasses.replace(
     tiny.OFFLINE, source=sources.FromDataset(arrays.in_order)
   )
-  recorded = stream.read(tmp_path / 'on' / 'stream')
+  recorded = stream.read(folder / 'stream')
   second = fit(tmp_path / 'off', replay, recorded)
   equal(first, second)
-  assert lines(tmp_path / 'on') == lines(tmp_path / 'off')
+  assert lines(folder) == lines(tmp_path / 'off')
 
 
-def test_a_packed_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path):
-  whole = fit(tmp_path / 'whole', ONLINE)
+def test_a_packed_run_that_was_cut_off_ends_as_if_it_had_not_been(
+  whole, tmp_path
+):
+  folder, ended = whole
   fit(tmp_path / 'cut', ONLINE, num_steps=3)
-  equal(whole, fit(tmp_path / 'cut', ONLINE))
-  assert lines(tmp_path / 'whole') == lines(tmp_path / 'cut')
+  equal(ended, fit(tmp_path / 'cut', ONLINE))
+  assert lines(folder) == lines(tmp_path / 'cut')
 
 
 def test_packed_draws_ahead_are_those_of_a_lag(tmp_path):

@@ -23,6 +23,7 @@ class Panel:
   Attributes:
     judge: training of the preference model that scouts are trained against, on
       the data's own labels.
+    judge_splits: of the data, that it reads.
     scouts: trainings from the SFT policy; their `save_steps` and ends write.
     num_pairs: of fresh responses to training prompts, evenly by checkpoint, the
       SFT policy's among them. Pairs of two equal responses are left out.
@@ -32,11 +33,13 @@ class Panel:
 
   judge: Run
   scouts: tuple[Run, ...]
+  judge_splits: tuple[str, ...] = ('train',)
   num_pairs: Size = 12000
   num_golden_pairs: Count = 2000
 
   def __post_init__(self):
-    object.__setattr__(self, 'scouts', tuple(self.scouts))
+    for name in ('scouts', 'judge_splits'):
+      object.__setattr__(self, name, tuple(getattr(self, name)))
     ranges.check(self)
 
   @property

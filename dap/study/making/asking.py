@@ -1,8 +1,9 @@
 """Layer 7. The stage that asks a panel about what policies write."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from dap.data.sources import Peopled
 from dap.evaluation import points, programs
 from dap.models.trained import Policy, policy_of
 from dap.stages.artefacts import Stage
-from dap.study.design import evaluated_steps
+from dap.study.design import Study, evaluated_steps
 from dap.study.making import trainings
 from dap.study.making.stage_folders import (
   Folders,
@@ -21,9 +22,6 @@ from dap.study.making.stage_folders import (
   load_splits,
   texts,
 )
-
-if TYPE_CHECKING:
-  from dap.study.making import build
 
 _SCOUT_SEEDS = 1_000_003  # apart from those of the study's own runs
 
@@ -56,7 +54,25 @@ class Asking:
   mesh: tuple[int, int] = (1, 1)
 
 
-def stages(tree: 'build.Tree') -> dict[str, Stage]:
+@runtime_checkable
+class Tree(Protocol):
+  """What the stages of a seed stand in, see `build.Tree`."""
+
+  @property
+  def study(self) -> Study: ...
+  @property
+  def seed(self) -> int: ...
+  @property
+  def source(self) -> datasets.PairData: ...
+  @property
+  def stages(self) -> dict[str, Stage]: ...
+  @property
+  def trained(self) -> Callable[..., Stage]: ...
+  @property
+  def policy_run(self) -> Callable[..., Stage]: ...
+
+
+def stages(tree: Tree) -> dict[str, Stage]:
   """What the golden model reads beside the data: pairs that scouts wrote.
 
   Nothing without a panel, or where the data's source has no people to ask. The
@@ -70,7 +86,7 @@ def stages(tree: 'build.Tree') -> dict[str, Stage]:
   runs = dict(study.panel.runs)
   judge = runs.pop('scout_judge')
   made['scout_judge'] = tree.trained(
-    'scout_judge', judge, 6, made['data'], None
+    'scout_judge', judge, 6, made['data'], None, study.panel.judge_splits
   )
   writers: list[tuple[str, int | None]] = [('sft', None)]
   for place, (name, run) in enumerate(runs.items(), start=1):

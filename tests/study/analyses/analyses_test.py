@@ -14,6 +14,7 @@ def kind(analysis):
 
 EVERY = (
   analyses.Gap(),
+  analyses.Judge(),
   analyses.Coverage(
     'a', 'b', 'c', (('none', 'd'), ('4', 'e'), ('all', 'c')), SETTING
   ),

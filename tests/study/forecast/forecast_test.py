@@ -160,7 +160,7 @@ def test_to_measure_another_device_is_refused(capsys):
 
 def test_a_dry_run_measures_real_steps_when_asked(capsys):
   out = dry_run(capsys, '--measure', **GRID)
-  assert 'real steps of 4 programs' in out
+  assert 'real steps of 5 programs' in out
   assert 'Measured: ' in out and out.endswith('--dry_run alone.\n')
   line = next(each for each in out.splitlines() if 'online_ipo (' in each)
   # Two settings and two seeds; 6 steps of 8 prompts, two responses of 6 tokens.

@@ -1,4 +1,4 @@
-"""The measures, and the default study that has them all."""
+"""The measures, the scouts, and the default study that has them all."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 import tiny_study
 
 from dap import main
+from dap.data import pairs
 from dap.errors import InputError
 from dap.study.making import limit, measures
 from dap.study.reading import runs
@@ -21,9 +22,17 @@ def whole(tmp_path_factory):
   words = tiny_study.argv(
     folder,
     config='default',
+    without=('design.Study.panel',),
     SETTINGS=((1e-2, 0.1),),
     DEFAULT_SETTING=(1e-2, 0.1),
     **{
+      'corpus.EmbeddedCorpus.raters': 5,
+      'proxy/scout_judge/train.Run.num_steps': 4,
+      'scout/train.Run.num_steps': 4,
+      'scout/train.Run.save_steps': (2,),
+      'scout/train.Run.learning_rate': 1e-2,
+      'PANEL_PAIRS': 60,
+      'PANEL_GOLDEN_PAIRS': 8,
       'measures.StreamAccuracy.num_windows': 3,
       'measures.StreamAccuracy.num_pairs': 8,
       'measures.OwnPairs.num_pairs': 16,
@@ -116,6 +125,61 @@ def test_the_experiments_are_kept_for_the_report(whole):
   kept = json.loads((whole / 'study.json').read_text())
   assert len(kept['analyses']) == 3
   assert kept['arms']['Gap'] == ['online_ipo', 'offline_ipo']
+
+
+def only(whole, name):
+  (found,) = (whole / 'stages').glob(f'{name}-*')
+  return found
+
+
+def test_every_checkpoint_of_a_scout_writes(whole):
+  summary = json.loads((only(whole, 'panel') / 'summary.json').read_text())
+  writers = {f'scout_{i}_{step}' for i in range(3) for step in (2, 4)}
+  assert summary['kl_nats'].keys() == {'sft_last', *writers}
+  assert summary['kl_nats']['sft_last'] == 0
+  assert summary['pairs'] + summary['equal_responses'] == 60
+
+
+def test_the_chosen_response_has_most_of_the_votes(whole):
+  """Shares are fifths of five raters', and follow the hidden utility."""
+  made = pairs.load(only(whole, 'panel') / 'train.npz')
+  assert made.shares is not None
+  assert np.all(np.isin(np.round(made.shares * 5), [3, 4, 5]))
+  assert np.any(made.chosen != made.rejected, axis=1).all()
+  data = pairs.load(only(whole, 'data') / 'train.npz')
+  assert set(made.prompt_ids) <= set(data.prompt_ids)
+
+
+def test_the_golden_model_reads_them_and_who_labels(whole):
+  readers = [
+    stage['stage']
+    for path in (whole / 'stages').glob('*/stage.json')
+    if 'panel' in (stage := json.loads(path.read_text()))['inputs']
+  ]
+  assert sorted(readers) == ['golden', 'relabel']
+
+
+def test_d_golden_has_a_few_of_them_in_no_order(whole):
+  labelled = pairs.load(only(whole, 'relabel') / 'train.npz')
+  data = pairs.load(only(whole, 'data') / 'train.npz')
+  texts = {row.tobytes() for row in data.chosen}
+  texts |= {row.tobytes() for row in data.rejected}
+  scouts = [row.tobytes() not in texts for row in labelled.chosen]
+  assert 0 < sum(scouts) <= 8
+  assert not all(scouts[-sum(scouts) :])  # spread over the set
+
+
+def test_the_judge_is_asked_about_every_checkpoint(whole):
+  with np.load(whole / 'measures' / 'agreement' / '3.npz') as stored:
+    found = dict(stored)
+  points = runs.read(whole / 'runs.jsonl')
+  for arm, count in (('online_ipo', 2), ('offline_ipo', 3)):
+    kl = sorted(p.kl_nats for p in points if p.algorithm == arm)
+    np.testing.assert_allclose(sorted(found[f'kl/{arm}']), kl, rtol=1e-6)
+    for name in ('right', 'counted', 'true_wins', 'golden_wins'):
+      assert found[f'{name}/{arm}'].shape == (count, 20)
+  kept = json.loads((whole / 'study.json').read_text())
+  assert 'Judge' in kept['arms']
 
 
 def test_rows_near_a_step_are_those_of_the_nearest_batches():

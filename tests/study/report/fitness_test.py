@@ -76,7 +76,7 @@ def test_a_report_warns_first_and_beside_each_verdict():
   assert findings.caveats(weak)[0] == second.items[0]
   told = [p for p in weak.predicates if p.estimate is not None]
   assert told and all(p.detail.startswith(fitness.UNFIT) for p in told)
-  assert '(unfit judge)' in findings.lines(weak)[0]
+  assert '(unfit judge)' in findings.lines(weak)[1]
   text = markdown.text('t', [first, second, *others])
   assert text.count(fitness.UNFIT) >= len(told)
   whole = findings.report(results(), [])
