@@ -10,8 +10,11 @@ import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('JAX_NUMPY_RANK_PROMOTION', 'raise')
+# Compiled without much care: a third of the compiler's time is saved.
 os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=4'
+  os.environ.get('XLA_FLAGS', '')
+  + ' --xla_force_host_platform_device_count=4'
+  + ' --xla_backend_optimization_level=0'
 )
 _OWN_CACHE = 'JAX_COMPILATION_CACHE_DIR' not in os.environ
 if _OWN_CACHE:  # a worker of xdist has what the first process sets

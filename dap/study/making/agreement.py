@@ -154,7 +154,7 @@ def _checkpoint(
   )
   judged = evaluated['golden_p_ab'][few], evaluated['golden_p_ba'][few]
   return {
-    'kl': np.mean(evaluated['kl']),
+    'kl': np.asarray(np.mean(evaluated['kl'])),
     'right': measures.agreement(prefers, _wins(ours, theirs)),
     'counted': ours != theirs,
     'true_wins': _wins(ours, asked.opponent),
