@@ -123,7 +123,7 @@ def test_a_limit_of_few_samples_is_refused(number):
 
 def test_the_experiments_are_kept_for_the_report(whole):
   kept = json.loads((whole / 'study.json').read_text())
-  assert len(kept['analyses']) == 3
+  assert len(kept['analyses']) == 4
   assert kept['arms']['Gap'] == ['online_ipo', 'offline_ipo']
 
 
