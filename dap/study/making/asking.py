@@ -133,6 +133,11 @@ def ask(config: Asking, inputs: Folders, work: Path) -> None:
     prompts.prompts[rows],
   )
   number = len(config.writers)
+  if len(rows) < number:
+    raise errors.InputError(
+      f'A panel needs a training pair for each of its {number} writers, got'
+      f' {len(rows)}. Give more pairs, or fewer checkpoints of scouts.'
+    )
   first = np.arange(len(rows)) % number
   other = rng.integers(number, size=len(rows))
   second = np.where(rng.random(len(rows)) < 0.5, first, other)
@@ -167,6 +172,8 @@ def _written(
     params = load_params(config.policy, inputs[name], step, config.mesh)
     for slot, side, own in zip((_FIRST, _SECOND), sides, writers):
       rows = np.flatnonzero(own == number)
+      if not len(rows):  # by chance nobody's second response is this one's
+        continue
       few = points.Questions(*(column[rows] for column in asked))
       side[rows] = points.answers(
         config.policy, params, few, length, settings, mesh, slot=slot
