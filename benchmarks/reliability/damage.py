@@ -69,12 +69,12 @@ _ANEW = 'it/checkpoints', 'it/metrics.jsonl', 'it/stream', 'it/samples'
 _REDONE = 'it/stages/evaluate_*', 'it/runs.jsonl', 'it/stages/opponent-*'
 KINDS = (
   Kind('open training: params', 7, 'open', f'{_POINT}/params/.*', 'train'),
-  Kind('open training: rest', 10, 'open', f'{_POINT}/rest/.*', 'train'),
-  Kind('open training: metadata.json', 8, 'open', f'{_POINT}/meta.*', 'train'),
-  Kind('open training: metrics.jsonl', 12, 'open', 'it/metrics.*', 'train'),
+  Kind('open training: rest', 8, 'open', f'{_POINT}/rest/.*', 'train'),
+  Kind('open training: metadata.json', 6, 'open', f'{_POINT}/meta.*', 'train'),
+  Kind('open training: metrics.jsonl', 8, 'open', 'it/metrics.*', 'train'),
   Kind('open training: records.bin', 12, 'open', 'it/stream/rec.*', 'train'),
   Kind('open training: stream.json', 8, 'open', 'it/stream/str.*', 'train'),
-  Kind('open training: others', 9, 'open', 'it/(samples/|conf).*', 'train'),
+  Kind('open training: others', 6, 'open', 'it/(samples/|conf).*', 'train'),
   Kind(
     'finished training: params', 10, 'trained', f'{_POINT}/params/.*',
     'evaluate', _EVALUATED,
@@ -87,7 +87,7 @@ KINDS = (
   Kind('finished training: stream', 8, 'trained', 'it/stream/.*', 'train'),
   Kind('points/, runs.jsonl', 10, 'trained', 'it/(points|runs).*', 'evaluate'),
   Kind(
-    'cache, train: arrays', 30, 'trained', r'it/cache/.*\.npy', 'train', _ANEW
+    'cache, train: arrays', 24, 'trained', r'it/cache/.*\.npy', 'train', _ANEW
   ),
   Kind(
     'cache, train: facts.json', 12, 'trained', 'it/cache/.*facts.json',
@@ -97,18 +97,18 @@ KINDS = (
     'cache, train: rows.jsonl', 8, 'trained', 'it/cache/.*rows.jsonl', 'train',
     _ANEW,
   ),
-  Kind('cache, data', 76, 'cache', 'it/.*', 'data'),
+  Kind('cache, data', 96, 'cache', 'it/.*', 'data'),
   Kind(
-    'stages: arrays', 38, 'study', f'{_STAGE}/[^/]*[.]np[yz]', 'study'
+    'stages: arrays', 28, 'study', f'{_STAGE}/[^/]*[.]np[yz]', 'study'
   ),
-  Kind('stages: prepared arrays', 16, 'study', f'{_STAGE}/arrays/.*', 'study'),
-  Kind('stages: stage.json', 20, 'study', f'{_STAGE}/stage.json', 'study'),
+  Kind('stages: prepared arrays', 22, 'study', f'{_STAGE}/arrays/.*', 'study'),
+  Kind('stages: stage.json', 24, 'study', f'{_STAGE}/stage.json', 'study'),
   Kind(
     'stages: other json', 22, 'study', f'{_STAGE}/(?!stage)[^/]*[.]json',
     'study',
   ),
   Kind('stages: metrics.jsonl', 10, 'study', f'{_STAGE}/metrics.*', 'study'),
-  Kind('stages: stream', 12, 'study', f'{_STAGE}/stream/.*', 'study'),
+  Kind('stages: stream', 16, 'study', f'{_STAGE}/stream/.*', 'study'),
   Kind(
     'stages: checkpoints', 14, 'study',
     f'{_STAGE}/checkpoints/[^/]*/(params|meta).*', 'study', _REDONE,
@@ -118,17 +118,17 @@ KINDS = (
   Kind('study.json, study', 8, 'study', 'it/study.json', 'study'),
   Kind('samples.json, study', 8, 'study', 'it/samples.json', 'study'),
   Kind('sealed.json, study', 8, 'study', 'it/sealed.json', 'study'),
-  Kind('verdicts.json, study', 4, 'study', 'it/verdicts.json', 'study'),
-  Kind('report.html, report.md', 4, 'study', r'it/report\..*', 'study'),
-  Kind('.report', 4, 'study', r'it/\.report', 'study'),
-  Kind('figures', 4, 'study', 'it/(figures/.*|frontier.*)', 'study'),
-  Kind('costs.jsonl, study', 6, 'study', 'it/costs.jsonl', 'study'),
+  Kind('verdicts.json, study', 3, 'study', 'it/verdicts.json', 'study'),
+  Kind('report.html, report.md', 3, 'study', r'it/report\..*', 'study'),
+  Kind('.report', 3, 'study', r'it/\.report', 'study'),
+  Kind('figures', 3, 'study', 'it/(figures/.*|frontier.*)', 'study'),
+  Kind('costs.jsonl, study', 4, 'study', 'it/costs.jsonl', 'study'),
   Kind('runs.jsonl, report', 6, 'study', 'it/runs.jsonl', 'report'),
   Kind(
     'study.json, samples.json, sealed.json, report', 8, 'study',
     'it/(study|samples|sealed).json', 'report',
   ),
-  Kind('measures', 6, 'measured', 'it/measures/.*', 'coverage'),
+  Kind('measures', 5, 'measured', 'it/measures/.*', 'coverage'),
   Kind(
     'arrays of points, report', 4, 'study', f'{_STAGE}/step_.*npz', 'report'
   ),

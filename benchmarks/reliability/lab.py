@@ -18,6 +18,7 @@ import pathlib
 import random
 import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -78,10 +79,16 @@ class Start:
 
   def wait(self) -> Ended:
     """What came of it; what takes too long is killed."""
-    while (ended := self.poll()) is None:
-      if time.monotonic() - self._begin > self._patience:
-        self.send(signal.SIGKILL)
-      time.sleep(0.005)
+    if self._ended is None:
+      left = self._begin + self._patience - time.monotonic()
+      child = os.pidfd_open(self.process)
+      try:
+        if not select.select([child], [], [], max(0.0, left))[0]:
+          os.kill(self.process, signal.SIGKILL)
+      finally:
+        os.close(child)
+    ended = self._wait(0)
+    assert ended is not None  # it was waited for
     return ended
 
   def send(self, signum: int) -> bool:
@@ -411,16 +418,22 @@ def run(
   raise SystemExit(1 if faults else 0)
 
 
+def _processor_seconds() -> float:
+  """What this process and those that it waited for have taken."""
+  spent = map(
+    resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+  )
+  return sum(usage.ru_utime + usage.ru_stime for usage in spent)
+
+
 def _told(
   lab: Lab, name: str, campaign: Campaign, seed: int, count: int
 ) -> int:
   """Prints what came of a campaign; gives the number of its faults."""
-  begin = time.monotonic()
-  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  begin, before = time.monotonic(), _processor_seconds()
   found = campaign(lab, random.Random(seed), count)
-  spent = resource.getrusage(resource.RUSAGE_CHILDREN)
   minutes = (time.monotonic() - begin) / 60
-  cpu = spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime
+  cpu = _processor_seconds() - before
   print(f'\n{found.table}\n')
   for fault in found.faults:
     print(f'- {fault}')

@@ -95,10 +95,10 @@ def test_a_member_is_its_single_run_to_rounding(tmp_path, which):
   stack = fit(tmp_path / 'group', which)
   for index, name in enumerate(SETTINGS):
     alone = fit_alone(tmp_path, which, name)
-    close(stacks.member(stack, index), alone, 1e-6)
+    close(stacks.member(stack, index), alone, 3e-6)
     member = tmp_path / 'group' / name
     for step in (3, 5, 8):
-      close(params_of(member, step), params_of(tmp_path / name, step), 1e-6)
+      close(params_of(member, step), params_of(tmp_path / name, step), 3e-6)
     for own, other in zip(lines(member), lines(tmp_path / name), strict=True):
       # At the start a margin is 0 but for rounding, which decides its sign.
       assert own.keys() == other.keys()
