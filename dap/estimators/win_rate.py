@@ -9,7 +9,7 @@ import statistics
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from dap import errors
 
@@ -51,7 +51,14 @@ def sign_rule_wins(
   Source: Tang et al. 2024, A.2, https://arxiv.org/abs/2405.08448; ties ours.
   """
   ahead = np.asarray(preference_ab, np.float64) - preference_ba
-  return 0.5 * (np.sign(ahead) + 1)
+  return margin_wins(ahead)
+
+
+def margin_wins(
+  margins: Shaped[np.ndarray, '*shape'],
+) -> Float[np.ndarray, '*shape']:
+  """1 where a margin is positive, 0 where it is negative, 1/2 for none."""
+  return 0.5 * (np.sign(margins) + 1)
 
 
 def verdict_wins(
@@ -213,7 +220,7 @@ def classification_accuracy(margins: Float[np.ndarray, ' pairs']) -> float:
   The margin of a policy is its log-ratio of the chosen response less that of
   the rejected; of a preference model, the difference of its two orders.
   """
-  return float(np.mean(0.5 * (np.sign(margins) + 1)))
+  return float(np.mean(margin_wins(margins)))
 
 
 def relative_log_prob(

@@ -126,7 +126,7 @@ def _answer_program(
 def _margin_program(model: Comparer, mesh: Mesh) -> Callable:
   """(params, prompts, ours, theirs) -> log-odds [rows, count]."""
   if isinstance(model, Scorer):
-    margin = functools.partial(_by_scores, model)
+    margin = functools.partial(programs.score_margins, model)
   else:
     margin = functools.partial(_by_pairs, model)
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
@@ -134,13 +134,6 @@ def _margin_program(model: Comparer, mesh: Mesh) -> Callable:
   return jax.jit(
     margin, in_shardings=(placed, rows, rows, rows), out_shardings=rows
   )
-
-
-def _by_scores(model: Scorer, params, prompts, ours, theirs):
-  """Of a model that scores one response: each is read once."""
-  both = jnp.concatenate([ours, theirs[:, None]], axis=1)
-  scores = model.scores(params, prompts, both)
-  return scores[:, :-1] - scores[:, -1:]
 
 
 def _by_pairs(model: Comparer, params, prompts, ours, theirs):

@@ -60,9 +60,7 @@ def judge_all_program(model: Scorer, mesh: Mesh) -> Callable:
   """As `judge_program`, of several of ours: [rows, count, length]."""
 
   def judge(params, prompts, ours, theirs):
-    both = jnp.concatenate([ours, theirs[:, None]], axis=1)
-    scores = model.scores(params, prompts, both)
-    margin = scores[:, :-1] - scores[:, -1:]
+    margin = score_margins(model, params, prompts, ours, theirs)
     return jax.nn.sigmoid(margin), jax.nn.sigmoid(-margin)
 
   placed = partitioning.param_sharding(model.logical_axes(), mesh)
@@ -70,6 +68,13 @@ def judge_all_program(model: Scorer, mesh: Mesh) -> Callable:
   return jax.jit(
     judge, in_shardings=(placed, rows, rows, rows), out_shardings=rows
   )
+
+
+def score_margins(model: Scorer, params, prompts, ours, theirs) -> jax.Array:
+  """Scores of [rows, count, length] less that of theirs, each read once."""
+  both = jnp.concatenate([ours, theirs[:, None]], axis=1)
+  scores = model.scores(params, prompts, both)
+  return scores[:, :-1] - scores[:, -1:]
 
 
 @functools.cache

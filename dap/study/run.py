@@ -8,14 +8,14 @@ import contextlib
 import math
 from pathlib import Path
 
-from dap import costs, errors
+from dap import costs, errors, progress
 from dap.losses.ranges import Count, Seeds
 from dap.models import policy
 from dap.stages import artefacts, differences, machine, pool
 from dap.study import verify as verify_lib
 from dap.study.design import Study, check_seeds
 from dap.study.forecast import forecast, means
-from dap.study.making import build, collect
+from dap.study.making import asking, build, collect
 from dap.study.report import report
 
 
@@ -60,6 +60,8 @@ def run(
   if verify:
     verify_lib.verify(targets, root, workers, math.prod(study.mesh))
     return
+  if no_panel := asking.left_out(study):
+    progress.say(no_panel)
   jobs = pool.finish(
     targets,
     root=root,
@@ -72,7 +74,8 @@ def run(
     seed: {name: next(places) for name in tree} for seed, tree in built.items()
   }
   other_code = differences.accepted(jobs) if accept_code else {}
-  collect.write(study, found, root, title, caveats, other_code)
+  limits = (*caveats, no_panel) if no_panel else caveats
+  collect.write(study, found, root, title, limits, other_code)
   report.refresh(study_dir)
 
 
@@ -104,6 +107,8 @@ def dry_run(
   workers = _workers(num_workers, study)
   with contextlib.suppress(errors.InputError):  # files may not be there yet
     study = _with_num_ids(study)
+  if no_panel := asking.left_out(study):
+    progress.say(no_panel)
   forecast.show(
     study,
     {seed: build.build(study, seed) for seed in check_seeds(seeds)},

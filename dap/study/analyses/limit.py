@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dap import estimators
 from dap.errors import InputError
 from dap.estimators import limits
 from dap.study.reading import frontiers
@@ -91,7 +92,7 @@ def _known(arrays: Arrays, by: str, judged: str) -> Known:
 
 def _wins(margins: np.ndarray) -> np.ndarray:
   """1 where a sample is better than the opponent's, 1/2 where as good."""
-  return 0.5 * (1 + np.sign(margins.astype(np.float64)))
+  return estimators.margin_wins(margins.astype(np.float64))
 
 
 def _by_utility(

@@ -89,20 +89,23 @@ def _told(evidence: Evidence, arms: Sequence[str], judge: Judge) -> _Told:
 
 def _not_above(told: _Told) -> Finding:
   """Win rate less limit of the checkpoint that comes nearest to it."""
-  estimates, errors, ends = [], [], []
+  estimates, errors, ends, unchecked = {}, [], [], []
   for seed, (*arms, _) in zip(told.shared.seeds, told.shared.frontiers):
     limit = told.limits[seed].limit
+    excess = _excess(arms, told.judge.samples[seed]['prompt_ids'], limit)
+    if excess is None:
+      unchecked.append(seed)
+      continue
     ends.append(f'{min(CHECKED, told.limits[seed].end):.1f}')
     errors.append(limits.total_error(limit)[limit.kl < CHECKED])
-    excess = _excess(arms, told.judge.samples[seed]['prompt_ids'], limit)
-    estimates.append(
-      estimators.estimate_mean(
-        estimators.crossed(excess, estimators.peak_wins),
-        comparisons.rng(),
-        num_resamples=comparisons.RESAMPLES,
-      )
+    estimates[seed] = estimators.estimate_mean(
+      estimators.crossed(excess, estimators.peak_wins),
+      comparisons.rng(),
+      num_resamples=comparisons.RESAMPLES,
     )
-  effect = estimators.combine(estimates, comparisons.rng())
+  if not estimates:
+    raise Unreached('No checkpoint lies where the limit is known.')
+  effect = estimators.combine([*estimates.values()], comparisons.rng())
   error = float(np.max(np.concatenate(errors)))
   detail = (
     f'Estimate: win rate less limit of the checkpoint that comes nearest to it,'
@@ -110,21 +113,24 @@ def _not_above(told: _Told) -> Finding:
     f' as the limit is known, with an error of at most {error:.3f}: to'
     f' {", ".join(ends)} nats (by seed). {told.shared.remark}'
   )
+  if unchecked:
+    detail += (
+      f' Not checked on seed {", ".join(map(str, unchecked))}: no checkpoint'
+      ' lies where the limit is known.'
+    )
   verdict = estimators.not_greater(effect, error)
-  return Finding(verdict, effect, told.shared.seeds, detail.strip())
+  return Finding(verdict, effect, [*estimates], detail.strip())
 
 
 def _excess(
   arms: Sequence[Frontier], prompt_ids: np.ndarray, limit: limits.Limit
-) -> estimators.Curve:
-  """Win less limit by checkpoint and prompt, below the checked KL."""
+) -> estimators.Curve | None:
+  """Win less limit by checkpoint and prompt, below the checked KL, if any."""
   end = min(CHECKED, limit.kl[-1])
   inside = [(arm.curve.kl > 0) & (arm.curve.kl < end) for arm in arms]
   kl = np.concatenate([arm.curve.kl[own] for arm, own in zip(arms, inside)])
   if not len(kl):
-    raise Unreached(
-      f'No checkpoint lies below {end:.2g} nats, where the limit is known.'
-    )
+    return None
   wins = np.concatenate(
     [_of_prompts(arm, prompt_ids)[own] for arm, own in zip(arms, inside)]
   )

@@ -155,15 +155,11 @@ def _checkpoint(
   judged = evaluated['golden_p_ab'][few], evaluated['golden_p_ba'][few]
   return {
     'kl': np.asarray(np.mean(evaluated['kl'])),
-    'right': measures.agreement(prefers, _wins(ours, theirs)),
+    'right': measures.agreement(prefers, estimators.margin_wins(ours - theirs)),
     'counted': ours != theirs,
-    'true_wins': _wins(ours, asked.opponent),
+    'true_wins': estimators.margin_wins(ours - asked.opponent),
     'golden_wins': estimators.sign_rule_wins(*judged),
   }
-
-
-def _wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-  return 0.5 * (1 + np.sign(ours - theirs))
 
 
 def _utilities(

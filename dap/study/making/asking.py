@@ -118,6 +118,20 @@ def stages(tree: Tree) -> dict[str, Stage]:
   return {'panel': made['panel']}
 
 
+def left_out(study: Study) -> str:
+  """Why a study with a panel asks none; empty where it does, or has none."""
+  source = study.data.source
+  if study.panel is None or isinstance(source, Peopled):
+    return ''
+  return (
+    'No panel: there is nobody to ask about what policies write (the source,'
+    f' {type(source).__name__}, has no `votes`). The golden model learns from'
+    ' the pairs of the data alone, and D_golden is its first'
+    f' {study.num_golden_pairs:,}, as far as there are so many, without'
+    f' the {study.panel.num_golden_pairs:,} of scouts.'
+  )
+
+
 def ask(config: Asking, inputs: Folders, work: Path) -> None:
   """Writes the pairs, and the KL of each writer.
 

@@ -28,7 +28,7 @@ def longer(pairs: Pairs) -> np.ndarray:
   chosen, rejected = (
     np.sum(side > PADDING, axis=1) for side in (pairs.chosen, pairs.rejected)
   )
-  return 0.5 * (1 + np.sign(chosen - rejected))
+  return estimators.margin_wins(chosen - rejected)
 
 
 def bigram_wins(train: Pairs, test: Pairs) -> np.ndarray:
@@ -55,7 +55,7 @@ def bigram_wins(train: Pairs, test: Pairs) -> np.ndarray:
     objective, np.zeros(len(seen)), jac=True, method='L-BFGS-B',
     options={'maxiter': 100},
   )  # fmt: skip
-  return 0.5 * (1 + np.sign(_difference(test)[:, seen] @ fitted.x))
+  return estimators.margin_wins(_difference(test)[:, seen] @ fitted.x)
 
 
 def _difference(pairs: Pairs) -> Any:  # scipy's sparse matrix

@@ -215,9 +215,17 @@ def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
       for split in relabelled
     },
     'judging_prompts': len(np.unique(asked['prompt_ids'])),
+    **_panel(places),
     'data_reports': data['reports'],
     'data_counts': data.get('counts', {}),
   }
+
+
+def _panel(places: dict[str, Path]) -> dict[str, object]:
+  """What scouts wrote for the golden model, where a panel was asked."""
+  if 'panel' not in places:
+    return {}
+  return {'panel': files.read_json(places['panel'] / 'summary.json')}
 
 
 def _samples(

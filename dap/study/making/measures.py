@@ -188,7 +188,7 @@ def stream_accuracy(config: Classifying, inputs: Folders, work: Path) -> None:
   correct = {'proxy': _wins(judging, 'proxy', asked, inputs)}
   for name, (step,) in config.policies:
     margin = _margin(judging, asked, inputs[name], step)
-    correct[name] = 0.5 * (np.sign(margin) + 1)
+    correct[name] = estimators.margin_wins(margin)
   shape = taken.shape
   columns = {
     'step': middles,
@@ -219,7 +219,7 @@ def own_pairs(config: Classifying, inputs: Folders, work: Path) -> None:
         judging.policy, pairs, reference, mesh, settings.batch_size
       )
       margin = _margin(judging, pairs, inputs[name], step)
-      correct.append(agreement(0.5 * (np.sign(margin) + 1), golden))
+      correct.append(agreement(estimators.margin_wins(margin), golden))
       counted.append(golden != 0.5)
     columns |= {
       f'step/{name}': np.array(steps),
@@ -254,7 +254,7 @@ def _nearest(steps: np.ndarray, middle: float, count: int) -> np.ndarray:
 
 def agreement(wins: np.ndarray, golden: np.ndarray) -> np.ndarray:
   """1 where both prefer the same response, 0 where not, 1/2 for ties."""
-  return 0.5 * (1 + np.sign(wins - 0.5) * np.sign(golden - 0.5))
+  return estimators.margin_wins((wins - 0.5) * (golden - 0.5))
 
 
 def _wins(

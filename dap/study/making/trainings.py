@@ -219,7 +219,7 @@ def relabel(config: Relabelling, inputs: Folders, work: Path) -> None:
     truth = inputs['data'] / f'{split}_truth.npy'
     if truth.exists():
       prefers = np.load(truth)[:own]
-      right = 0.5 * (1 + np.sign(prefers) * np.sign(wins[:own] - 0.5))
+      right = estimators.margin_wins(prefers * (wins[:own] - 0.5))
       summary[split]['agrees_with_truth'] = baselines.proportion(right)
     labelled.save(work / f'{split}.npz')
   files.write_json(work / 'summary.json', summary)

@@ -116,7 +116,7 @@ def _few_seeds(results: Results) -> str:
   word = 'shows' if number == 1 else 'show'
   return (
     f'{_COUNTS[number]} {word} which way an effect points, not that other seeds'
-    ' have it: that takes eight.'
+    f' have it: that takes {_ENOUGH_SEEDS} at least; the whole study has eight.'
   )
 
 
@@ -250,9 +250,25 @@ def _measures(study: Json) -> list[tuple[str, object]]:
       inner = isinstance(value, Mapping)
       if inner or key not in ('value', 'accuracy', 'low', 'high', 'count'):
         found.append((f'{label}: {key.replace("_", " ")}', value))
+  found += _panel(study.get('panel') or {})
   for key, value in (study.get('baselines') or {}).items():
     found.append((f'baseline: {key.replace("_", " ")}', value))
   return found
+
+
+def _panel(panel: Json) -> list[tuple[str, object]]:
+  """What scouts wrote for the golden model; nothing without a panel."""
+  if not panel:
+    return []
+  kl = list(panel['kl_nats'].values())
+  return [
+    ('panel: pairs that scouts wrote', f'{panel["pairs"]:,}'),
+    (
+      'panel: pairs of equal responses, left out',
+      f'{panel["equal_responses"]:,}',
+    ),
+    ('panel: KL of its writers, nats', f'{min(kl):.1f} to {max(kl):.1f}'),
+  ]
 
 
 def _made(made: Json) -> list[blocks.Block]:

@@ -81,6 +81,21 @@ def test_arms_below_the_limit_are_told_from_one_above(tmp_path):
   assert found.estimate == pytest.approx(0.95 - most(0.5), abs=0.05)
 
 
+def test_a_seed_without_checkpoints_below_the_limit_leaves_the_others(tmp_path):
+  def judged(seed):
+    some = samples(seed)
+    if seed == 1:  # all of its samples win: no KL is needed for that
+      some['golden'] = np.abs(some['golden'])
+    return some
+
+  made = study(tmp_path, hill(0.5), hill(0.4)).measure('limit', judged)
+  found = predicates(made)['L']
+  assert found.verdict == REPRODUCED and found.by_seed.keys() == {0}
+  assert found.detail.endswith(
+    'Not checked on seed 1: no checkpoint lies where the limit is known.'
+  )
+
+
 def test_equal_arms_have_equal_shares(tmp_path):
   made = study(tmp_path, hill(0.5), hill(0.5), noise=1.0)
   found = predicates(made.measure('limit', samples))['L2']

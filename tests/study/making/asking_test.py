@@ -1,9 +1,12 @@
 """Pairs of scouts in the panel's order."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from dap import errors
+from dap.commands import COMMANDS, run
 from dap.study.making import asking
 
 
@@ -28,3 +31,24 @@ def test_a_vote_for_the_second_puts_it_first():
   np.testing.assert_array_equal(made.chosen, [second[0], first[1]])
   np.testing.assert_allclose(made.shares, [0.8, 0.8])
   assert equal == 1
+
+
+def _study(*overrides, others=()):
+  return run.configure(
+    COMMANDS['study'],
+    ['configs/studies/gap.gin', *others],
+    [('STUDY_DIR', '"unused"'), *overrides],
+    COMMANDS,
+  )['study']
+
+
+def test_data_without_people_are_told():
+  study = _study()
+  assert study.panel is not None
+  assert not asking.left_out(study)
+  files = ('TRAIN_FILE', '"a.jsonl"'), ('TEST_FILE', '"b.jsonl"')
+  plain = _study(*files, others=['gin/data/jsonl.gin'])
+  said = asking.left_out(plain)
+  assert said.startswith('No panel: there is nobody to ask')
+  assert 'Formatted' in said and 'first 7,600' in said
+  assert not asking.left_out(dataclasses.replace(plain, panel=None))
