@@ -24,6 +24,8 @@ class Panel:
     judge: training of the preference model that scouts are trained against, on
       the data's own labels.
     judge_splits: of the data, that it reads.
+    judge_pairs: of their first; all when None. A judge of as few pairs as the
+      proxy has is fooled where the proxy is.
     scouts: trainings from the SFT policy; their `save_steps` and ends write.
     num_pairs: of fresh responses to training prompts, evenly by checkpoint, the
       SFT policy's among them. Pairs of two equal responses are left out.
@@ -34,6 +36,7 @@ class Panel:
   judge: Run
   scouts: tuple[Run, ...]
   judge_splits: tuple[str, ...] = ('train',)
+  judge_pairs: Size | None = None
   num_pairs: Size = 12000
   num_golden_pairs: Count = 2000
 

@@ -86,7 +86,12 @@ def stages(tree: Tree) -> dict[str, Stage]:
   runs = dict(study.panel.runs)
   judge = runs.pop('scout_judge')
   made['scout_judge'] = tree.trained(
-    'scout_judge', judge, 6, made['data'], None, study.panel.judge_splits
+    'scout_judge',
+    judge,
+    6,
+    made['data'],
+    splits=study.panel.judge_splits,
+    num_pairs=study.panel.judge_pairs,
   )
   writers: list[tuple[str, int | None]] = [('sft', None)]
   for place, (name, run) in enumerate(runs.items(), start=1):

@@ -1,7 +1,8 @@
 """Layer 7. The stages of a study: what reads what (spec 4.1, A to M)."""
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 from dap import errors
 from dap.algorithms.run import Run
@@ -259,7 +260,7 @@ class Tree:
       data,
       study.golden_start,
       ('train', 'stress'),
-      **panel,
+      more=panel,
     )
     made['relabel'] = Stage(
       'relabel',
@@ -301,13 +302,15 @@ class Tree:
     run: Run,
     weight: float,
     data: Stage,
-    start: Checkpoint | None,
+    start: Checkpoint | None = None,
     splits: tuple[str, ...] = ('train',),
-    **more: Stage,
+    num_pairs: int | None = None,
+    more: Mapping[str, Stage] = MappingProxyType({}),
   ) -> Stage:
     run = dataclasses.replace(run, seed=self.seed)
-    mesh = self.study.mesh
-    training = trainings.Training(run, splits, start=start, mesh=mesh)
+    training = trainings.Training(
+      run, splits, start=start, num_pairs=num_pairs, mesh=self.study.mesh
+    )
     inputs = {'data': data, **more}
     return stage(name, trainings.supervised, training, weight, **inputs)
 

@@ -59,6 +59,7 @@ class Training:
     record_stream: keep every on-policy batch.
     start: parameters that a supervised training starts from; drawn anew when
       None.
+    num_pairs: from the start of a supervised training's pairs; all when None.
     mesh: devices along (data, model), as of all stages.
   """
 
@@ -66,6 +67,7 @@ class Training:
   splits: tuple[str, ...] = ('train',)
   record_stream: bool = False
   start: load.Checkpoint | None = None
+  num_pairs: int | None = None
   mesh: tuple[int, int] = (1, 1)
 
 
@@ -165,6 +167,7 @@ def supervised(config: Training, inputs: Folders, work: Path) -> None:
   """Trains without a reference: golden model, SFT policy, proxy model."""
   run, mesh = config.run, partitioning.mesh(config.mesh)
   pairs = load_splits(inputs['data'], config.splits)
+  pairs = pairs.take(slice(0, config.num_pairs))
   if 'panel' in inputs:
     more = load_splits(inputs['panel'], ('train',))
     pairs = pairs_lib.concatenate(pairs, more)
