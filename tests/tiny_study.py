@@ -58,7 +58,8 @@ GAP_SIZES = {**SIZES, **MEASURED['gap']}
 def argv(study_dir, *others, config='gap', without=(), **changes):
   """The words of the command; a change replaces a size by its macro's name."""
   given = {**SIZES, **MEASURED.get(config, {}), **changes}
-  given.setdefault('OTHER_SETTINGS', given['SETTINGS'])
+  if config not in ('gap', 'losses'):  # they add no arms of this grid
+    given.setdefault('OTHER_SETTINGS', given['SETTINGS'])
   sizes = {k: v for k, v in given.items() if k not in without}
   return [
     'study',

@@ -69,14 +69,14 @@ _ANEW = 'it/checkpoints', 'it/metrics.jsonl', 'it/stream', 'it/samples'
 _REDONE = 'it/stages/evaluate_*', 'it/runs.jsonl', 'it/stages/opponent-*'
 KINDS = (
   Kind('open training: params', 7, 'open', f'{_POINT}/params/.*', 'train'),
-  Kind('open training: rest', 8, 'open', f'{_POINT}/rest/.*', 'train'),
+  Kind('open training: rest', 6, 'open', f'{_POINT}/rest/.*', 'train'),
   Kind('open training: metadata.json', 6, 'open', f'{_POINT}/meta.*', 'train'),
   Kind('open training: metrics.jsonl', 8, 'open', 'it/metrics.*', 'train'),
-  Kind('open training: records.bin', 12, 'open', 'it/stream/rec.*', 'train'),
+  Kind('open training: records.bin', 8, 'open', 'it/stream/rec.*', 'train'),
   Kind('open training: stream.json', 8, 'open', 'it/stream/str.*', 'train'),
   Kind('open training: others', 6, 'open', 'it/(samples/|conf).*', 'train'),
   Kind(
-    'finished training: params', 10, 'trained', f'{_POINT}/params/.*',
+    'finished training: params', 8, 'trained', f'{_POINT}/params/.*',
     'evaluate', _EVALUATED,
   ),
   Kind(
@@ -85,9 +85,9 @@ KINDS = (
   ),
   Kind('finished training: metrics', 6, 'trained', 'it/metrics.*', 'train'),
   Kind('finished training: stream', 8, 'trained', 'it/stream/.*', 'train'),
-  Kind('points/, runs.jsonl', 10, 'trained', 'it/(points|runs).*', 'evaluate'),
+  Kind('points/, runs.jsonl', 8, 'trained', 'it/(points|runs).*', 'evaluate'),
   Kind(
-    'cache, train: arrays', 24, 'trained', r'it/cache/.*\.npy', 'train', _ANEW
+    'cache, train: arrays', 18, 'trained', r'it/cache/.*\.npy', 'train', _ANEW
   ),
   Kind(
     'cache, train: facts.json', 12, 'trained', 'it/cache/.*facts.json',
@@ -97,7 +97,7 @@ KINDS = (
     'cache, train: rows.jsonl', 8, 'trained', 'it/cache/.*rows.jsonl', 'train',
     _ANEW,
   ),
-  Kind('cache, data', 96, 'cache', 'it/.*', 'data'),
+  Kind('cache, data', 108, 'cache', 'it/.*', 'data'),
   Kind(
     'stages: arrays', 28, 'study', f'{_STAGE}/[^/]*[.]np[yz]', 'study'
   ),
