@@ -41,7 +41,7 @@ class Agreement:
   """
 
   arms: tuple[str, ...]
-  num_pairs: int = 128
+  num_pairs: int = 256
   name: str = 'agreement'
 
   def stage(self, tree: 'build.Tree') -> Stage:
