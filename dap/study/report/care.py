@@ -27,6 +27,12 @@ def _of_data(own: Json) -> Iterator[str]:
   for split, counts in (own.get('data_counts') or {}).items():
     for note in facts.notes(counts):
       yield f'{_NAMES.get(split, split)} data: {note}'
+    share = counts.get('cut_responses', 0) / max(counts.get('responses', 0), 1)
+    if split == 'stress' and share > 0:
+      yield (
+        f'Stress data: {share:.0%} of the responses, spoilt on purpose, are cut'
+        ' at their limit.'
+      )
 
 
 def by_seed(

@@ -25,7 +25,11 @@ def of_judge(study: Json) -> list[str]:
 
 
 def of_data(study: Json) -> list[str]:
-  """What makes numbers of these data another thing than they seem."""
+  """What makes numbers of these data another thing than they seem.
+
+  Spoilt pairs may be of any length: policies neither learn them nor are judged
+  by them.
+  """
   return _by_seed(study, _data)
 
 
@@ -55,6 +59,8 @@ def _judge(own: Json) -> Iterator[str]:
 
 def _data(own: Json) -> Iterator[str]:
   for split, counts in (own.get('data_counts') or {}).items():
+    if split == 'stress':
+      continue
     for part, whole, texts in (
       ('cut_responses', 'responses', 'responses'),
       ('cut_prompts', 'examples', 'prompts'),

@@ -1,7 +1,7 @@
 import pytest
 from report_parts import results
 
-from dap.study.report import findings, fitness
+from dap.study.report import care, findings, fitness
 from dap.study.report.pages import blocks, markdown
 
 
@@ -57,6 +57,14 @@ def test_what_makes_a_judge_unfit_is_said(changes, words):
 def test_what_makes_data_unfit_is_said(counts, words):
   (note,) = fitness.of_data(of(seed(data_counts={'test': counts})))
   assert words in note
+
+
+def test_spoilt_pairs_are_counted_and_warn_of_nothing():
+  cut = {'stress': {'responses': 100, 'cut_responses': 22}}
+  study = of(seed(data_counts=cut))
+  assert fitness.of_data(study) == []
+  (note,) = care.of_data(study)
+  assert note.startswith('Stress data: 22% of the responses, spoilt on purpose')
 
 
 def test_what_holds_of_some_seeds_names_them():
