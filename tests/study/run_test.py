@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -44,6 +45,26 @@ def whole(tmp_path_factory):
 
 
 ONE, OTHER = 'lr0.01_beta0.1', 'lr0.01_beta0.03'
+
+
+def test_points_of_an_evaluation_that_was_cut_off_have_the_same_bytes(
+  whole, tmp_path
+):
+  # Checkpoints that are judged together differ in rounding from one judged
+  # alone, so that a cut must not decide who is judged with whom.
+  folder = tmp_path / 'study'
+  shutil.copytree(whole, folder, symlinks=True)
+  (done,) = folder.glob(f'stages/evaluate_online_ipo_{ONE}-*')
+  expected = {path.name: path.read_bytes() for path in done.glob('step_*')}
+  partial = done.with_name(f'{done.name}.partial')
+  partial.mkdir()
+  for path in done.glob('step_3.*'):
+    path.rename(partial / path.name)
+  shutil.rmtree(done)
+  dap_study(folder)
+  found = {path.name: path.read_bytes() for path in done.glob('step_*')}
+  assert len(expected) == 4
+  assert found == expected
 
 
 def test_policies_of_a_study_say_the_ids_of_its_vocabulary(tmp_path):

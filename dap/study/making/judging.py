@@ -1,7 +1,7 @@
 """Layer 7. Stages that judge: the opponent's responses, every checkpoint."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -86,22 +86,23 @@ def opponent(config: Judging, inputs: Folders, work: Path) -> None:
 def evaluate(config: RunPoints, inputs: Folders, work: Path) -> None:
   """Every saved checkpoint of a run: `points.json` and arrays beside it.
 
-  A checkpoint that was evaluated before a kill is not evaluated again. Those of
-  a run are judged together where that is quicker, `_TOGETHER` at most.
+  Those of a run are judged together where that is quicker, `_TOGETHER` at most.
+  What was judged whole before a kill is not judged again; of a group that was
+  not, all are, since with others a checkpoint's rounding is another.
   """
   names = {
     f'step_{step}' if step is not None else 'newest': step
     for step in config.save_steps or (None,)
   }
-  left = [name for name in names if not _is_measured(work / f'{name}.json')]
+  judges = config.judging.golden, config.judging.proxy
+  scores = any(isinstance(model, Scorer) for model in judges)
+  steps, size = list(names.items()), _TOGETHER if scores else 1
+  groups = (dict(steps[i : i + size]) for i in range(0, len(steps), size))
+  left = [group for group in groups if not _are_measured(group, work)]
   if left:
     fixed = _fixed(config.judging, inputs)
-    judges = fixed.golden.model, fixed.proxy.model
-    scores = any(isinstance(model, Scorer) for model in judges)
-    count = _TOGETHER if scores else 1
-    for start in range(0, len(left), count):
-      few = {name: names[name] for name in left[start : start + count]}
-      _measure(config, inputs, fixed, few, work)
+    for group in left:
+      _measure(config, inputs, fixed, group, work)
   lines = []
   for name, step in names.items():
     point = seals.read_json(work / f'{name}.json', '')['point']
@@ -139,11 +140,12 @@ def _measure(
     seals.write_json(work / f'{name}.json', {'point': point, 'arrays': seal})
 
 
-def _is_measured(path: Path) -> bool:
-  """Whether a start that was cut off left a point, whole, and its arrays."""
+def _are_measured(names: Iterable[str], work: Path) -> bool:
+  """Whether a start that was cut off left these points and their arrays."""
   try:
-    seal = seals.read_json(path, '')['arrays']
-    seals.check(path.with_suffix('.npz'), seal, '')
+    for name in names:
+      seal = seals.read_json(work / f'{name}.json', '')['arrays']
+      seals.check(work / f'{name}.npz', seal, '')
   except seals.Broken:
     return False
   return True
