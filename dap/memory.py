@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -260,9 +261,10 @@ def _residuals(
 ) -> list[tuple[tuple[int, ...], float]]:
   """Shape and bytes of each array that the gradient keeps."""
   objective = run.objective
+  scalars = steps.with_dropout_key(run.scalars(0), jnp.zeros((), jnp.int32))
 
   def total(params, batch):
-    losses = objective(params, batch, run.scalars(0))
+    losses = objective(params, batch, scalars)
     return (losses.weight * losses.each).sum()
 
   def gradient(params, batch):

@@ -200,7 +200,7 @@ class RoleParams(NamedTuple):
 
 
 # Traced numbers of an update: `learning_rate` and what the loss takes.
-Scalars = Mapping[str, jax.Array | np.ndarray | np.floating | float]
+Scalars = Mapping[str, jax.Array | np.ndarray | np.number | float]
 
 
 def ended(tokens: Int[Array, '*batch length']) -> Bool[Array, '*batch']:

@@ -31,8 +31,7 @@ class Decoder:
     kernels = dict.fromkeys(('query', 'key', 'value'), square)
     return {**kernels, 'table': ('vocab', 'embed')}
 
-  def encode(self, params, prompts, *, dropout_key=None):
-    del dropout_key
+  def encode(self, params, prompts):
     x = params['table'][prompts]
     kept = {name: x @ params[name] for name in ('key', 'value')}
     memory = {**kept, 'mask': prompts > 0}
@@ -63,9 +62,7 @@ class Decoder:
     mask = jnp.tri(inputs.shape[-1], dtype=bool)
     return self.attend(params, memory, x, x, mask)
 
-  def decode_hidden(
-    self, params, memory, prompts, responses, *, dropout_key=None
-  ):
+  def decode_hidden(self, params, memory, prompts, responses):
     states = self.read(params, memory, prompts, responses[..., :-1])
     shape = (*responses.shape[:2], 1, self.emb_dim)
     return jnp.concatenate(

@@ -18,11 +18,13 @@ from typing import (
   runtime_checkable,
 )
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from dap import errors
 from dap.algorithms import signals, views
 from dap.losses.ranges import Range
+from dap.models import dropping
 from dap.models.trained import Trained
 from dap.records import Batch, Losses, Pair, Scalars
 
@@ -30,6 +32,8 @@ LossFunction = Callable[..., Float[Array, ' examples']]
 
 # What a batch and a model give without a signal.
 OF_BATCH = signals.OF_BATCH
+# Among the scalars of an update that drops values: a seed, of each part a key.
+DROPOUT = 'dropout'
 OF_MODEL = {'policy': 'log_probs', 'values': 'values', 'log_odds': 'log_odds'}
 
 
@@ -170,7 +174,10 @@ class LossObjective:
 
   def __call__(self, params: PyTree, batch: Batch, scalars: Scalars) -> Losses:
     """See `Objective`."""
-    said = self.model.outputs(params, batch.prompts, batch.responses)
+    model = self.model
+    if DROPOUT in scalars:
+      model = dropping.dropping(model, jnp.asarray(scalars[DROPOUT]))
+    said = model.outputs(params, batch.prompts, batch.responses)
     seen = {
       'mask': batch.responses.mask,
       'scores': batch.scores,

@@ -10,6 +10,7 @@ from dap.algorithms.algorithm import Algorithm
 from dap.algorithms.rooms import Padded, Rooms
 from dap.losses import ranges
 from dap.losses.ranges import Seed
+from dap.models import dropping
 from dap.models.trained import Trained
 
 # Fields of a run that no number depends on: how far it goes, and what is kept
@@ -98,11 +99,27 @@ class Run:
     loss = self.algorithm.loss
     return objectives.LossObjective(self.model, loss.function, loss.view)
 
-  def scalars(self, step: int) -> dict[str, np.float32]:
-    """The traced numbers of the updates of a step."""
+  @property
+  def drops(self) -> bool:
+    """Whether its updates drop values of the model, if that has a rate.
+
+    Not where the loss reads what was said before: of a reference, of the policy
+    that sampled, of a critic.
+    """
+    return dropping.rate_of(self.model) > 0 and not self._compares
+
+  @property
+  def _compares(self) -> bool:
+    return any(
+      each.owner or each.name == 'behaviour' for each in self.algorithm.columns
+    )
+
+  def scalars(self, step: int) -> dict[str, np.float32 | np.uint32]:
+    """The traced numbers of the updates of a step, and the seed of dropout."""
     rate = self.learning_rate * self.schedule(step)
     numbers = {'learning_rate': rate, **self.algorithm.loss.numbers}
-    return {name: np.float32(value) for name, value in numbers.items()}
+    seeds = {objectives.DROPOUT: np.uint32(self.seed)} if self.drops else {}
+    return {name: np.float32(value) for name, value in numbers.items()} | seeds
 
   def logs(self, done: int) -> bool:
     """Whether there is a line of metrics after so many steps."""

@@ -29,7 +29,7 @@ from dap.data.datasets import PairData
 from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
 from dap.losses.ranges import Count, Size
-from dap.models import policy
+from dap.models import dropping, policy
 from dap.training import facts, loop, metrics, programs, stream
 from dap.training.collectors import Examples
 from dap.training.journals import Hook
@@ -84,6 +84,8 @@ def train(
   run, vocabulary = prepared(run, data, cache)
   pairs, arrays = _pairs(data, split, stream_path, vocabulary, cache)
   load.check_prompts(facts.prompts_end(pairs), starts)
+  if said := _no_dropout(run):
+    progress.say(said)
   shown = _shown(run, data, vocabulary, cache, num_shown)
   described = continued.described(
     run,
@@ -159,10 +161,24 @@ def dry_run(
     vocabulary_lib.fits(data.vocabulary, run.model.language_model.vocab_size)
   lengths = data.prompt_length, data.response_length
   print(f'parameters: {costs.num_parameters(run.model):,}')
+  if said := _no_dropout(run):
+    print(said)
   print(_time_line(run, *lengths))
   print(f'would write to: {model_dir}', flush=True)
   line = _measured_memory_line if measure else _counted_memory_line
   print(line(run, devices, *lengths))
+
+
+def _no_dropout(run: Run) -> str:
+  """A sentence for a run whose model has a rate that does not act."""
+  rate = dropping.rate_of(run.model)
+  if run.drops or not rate:
+    return ''
+  return (
+    f'Dropout ({rate:g}) does not act in this training: its loss compares with'
+    ' what was said before (by a reference, a critic or the policy that'
+    ' sampled), and values that are dropped on one side compare nothing.'
+  )
 
 
 def _time_line(run: Run, prompt_length: int, response_length: int) -> str:

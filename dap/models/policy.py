@@ -62,29 +62,20 @@ class Policy(trained.Whole):
     params: PyTree,
     prompts: Int[Array, 'batch prompt'],
     responses: Int[Array, 'batch n length'],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> Float[Array, 'batch n length']:
-    """Nats of each token of n responses to each prompt; 0 on padding.
-
-    Dropout, if the model has any, acts only where a key is given.
-    """
-    return self.hidden_and_log_probs(
-      params, prompts, responses, dropout_key=dropout_key
-    )[1]
+    """Nats of each token of n responses to each prompt; 0 on padding."""
+    return self.hidden_and_log_probs(params, prompts, responses)[1]
 
   def hidden_and_log_probs(
     self,
     params: PyTree,
     prompts: Int[Array, 'batch prompt'],
     responses: Int[Array, 'batch n length'],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> tuple[
     Float[Array, 'batch n length emb'], Float[Array, 'batch n length']
   ]:
     """The states that predict each token, and its `log_probs`: one pass."""
-    hidden = self._hidden(params, prompts, responses, dropout_key)
+    hidden = self._hidden(params, prompts, responses)
     tokens = responses.reshape(-1, responses.shape[-1])
     room = packing.room_of(self.language_model).responses
     layout = packing.layout(tokens > PADDING, room)
@@ -107,12 +98,10 @@ class Policy(trained.Whole):
     params: PyTree,
     prompts: Int[Array, 'batch prompt'],
     pair: Pair[Int[Array, 'batch length']],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> Pair[Float[Array, 'batch length']]:
     """`log_probs` of the chosen and the rejected response, encoding once."""
     both = jnp.stack(pair, axis=1)
-    both = self.log_probs(params, prompts, both, dropout_key=dropout_key)
+    both = self.log_probs(params, prompts, both)
     return Pair(both[:, 0], both[:, 1])
 
   def kl(
@@ -205,12 +194,10 @@ class Policy(trained.Whole):
       self.language_model, prompt_length, response_length, num_devices
     )
 
-  def _hidden(self, params, prompts, responses, dropout_key=None):
+  def _hidden(self, params, prompts, responses):
     model = self.language_model
-    memory = model.encode(params, prompts, dropout_key=dropout_key)
-    return model.decode_hidden(
-      params, memory, prompts, responses, dropout_key=dropout_key
-    )
+    memory = model.encode(params, prompts)
+    return model.decode_hidden(params, memory, prompts, responses)
 
 
 def with_num_ids(value: T, num_ids: int) -> T:

@@ -56,13 +56,8 @@ class LanguageModel(Parameters, Protocol):
     self,
     params: PyTree,
     prompts: Int[Array, 'batch prompt'],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> PyTree[Array]:
-    """What responses read of the prompts, once for all of them.
-
-    Dropout, if the model has any, acts only where a key is given.
-    """
+    """What responses read of the prompts, once for all of them."""
     ...
 
   def decode_hidden(
@@ -71,8 +66,6 @@ class LanguageModel(Parameters, Protocol):
     memory: PyTree[Array],
     prompts: Int[Array, 'batch prompt'],
     responses: Int[Array, 'batch n length'],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> Float[Array, 'batch n length emb']:
     """States that predict each token of n responses to each prompt.
 

@@ -43,14 +43,26 @@ class T5:
   Attributes:
     config: sizes and choices.
     room: of the batches that it reads, see `packing`; a training gives it.
+    dropout_key: what is dropped where responses are scored, see `dropping`; an
+      update gives it. Nothing when None, and never from samples.
   """
 
   config: T5Config
   room: Room = Room()
+  dropout_key: Key[Array, ''] | None = None
 
   def packed(self, room: Room) -> 'T5':
     """The same, of batches with this room."""
     return dataclasses.replace(self, room=room)
+
+  @property
+  def dropout_rate(self) -> float:
+    """The share of values that an update drops."""
+    return self.config.dropout_rate
+
+  def dropping(self, key: Key[Array, '']) -> 'T5':
+    """The same, dropping by this key."""
+    return dataclasses.replace(self, dropout_key=key)
 
   @property
   def vocab_size(self) -> int:
@@ -74,12 +86,10 @@ class T5:
     self,
     params: PyTree,
     prompts: Int[Array, 'batch prompt'],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> Encoded:
     """States of the prompts."""
     layout, _ = self._layouts(prompts)
-    rest = self._dropout(dropout_key)
+    rest = self._dropout()
     return self._apply(params, 'encode', prompts, layout=layout, **rest)
 
   def decode_hidden(
@@ -88,13 +98,11 @@ class T5:
     memory: Encoded,
     prompts: Int[Array, 'batch prompt'],
     responses: Int[Array, 'batch n length'],
-    *,
-    dropout_key: Key[Array, ''] | None = None,
   ) -> Float[Array, 'batch n length emb']:
     """States that predict each token, by teacher forcing."""
     arrays = memory, prompts, responses
     rest = {'layouts': self._layouts(prompts, responses)}
-    rest |= self._dropout(dropout_key)
+    rest |= self._dropout()
     return self._apply(params, 'decode_hidden', *arrays, **rest)
 
   def read(
@@ -106,8 +114,9 @@ class T5:
   ) -> Float[Array, 'batch n length emb']:
     """States after each of the decoder's inputs, not shifted."""
     arrays = memory, prompts, inputs
-    layouts = self._layouts(prompts, inputs)
-    return self._apply(params, 'read', *arrays, layouts=layouts)
+    rest = {'layouts': self._layouts(prompts, inputs)}
+    rest |= self._dropout()
+    return self._apply(params, 'read', *arrays, **rest)
 
   def prefill(
     self,
@@ -180,8 +189,9 @@ class T5:
     real = responses.reshape(-1, responses.shape[-1]) > PADDING
     return layout, packing.layout(real, self.room.responses)
 
-  def _dropout(self, key: Key[Array, ''] | None) -> dict[str, Any]:
-    """Flax's arguments for dropout with this key, or for none."""
+  def _dropout(self) -> dict[str, Any]:
+    """Flax's arguments for dropout with the key, or for none."""
+    key = self.dropout_key
     if key is not None and self.room != Room():
       raise errors.InputError(
         'Dropout is drawn by text, and packed tokens know no texts. Train'

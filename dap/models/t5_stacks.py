@@ -18,7 +18,8 @@ class T5Config:
   """Sizes and choices of one T5; equal values share compiled programs.
 
   `dtype` is the compute dtype, float32 or bfloat16 in any spelling, and then
-  its name; parameters are always float32.
+  its name; parameters are always float32. `dropout_rate` acts in updates whose
+  loss compares with no reference, see `dropping`.
   `cross_query_init` maps the initial (query, key) kernels of each
   cross-attention to its query kernel.
   """

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dap import optimizers, partitioning
-from dap.algorithms.objectives import Objective
+from dap.algorithms.objectives import DROPOUT, Objective
 from dap.models.protocols import Parameters
 from dap.models.trained import Policy, Trained
 from dap.records import Batch, Learner, Losses, Scalars
@@ -80,7 +80,7 @@ def update_step(
 
   `scalars` holds `learning_rate` and what the loss takes. With microbatches the
   gradient of the weighted sum is accumulated and divided once, so their number
-  changes rounding alone.
+  changes rounding alone (and which values dropout takes).
   """
   transformation = optimizer.transformation()
   gradient = _whole(objective)
@@ -88,6 +88,7 @@ def update_step(
     gradient = _accumulated(gradient, num_microbatches)
 
   def update(learner: Learner, batch: Batch, scalars: Scalars):
+    scalars = with_dropout_key(scalars, learner.updates)
     (sums, weight), grads = gradient(learner.params, batch, scalars)
     # A batch whose every row was dropped must not turn the learner into nan.
     scale = 1 / jnp.maximum(weight, 1e-9)
@@ -150,16 +151,33 @@ def _accumulated(gradient: Gradient, num_microbatches: int) -> Gradient:
       lambda x: x.reshape(num_microbatches, -1, *x.shape[1:]), batch
     )
 
-    def body(total: Sums, microbatch: Batch):
-      part = gradient(params, microbatch, scalars)
-      return jax.tree.map(jnp.add, total, part), None
+    def body(total: Sums, part: tuple[Batch, Array]):
+      microbatch, number = part
+      sums = gradient(params, microbatch, _folded(scalars, number))
+      return jax.tree.map(jnp.add, total, sums), None
 
     first = jax.tree.map(lambda x: x[0], split)
     shapes = jax.eval_shape(gradient, params, first, scalars)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(body, zeros, split)[0]
+    parts = split, jnp.arange(num_microbatches)
+    return jax.lax.scan(body, zeros, parts)[0]
 
   return accumulated
+
+
+def with_dropout_key(scalars: Scalars, updates: Int[Array, '']) -> Scalars:
+  """Dropout's seed made the key of one update; no seed, no key."""
+  if DROPOUT not in scalars:
+    return scalars
+  keyed = {**scalars, DROPOUT: jax.random.key(scalars[DROPOUT])}
+  return _folded(keyed, updates)
+
+
+def _folded(scalars: Scalars, number: Int[Array, '']) -> Scalars:
+  if DROPOUT not in scalars:
+    return scalars
+  key = jax.random.fold_in(scalars[DROPOUT], number)
+  return {**scalars, DROPOUT: key}
 
 
 def rows_of(batch: Batch, rows: Int[Array, ' part'] | np.ndarray) -> Batch:

@@ -90,4 +90,4 @@ def test_a_model_that_reads_other_texts_than_those_of_a_batch_is_left_padded():
 def test_dropout_needs_texts():
   model = dataclasses.replace(tiny.T5, room=Room(8, 13))
   with pytest.raises(errors.InputError, match='without packing'):
-    model.encode(PARAMS, PROMPTS, dropout_key=jax.random.key(0))
+    model.dropping(jax.random.key(0)).encode(PARAMS, PROMPTS)

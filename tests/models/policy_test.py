@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from dap.errors import InputError
-from dap.models import t5
+from dap.models import dropping, t5
 from dap.models.actor_critic import ActorCritic
 from dap.models.policy import Policy, with_num_ids
 from dap.records import Pair
@@ -116,7 +116,8 @@ def test_dropout_needs_a_key():
   same = log_probs_of(policy, PARAMS, PROMPTS, RESPONSES)
   np.testing.assert_array_equal(plain, same)
   key = jax.random.key(0)
-  other = log_probs_of(policy, PARAMS, PROMPTS, RESPONSES, dropout_key=key)
+  dropped = dropping.dropping(policy, key)
+  other = dropped.log_probs(PARAMS, PROMPTS, RESPONSES)
   assert (other != plain)[RESPONSES > 0].all()
 
 
