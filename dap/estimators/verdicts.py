@@ -2,7 +2,8 @@
 
 A verdict is 'reproduced' where the interval is wholly on the claimed side,
 'contradicted' where it is wholly on the other, 'undecided' otherwise, an effect
-without an interval included, and 'not reached' where there is no effect.
+without an interval included, and 'not reached' where there is no effect. A
+report writes 'refused' in their place where the judge can carry none.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ REPRODUCED = 'reproduced'
 CONTRADICTED = 'contradicted'
 UNDECIDED = 'undecided'
 NOT_REACHED = 'not reached'
+REFUSED = 'refused'
 # Of fewer seeds than can speak of algorithms, see `of_few_seeds`.
 SAME_WAY = 'points the same way'
 OTHER_WAY = 'points the other way'

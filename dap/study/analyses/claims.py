@@ -29,12 +29,14 @@ class Claim(NamedTuple):
     sentence: in words of the study.
     place: in the paper; 'ours' where it has none.
     unit: of the estimate.
+    of_truth: rests on no word of the golden model: on hidden utility, on bits.
   """
 
   name: str
   sentence: str
   place: str = 'ours'
   unit: str = 'win rate'
+  of_truth: bool = False
 
 
 class Finding(NamedTuple):
@@ -85,12 +87,19 @@ def judge(
     ' '.join(
       filter(None, (finding.detail, _undefined(finding), _bare(finding)))
     ),
+    claim.of_truth,
   )
 
 
 def unreached(claim: Claim, why: str) -> Predicate:
   """The predicate of a claim that these data cannot reach."""
-  return Predicate(*claim[:3], NOT_REACHED, unit=claim.unit, detail=why)
+  return Predicate(
+    *claim[:3],
+    NOT_REACHED,
+    unit=claim.unit,
+    detail=why,
+    of_truth=claim.of_truth,
+  )
 
 
 def all_of(*verdicts: str) -> str:

@@ -85,6 +85,7 @@ class Coverage:
       ' online run.',
       'App. F',
       'relative difference of losses',
+      of_truth=True,
     )
     claim_d = Claim(
       'P2d',

@@ -176,7 +176,10 @@ class Gap:
         ),
         claims.judge(
           Claim(
-            f'{name}-u', f'{past} the hidden utility.', unit='hidden utility'
+            f'{name}-u',
+            f'{past} the hidden utility.',
+            unit='hidden utility',
+            of_truth=True,
           ),
           lambda arm=arm: _past_peak_of_utility(evidence, arm),
         ),

@@ -62,18 +62,21 @@ class Judge:
       f' better one in more than {AGREEMENT:.0%} of pairs, at every KL up to'
       f' {end}.',
       unit='agreement, where it is least',
+      of_truth=True,
     )
     unbiased = Claim(
       'J2-k',
       f"Online win rates are the hidden utility's within {BIAS:g}, at every KL"
       f' up to {end}.',
       unit='win rate, where it is farthest',
+      of_truth=True,
     )
     orders = Claim(
       'J3-k',
       'Over checkpoints of both arms win rate and hidden utility have a rank'
       f' correlation above {CORRELATION:g}, up to {end}.',
       unit="Spearman's correlation",
+      of_truth=True,
     )
     return [
       claims.judge(agrees, lambda: self._agrees(evidence)),

@@ -15,6 +15,7 @@ from dap.estimators import verdicts
 from dap.estimators.verdicts import CONTRADICTED as CONTRADICTED
 from dap.estimators.verdicts import NOT_REACHED as NOT_REACHED
 from dap.estimators.verdicts import OTHER_WAY as OTHER_WAY
+from dap.estimators.verdicts import REFUSED as REFUSED
 from dap.estimators.verdicts import REPRODUCED as REPRODUCED
 from dap.estimators.verdicts import SAME_WAY as SAME_WAY
 from dap.estimators.verdicts import UNDECIDED as UNDECIDED
@@ -39,6 +40,7 @@ class Predicate(NamedTuple):
     conditional: the interval holds for these seeds alone, fewer than four.
     primary: the one endpoint that the configuration named beforehand.
     detail: what else a reader must know, such as why it was not reached.
+    of_truth: rests on no word of the golden model.
   """
 
   name: str
@@ -53,6 +55,7 @@ class Predicate(NamedTuple):
   conditional: bool = False
   primary: bool = False
   detail: str = ''
+  of_truth: bool = False
 
 
 def of_few_seeds(predicate: Predicate) -> Predicate:

@@ -8,6 +8,7 @@ from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   OTHER_WAY,
+  REFUSED,
   REPRODUCED,
   SAME_WAY,
   UNDECIDED,
@@ -27,6 +28,7 @@ _ORDER = {  # and how several claims are said to be
   SAME_WAY: 'pointing the same way',
   OTHER_WAY: 'pointing the other way',
   UNDECIDED: UNDECIDED,
+  REFUSED: REFUSED,
   NOT_REACHED: NOT_REACHED,
 }
 _ON = {1: ' on its one seed', 2: ' on both seeds', 3: ' on all three seeds'}

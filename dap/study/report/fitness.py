@@ -24,6 +24,15 @@ def of_judge(study: Json) -> list[str]:
   return _by_seed(study, _judge)
 
 
+def refuses(study: Json) -> bool:
+  """Whether some seed's golden model is not surely better than simple rules.
+
+  What wins by such a judge is what it takes for better, and nobody knows what
+  that is: a study gives its numbers and no verdicts.
+  """
+  return any(_equalled(own) for own in (study.get('by_seed') or {}).values())
+
+
 def of_data(study: Json) -> list[str]:
   """What makes numbers of these data another thing than they seem.
 
@@ -34,15 +43,9 @@ def of_data(study: Json) -> list[str]:
 
 
 def _judge(own: Json) -> Iterator[str]:
+  yield from _equalled(own)
   golden = own.get('golden') or {}
   held_out = _value(golden)
-  for name, words in _RULES.items():
-    rule = _value((own.get('baselines') or {}).get(name))
-    if held_out is not None and rule is not None and held_out <= rule:
-      yield (
-        f'The golden model is no better than {words}: it agrees with'
-        f' {held_out:.3f} of the held-out labels, and that with {rule:.3f}.'
-      )
   seen = _value(golden.get('train_agreement'))
   if held_out is not None and seen is not None and seen - held_out > _FAR:
     yield (
@@ -55,6 +58,26 @@ def _judge(own: Json) -> Iterator[str]:
       f'Win rates are of {asked} prompts, fewer than {ENOUGH_PROMPTS}: their'
       ' intervals are wide, and a bootstrap of so few is too narrow.'
     )
+
+
+def _equalled(own: Json) -> list[str]:
+  """What is said of the rules that a seed's golden model does not beat."""
+  golden, found = own.get('golden') or {}, []
+  held_out = _value(golden)
+  for name, words in _RULES.items():
+    rule = _value((own.get('baselines') or {}).get(name))
+    if held_out is None or rule is None or rule < golden.get('low', held_out):
+      continue
+    how = 'no better' if held_out <= rule else 'not surely better'
+    ends = ''
+    if 'low' in golden:
+      ends = f' (95 %: {golden["low"]:.3f} to {golden["high"]:.3f})'
+    found.append(
+      f'The golden model is {how} than {words}: it agrees with'
+      f' {held_out:.3f}{ends} of the held-out labels, and that with {rule:.3f}.'
+      ' What rests on its word has no verdict.'
+    )
+  return found
 
 
 def _data(own: Json) -> Iterator[str]:

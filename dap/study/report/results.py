@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from dap.study.reading.evidence import Evidence, Figure, Predicate
+from dap.study.reading.evidence import REFUSED, Evidence, Figure, Predicate
 from dap.study.report import fitness
 from dap.study.report.pages.blocks import Json
 
@@ -70,14 +70,18 @@ class Results(NamedTuple):
     """The answers, with what makes a verdict doubtful beside it."""
     if not fitness.of_judge(self.study):
       return list(self.answers)
+    refused = fitness.refuses(self.study)
     return [
-      answer._replace(predicates=[*map(_doubted, answer.predicates)])
+      answer._replace(
+        predicates=[_doubted(each, refused) for each in answer.predicates]
+      )
       for answer in self.answers
     ]
 
 
-def _doubted(predicate: Predicate) -> Predicate:
-  if predicate.estimate is None:  # there is nothing to doubt
+def _doubted(predicate: Predicate, refused: bool) -> Predicate:
+  if predicate.estimate is None or predicate.of_truth:  # nothing to doubt
     return predicate
   detail = f'{fitness.UNFIT} {predicate.detail}'.rstrip()
-  return predicate._replace(detail=detail)
+  verdict = REFUSED if refused else predicate.verdict
+  return predicate._replace(detail=detail, verdict=verdict)

@@ -1,6 +1,7 @@
 import pytest
 from report_parts import results
 
+from dap.study.reading import evidence
 from dap.study.report import care, findings, fitness
 from dap.study.report.pages import blocks, markdown
 
@@ -34,6 +35,7 @@ def test_a_fit_judge_on_whole_data_warns_of_nothing():
   [
     ({'golden': rate(0.6)}, 'no better than choosing the longer response'),
     ({'golden': rate(0.7)}, 'no better than a bag of bigrams'),
+    ({'golden': rate(0.71)}, 'not surely better than a bag of bigrams'),
     (
       {'golden': {**rate(0.75), 'train_agreement': rate(0.99)}},
       '0.990 of their labels, and with 0.750 of those held out',
@@ -57,6 +59,22 @@ def test_what_makes_a_judge_unfit_is_said(changes, words):
 def test_what_makes_data_unfit_is_said(counts, words):
   (note,) = fitness.of_data(of(seed(data_counts={'test': counts})))
   assert words in note
+
+
+def test_an_unfit_judge_has_no_verdicts_and_one_of_few_prompts_has():
+  for changes, refused in (
+    ({'golden': rate(0.6)}, True),
+    ({'golden': rate(0.71)}, True),
+    ({'judging_prompts': 63}, False),
+  ):
+    assert fitness.refuses(of(seed(), seed(**changes))) == refused
+    study = {**results().study, **of(seed(**changes))}
+    for told, plain in zip(
+      results(study=study).predicates, results().predicates, strict=True
+    ):
+      kept = plain.of_truth or plain.estimate is None or not refused
+      assert told.verdict == (plain.verdict if kept else evidence.REFUSED)
+      assert told.estimate == plain.estimate
 
 
 def test_spoilt_pairs_are_counted_and_warn_of_nothing():
@@ -83,7 +101,9 @@ def test_a_report_warns_first_and_beside_each_verdict():
   assert 'no better than choosing the longer' in second.items[0]
   assert findings.caveats(weak)[0] == second.items[0]
   told = [p for p in weak.predicates if p.estimate is not None]
+  told = [p for p in told if not p.of_truth]
   assert told and all(p.detail.startswith(fitness.UNFIT) for p in told)
+  assert {p.verdict for p in told} == {evidence.REFUSED}
   assert '(unfit judge)' in findings.lines(weak)[1]
   text = markdown.text('t', [first, second, *others])
   assert text.count(fitness.UNFIT) >= len(told)

@@ -6,6 +6,7 @@ from dap.study.reading.evidence import (
   CONTRADICTED,
   NOT_REACHED,
   OTHER_WAY,
+  REFUSED,
   REPRODUCED,
   SAME_WAY,
   UNDECIDED,
@@ -21,6 +22,7 @@ SIGNS = {
   SAME_WAY: '(✓)',
   OTHER_WAY: '(✗)',
   UNDECIDED: '?',
+  REFUSED: '⊘',
   NOT_REACHED: '–',
 }
 _SHOWN = 'The page report.html shows all of them side by side.'
