@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from dap import estimators
 from dap.study.report import care
 from dap.study.report.pages.blocks import Json
 
 ENOUGH_PROMPTS = 64  # of a judge: a win rate is then known to 0.06 at best
 _FAR = 0.1  # by which agreement on train may exceed that on held-out pairs
 _MOST_CUT = 0.1  # of the texts of a split
+_LEAST = 1  # held-out pairs of a study that does not say how many
 _RULES = {
   'choose_longer': 'choosing the longer response',
   'bag_of_bigrams': 'a bag of bigrams',
@@ -21,16 +23,38 @@ def of_judge(study: Json) -> list[str]:
   Args:
     study: study.json; what an older one lacks is passed over.
   """
-  return _by_seed(study, _judge)
+  return [*refusals(study), *_by_seed(study, _judge)]
 
 
-def refuses(study: Json) -> bool:
-  """Whether some seed's golden model is not surely better than simple rules.
+def refusals(study: Json) -> list[str]:
+  """The simple rules that the golden models do not surely beat, all seeds seen.
 
   What wins by such a judge is what it takes for better, and nobody knows what
-  that is: a study gives its numbers and no verdicts.
+  that is: a study gives its numbers and no verdicts. Seeds of one data set have
+  the same test pairs, which count once.
   """
-  return any(_equalled(own) for own in (study.get('by_seed') or {}).values())
+  found = []
+  for name, words in _RULES.items():
+    own = [
+      (each['golden'], each['baselines'][name])
+      for each in (study.get('by_seed') or {}).values()
+      if _value(each.get('golden')) is not None
+      and _value((each.get('baselines') or {}).get(name)) is not None
+    ]
+    if not own:
+      continue
+    golden, rules = zip(*((_value(a), _value(b)) for a, b in own))
+    counts = [each.get('count', _LEAST) for each, _ in own]
+    count = sum(counts) if len(set(rules)) > 1 else counts[0]
+    held_out, rule = sum(golden) / len(own), sum(rules) / len(own)
+    low, high = estimators.wilson_interval(held_out * count, count)
+    if rule >= low:
+      found.append(
+        f'No verdicts: the golden model is not surely better than {words}. It'
+        f' agrees with {held_out:.3f} [{low:.3f}, {high:.3f}] of the held-out'
+        f' labels, and that with {rule:.3f}.'
+      )
+  return found
 
 
 def of_data(study: Json) -> list[str]:
@@ -43,9 +67,15 @@ def of_data(study: Json) -> list[str]:
 
 
 def _judge(own: Json) -> Iterator[str]:
-  yield from _equalled(own)
   golden = own.get('golden') or {}
   held_out = _value(golden)
+  for name, words in _RULES.items():
+    rule = _value((own.get('baselines') or {}).get(name))
+    if held_out is not None and rule is not None and held_out <= rule:
+      yield (
+        f'The golden model is no better than {words}: it agrees with'
+        f' {held_out:.3f} of the held-out labels, and that with {rule:.3f}.'
+      )
   seen = _value(golden.get('train_agreement'))
   if held_out is not None and seen is not None and seen - held_out > _FAR:
     yield (
@@ -58,26 +88,6 @@ def _judge(own: Json) -> Iterator[str]:
       f'Win rates are of {asked} prompts, fewer than {ENOUGH_PROMPTS}: their'
       ' intervals are wide, and a bootstrap of so few is too narrow.'
     )
-
-
-def _equalled(own: Json) -> list[str]:
-  """What is said of the rules that a seed's golden model does not beat."""
-  golden, found = own.get('golden') or {}, []
-  held_out = _value(golden)
-  for name, words in _RULES.items():
-    rule = _value((own.get('baselines') or {}).get(name))
-    if held_out is None or rule is None or rule < golden.get('low', held_out):
-      continue
-    how = 'no better' if held_out <= rule else 'not surely better'
-    ends = ''
-    if 'low' in golden:
-      ends = f' (95 %: {golden["low"]:.3f} to {golden["high"]:.3f})'
-    found.append(
-      f'The golden model is {how} than {words}: it agrees with'
-      f' {held_out:.3f}{ends} of the held-out labels, and that with {rule:.3f}.'
-      ' What rests on its word has no verdict.'
-    )
-  return found
 
 
 def _data(own: Json) -> Iterator[str]:

@@ -70,7 +70,7 @@ class Results(NamedTuple):
     """The answers, with what makes a verdict doubtful beside it."""
     if not fitness.of_judge(self.study):
       return list(self.answers)
-    refused = fitness.refuses(self.study)
+    refused = bool(fitness.refusals(self.study))
     return [
       answer._replace(
         predicates=[_doubted(each, refused) for each in answer.predicates]
