@@ -8,6 +8,7 @@
 #   h1              coverage of the data: streams, shuffled
 #   h2              better data offline
 #   h3              policies as classifiers
+#   h3_hard         the same and the gap on pairs as hard as people's
 #   h4              a loss without contrast: Best-of-2
 #   h5              larger policies
 #   on_policy_data  pairs of checkpoints (the ablation of data sets)
@@ -33,7 +34,7 @@ set -euo pipefail
 HERE="$(dirname "${BASH_SOURCE[0]}")"
 source "$HERE/environment.sh"
 
-NAMES='default gap h1 h2 h3 h4 h5 on_policy_data losses staleness all'
+NAMES='default gap h1 h2 h3 h3_hard h4 h5 on_policy_data losses staleness all'
 
 config_of() {
   case "$1" in
