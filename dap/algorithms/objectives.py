@@ -44,6 +44,11 @@ class Number(NamedTuple):
   required: bool
 
 
+def numbers_of(scalars: Scalars) -> Scalars:
+  """Those that are numbers: metrics have no seed among them."""
+  return {name: x for name, x in scalars.items() if name != DROPOUT}
+
+
 @functools.cache
 def reads(function: LossFunction) -> tuple[str, ...]:
   """The columns that a loss asks for: its positional arguments, in order."""

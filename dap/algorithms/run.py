@@ -101,18 +101,14 @@ class Run:
 
   @property
   def drops(self) -> bool:
-    """Whether its updates drop values of the model, if that has a rate.
+    """Whether its updates drop values of the model, as its rate says.
 
-    Not where the loss reads what was said before: of a reference, of the policy
-    that sampled, of a critic.
+    Not where the loss reads what was said before, by a reference, a critic or
+    the policy that sampled: values dropped on one side compare nothing.
     """
-    return dropping.rate_of(self.model) > 0 and not self._compares
-
-  @property
-  def _compares(self) -> bool:
-    return any(
-      each.owner or each.name == 'behaviour' for each in self.algorithm.columns
-    )
+    columns = self.algorithm.columns
+    compares = any(each.owner or each.name == 'behaviour' for each in columns)
+    return dropping.rate_of(self.model) > 0 and not compares
 
   def scalars(self, step: int) -> dict[str, np.float32 | np.uint32]:
     """The traced numbers of the updates of a step, and the seed of dropout."""

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from dap import errors, partitioning, progress, stopping
+from dap.algorithms import objectives
 from dap.algorithms.run import Run
 from dap.checkpoints.metadata import Json
 from dap.records import Learner, State
@@ -144,7 +145,7 @@ def loop(
         told.append(metrics)
       state = state._replace(step=step + 1)
       if run.logs(state.step):
-        files.write(state.step, told, scalars)
+        files.write(state.step, told, objectives.numbers_of(scalars))
       _keep(run, state, files, pace, bool(stopped_by()))
       tick(state.step)
       if (signum := stopped_by()) and state.step < run.num_steps:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from dap import files, train
 from dap.models import heads, t5
 from dap.models.actor_critic import ActorCritic
 from dap.models.policy import Policy
@@ -93,3 +94,16 @@ def test_samples_and_scores_outside_updates_drop_nothing():
   np.testing.assert_array_equal(
     JUDGE.log_odds(params, *arrays)[0], plain.log_odds(params, *arrays)[0]
   )
+
+
+def test_a_training_that_was_stopped_drops_the_same_values(tmp_path):
+  run = tiny.run(*MODELS['pointwise'], num_steps=4, log_every=1)
+  short = dataclasses.replace(run, num_steps=2)
+  params = train.Params(JUDGE.init(jax.random.key(1)))
+  whole = train.fit(run, tiny.pairs(), params, tmp_path / 'whole')
+  train.fit(short, tiny.pairs(), params, tmp_path / 'parts')
+  parts = train.fit(run, tiny.pairs(), params, tmp_path / 'parts')
+  jax.tree.map(np.testing.assert_array_equal, whole, parts)
+  lines = files.read_json_lines(tmp_path / 'parts' / 'metrics.jsonl')
+  assert [line['step'] for line in lines] == [1, 2, 3, 4]
+  assert not any('dropout' in line for line in lines)
