@@ -129,8 +129,11 @@ def test_gradients_are_t5x_s():
   ours = traverse_util.flatten_dict(gradients(parity.params()), sep='/')
   assert ours.keys() == parity.gradients().keys()
   for name, theirs in parity.gradients().items():
+    # A small element is a difference of large ones, and processors sum in
+    # orders of their own: to 3e-5 of the largest of its array.
+    near = max(1e-4, 3e-5 * np.max(np.abs(theirs)))
     np.testing.assert_allclose(
-      ours[name], theirs, rtol=1e-4, atol=1e-4, err_msg=name
+      ours[name], theirs, rtol=1e-4, atol=near, err_msg=name
     )
   squares = sum(np.sum(np.square(x)) for x in ours.values())
   # Near 269, where float32 itself rounds to 3e-5: relative, 84 such roundings.
