@@ -9,7 +9,6 @@ from dap.study.report.pages.blocks import Json
 ENOUGH_PROMPTS = 64  # of a judge: a win rate is then known to 0.06 at best
 _FAR = 0.1  # by which agreement on train may exceed that on held-out pairs
 _MOST_CUT = 0.1  # of the texts of a split
-_LEAST = 1  # held-out pairs of a study that does not say how many
 _RULES = {
   'choose_longer': 'choosing the longer response',
   'bag_of_bigrams': 'a bag of bigrams',
@@ -39,12 +38,13 @@ def refusals(study: Json) -> list[str]:
       (each['golden'], each['baselines'][name])
       for each in (study.get('by_seed') or {}).values()
       if _value(each.get('golden')) is not None
+      and 'count' in each['golden']
       and _value((each.get('baselines') or {}).get(name)) is not None
     ]
     if not own:
       continue
     golden, rules = zip(*((_value(a), _value(b)) for a, b in own))
-    counts = [each.get('count', _LEAST) for each, _ in own]
+    counts = [each['count'] for each, _ in own]
     count = sum(counts) if len(set(rules)) > 1 else counts[0]
     held_out, rule = sum(golden) / len(own), sum(rules) / len(own)
     low, high = estimators.wilson_interval(held_out * count, count)
