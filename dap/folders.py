@@ -14,9 +14,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dap import disks, files
 from dap.errors import InputError
@@ -27,6 +27,7 @@ _NO_FLOCK = frozenset(
 _GLOB = '[]'  # Orbax looks for its files by patterns of the whole path
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096 - 512  # bytes; files lie below it
 _OFTEN = 0.2  # seconds between two looks at a lock that is waited for
+_SIGNING = 2.0  # seconds in which who has just taken a lock has signed it
 
 
 def check_name(path: str | Path, what: str) -> Path:
@@ -116,8 +117,9 @@ def _flocked(path: Path, stack: contextlib.ExitStack, busy: Busy) -> bool:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      file.seek(0)
-      busy(_holder(file.read()))
+      if not _is_at(path, file):  # its holder is just leaving
+        continue
+      busy(_holder(path))
       time.sleep(_OFTEN)
       continue
     except OSError as error:
@@ -150,19 +152,22 @@ def _created(path: Path, stack: contextlib.ExitStack, busy: Busy) -> None:
       if _is_left(path):
         path.unlink(missing_ok=True)
         continue
-    text = path.read_text() if path.exists() else ''
-    busy(f'{_holder(text)} (if that is gone, remove {path})')
+    busy(f'{_holder(path)} (if that is gone, remove {path})')
     time.sleep(_OFTEN)
 
 
 def _is_left(path: Path) -> bool:
   """Whether the holder was a process of this machine and is dead."""
   try:
-    record = json.loads(path.read_text())
-    own = record['host'] == socket.gethostname()
-    return own and _born(record['process']) != record['born']
+    return _is_dead(json.loads(path.read_text()))
   except (OSError, ValueError, KeyError, TypeError):
     return False
+
+
+def _is_dead(record: Mapping[str, Any]) -> bool:
+  """Whether a signature is that of a process of this machine that is gone."""
+  own = record['host'] == socket.gethostname()
+  return own and _born(record['process']) != record['born']
 
 
 def _born(process: int) -> str | None:
@@ -187,9 +192,18 @@ def _sign(file: IO[str]) -> None:
   file.flush()
 
 
-def _holder(text: str) -> str:
-  try:
-    record = json.loads(text)
-    return f'process {record["process"]} on {record["host"]}'
-  except (ValueError, KeyError, TypeError):
-    return 'another process'
+def _holder(path: Path) -> str:
+  """Names who holds the lock.
+
+  It may have been taken an instant ago: it is unsigned then, or still has the
+  signature of who died with it.
+  """
+  end = time.monotonic() + _SIGNING
+  while True:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+      record = json.loads(path.read_text())
+      if not _is_dead(record):
+        return f'process {record["process"]} on {record["host"]}'
+    if time.monotonic() > end:
+      return 'another process'
+    time.sleep(_OFTEN / 10)

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import pathlib
+import socket
+import threading
 
 import pytest
 
@@ -90,6 +92,29 @@ def test_nothing_of_a_lock_is_left(kind, tmp_path):
   with folders.held(tmp_path / 'kept' / '.lock', REFUSE):
     pass
   assert not list((tmp_path / 'kept').iterdir())
+
+
+DEAD = {'process': 2**22 + 1, 'host': socket.gethostname(), 'born': '3'}
+
+
+@pytest.mark.parametrize('before', ['', '{"proc', json.dumps(DEAD)])
+def test_a_holder_that_has_not_signed_yet_is_named(tmp_path, before):
+  path = tmp_path / '.lock'
+  path.write_text(before)
+  own = json.dumps({**DEAD, 'process': os.getpid(), 'born': born()})
+  with open(path, 'a+') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    later = threading.Timer(0.3, path.write_text, [own])
+    later.start()
+    lock = folders.held(path, REFUSE)
+    told = f'in use by process {os.getpid()} on '
+    with pytest.raises(InputError, match=told), lock:
+      pytest.fail('two writers')
+    later.join()
+
+
+def born():
+  return pathlib.Path('/proc/self/stat').read_text().split(') ')[1].split()[19]
 
 
 def test_the_holder_on_another_machine_is_named_and_left_alone(
