@@ -1,7 +1,7 @@
 """What benchmarks/step.py measures: sizes, lengths, operations."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Cut:
 
   sampler: Any
   lengths: tuple[tuple[int, ...], ...]
+  num_data: ClassVar[int] = 0
 
   @property
   def num_samples(self) -> int:

@@ -52,7 +52,8 @@ def step_operations(
   total = 3 * k * group * updates_of_step(run) / updates_of_epoch(run)
   if sampler is not None:
     # Sampling, whose encoder the update cannot reuse; what reads it; judging.
-    total += group_operations(run.model, *lengths, sampler.num_samples)
+    drawn = sampler.num_samples - sampler.num_data
+    total += group_operations(run.model, *lengths, drawn)
     total += k * group * sum(bool(each.owner) for each in algorithm.columns)
     if algorithm.annotator is not None:
       judge = algorithm.annotator.model
@@ -75,7 +76,7 @@ def sampled_tokens(run: Run) -> int:
   if run.algorithm.sampler is None:
     return 0
   sampler = run.algorithm.sampler
-  each = sampler.num_samples * sampler.length
+  each = (sampler.num_samples - sampler.num_data) * sampler.length
   return run.num_steps * run.batch_size * each
 
 
@@ -267,7 +268,8 @@ class Device:
     if run.algorithm.sampler is not None:
       model = run.model.language_model
       read = decoding_bytes(model, prompt_length, response_length)
-      samples = run.algorithm.sampler.num_samples
+      sampler = run.algorithm.sampler
+      samples = sampler.num_samples - sampler.num_data
       seconds += self.drawing_seconds(read, run.batch_size, mesh_shape, samples)
     return seconds + OVERHEAD
 

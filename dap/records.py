@@ -46,10 +46,15 @@ else:
 
 
 class Prompts(NamedTuple):
-  """A batch of prompts; `ids` are row numbers of the data set they are from."""
+  """A batch of prompts; `ids` are row numbers of the data set they are from.
+
+  `answers` are the data's own responses, chosen first, where a sampler reads
+  them; no `Batch` has them.
+  """
 
   ids: Int[Array, ' batch']
   tokens: Int[Array, 'batch prompt_length']
+  answers: 'Responses | None' = None
 
 
 class Responses(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import tiny
 
 from dap import partitioning, train
-from dap.algorithms import refresh, sources
+from dap.algorithms import refresh, samplers, sources
 from dap.annotators import models
 from dap.checkpoints import load, points
 from dap.commands import COMMANDS
@@ -48,18 +48,19 @@ def run_of(config, *, run=(), **macros):
     run: other fields of the run.
     macros: of the file.
   """
-  macros = {**dict.fromkeys(REQUIRED, 'nowhere'), **macros}
+  text = pathlib.Path(f'configs/embedded/{config}.gin').read_text()
+  asked = 3 if 'annotators/proxy.gin' in text else 2
+  macros = {**dict.fromkeys(REQUIRED[:asked], 'nowhere'), **macros}
   given = commands.configure(
     COMMANDS['train'],
     [f'configs/embedded/{config}.gin'],
     [(name, repr(value)) for name, value in macros.items()],
     COMMANDS,
   )['run']
-  algorithm = dataclasses.replace(
-    given.algorithm,
-    sampler=dataclasses.replace(given.algorithm.sampler, length=tiny.LENGTH),
-    annotator=models.RewardAnnotator(tiny.JUDGE),
-  )
+  changes: dict[str, Any] = {'sampler': _tiny(given.algorithm.sampler)}
+  if given.algorithm.annotator is not None:
+    changes['annotator'] = models.RewardAnnotator(tiny.JUDGE)
+  algorithm = dataclasses.replace(given.algorithm, **changes)
   settings = {
     'num_steps': 8, 'save_steps': (4,), 'log_every': 1, 'batch_size': 8,
     'learning_rate': 1e-3, 'optimizer': tiny.ADAM,
@@ -70,6 +71,13 @@ def run_of(config, *, run=(), **macros):
     model=given.model.with_shared(tiny.POLICY),
     **{**settings, **dict(run)},
   )
+
+
+def _tiny(sampler):
+  """The same, of short responses."""
+  if isinstance(sampler, samplers.BesideData):
+    return dataclasses.replace(sampler, sampler=_tiny(sampler.sampler))
+  return dataclasses.replace(sampler, length=tiny.LENGTH)
 
 
 def numbers_of(run, learning_rate, **changes):
@@ -83,7 +91,10 @@ def numbers_of(run, learning_rate, **changes):
 
 def fit(run, folder, kill_after=None, examples=PAIRS):
   """What `train.fit` does; dies before the update of that number."""
-  made = programs.of(run, examples, PARAMS, partitioning.mesh((1, 1)))
+  params = PARAMS
+  if run.algorithm.annotator is None:
+    params = params._replace(annotator=None)
+  made = programs.of(run, examples, params, partitioning.mesh((1, 1)))
   files = journals.RunJournal(
     run,
     folder,
@@ -196,7 +207,9 @@ def replay_repeats(done, folder):
     behaviour=refresh.Current(),
     reference=refresh.Never(),
   )
-  replay = dataclasses.replace(done.run, algorithm=offline)
+  # An update of the run read all examples of a step: several of a prompt.
+  size = len(recorded) // done.run.num_steps
+  replay = dataclasses.replace(done.run, algorithm=offline, batch_size=size)
   assert same(done.learner, fit(replay, folder, examples=recorded))
   on, off = (x / 'metrics.jsonl' for x in (done.folder, folder))
   assert on.read_bytes() == off.read_bytes()

@@ -146,6 +146,48 @@ class AllOf:
     return rows[:, None], jnp.ones_like(scores[:, :1])
 
 
+@dataclasses.dataclass(frozen=True)
+class AsDrawn:
+  """All responses of a prompt as one example, whatever anybody says of them.
+
+  With `samplers.BesideData` and one sample, the data's response is chosen and
+  the policy's own rejected (SPIN).
+  """
+
+  reads_scores: ClassVar[bool] = False
+
+  def __call__(
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """See `Pairing`."""
+    return AllOf()(responses, scores, keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Above:
+  """Every response that scores above a threshold, each an example.
+
+  ReST's filter: a higher threshold keeps a subset of those of a lower one.
+
+  Attributes:
+    threshold: in units of the score.
+    may_win: which responses count, all by default.
+  """
+
+  threshold: float
+  may_win: MayWin | None = None
+  reads_scores: ClassVar[bool] = True
+
+  def __call__(
+    self, responses: Responses, scores: Scores, keys: Keys
+  ) -> Paired:
+    """See `Pairing`; the others weigh nothing."""
+    del keys
+    allowed = _allowed(scores, responses, self.may_win)
+    rows = jnp.broadcast_to(jnp.arange(scores.shape[1]), scores.shape)
+    return rows[..., None], (allowed > self.threshold).astype(scores.dtype)
+
+
 def _allowed(
   scores: Scores, responses: Responses, may_win: MayWin | None
 ) -> Scores:

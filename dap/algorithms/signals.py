@@ -270,14 +270,67 @@ class Shares:
     return jnp.zeros_like(batch.scores).at[:, 0].set(1.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Desirable:
+  """1 for the first response of a prompt, the chosen one of a pair, else 0."""
+
+  name: str = 'desirable'
+  reads: ClassVar[Reads] = ()
+  owner: ClassVar[Owner] = ''
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    return jnp.zeros_like(batch.scores).at[:, 0].set(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MismatchedRatio:
+  """KTO's anchor: the mean log-ratio of responses to the prompts of others.
+
+  Each response is read as if it were one to the prompt of the row before it,
+  by policy and reference; the mean over the batch, at least 0, is an estimate
+  of the KL that no response of the batch moves by itself (spec 2.28).
+  """
+
+  name: str = 'anchor'
+  # Of the reference it needs the parameters: where it is read, there is one.
+  reads: ClassVar[Reads] = ('reference',)
+  owner: ClassVar[Owner] = 'policy'
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    if batch.scores.shape[0] < 2:
+      raise errors.InputError(
+        'The anchor of KTO reads each response with the prompt of another'
+        ' example, so a batch needs two; got BATCH_SIZE 1.'
+      )
+    prompts = batch.prompts.tokens
+    tokens = jnp.roll(batch.responses.tokens, 1, axis=0)
+    mask = jnp.roll(batch.responses.mask, 1, axis=0)
+    policy, (shared, _) = policy_of(model), model.split(params.policy)
+    ratio = losses.log_ratio(
+      policy.log_probs(shared, prompts, tokens),
+      policy.log_probs(params.reference, prompts, tokens),
+      mask,
+    )
+    weight = jnp.any(mask > 0, axis=2) * batch.weight[:, None]
+    mean = jnp.sum(ratio * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+    return jnp.full_like(batch.scores, jnp.maximum(mean, 0.0))
+
+
 # Computed where a loss or a signal asks for them and nobody else gives them.
 STANDARD: tuple[Signal, ...] = (
-  Reference(), Behaviour(), ValuesBefore(), Shares(),
+  Reference(), Behaviour(), ValuesBefore(), Shares(), Desirable(),
+  MismatchedRatio(),
 )  # fmt: skip
 # What else there is, for errors that say what would make a column.
 MAKERS = (
   Reference, Behaviour, ValuesBefore, LeaveOneOut, TokenRewards, Gae, Returns,
-  Whitened, Shares,
+  Whitened, Shares, Desirable, MismatchedRatio,
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from dap.losses.log_probs import (
 from dap.losses.pairwise import (
   cdpo_loss,
   dpo_loss,
+  dpo_mean_loss,
   exponential,
   exponential_loss,
   gpo_loss,
@@ -58,6 +59,7 @@ __all__ = [
   'bradley_terry_loss',
   'cdpo_loss',
   'dpo_loss',
+  'dpo_mean_loss',
   'exponential',
   'exponential_loss',
   'generalised_advantages',

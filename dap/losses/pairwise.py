@@ -134,6 +134,18 @@ def dpo_loss(
   return gpo_loss(policy, reference, mask, beta=beta, f=logistic)
 
 
+def dpo_mean_loss(
+  policy: Pair, reference: Pair, mask: Pair, *, beta: Positive
+) -> Float[Array, ' batch']:
+  """`dpo_loss` on log-ratios averaged over tokens: length-normalised DPO.
+
+  beta is per nat per token; 5 in Tülu 3.
+
+  Source: Lambert et al. 2024, eq. 6, https://arxiv.org/abs/2411.15124.
+  """
+  return logistic(mean_log_ratio_margin(policy, reference, mask) * beta)
+
+
 def cdpo_loss(
   policy: Pair,
   reference: Pair,

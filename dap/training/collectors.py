@@ -55,9 +55,17 @@ def rows_of(run: Run, examples: Examples) -> Callable[[int], np.ndarray]:
 def prompts_of(
   run: Run, examples: Examples, mesh: jax.sharding.Mesh
 ) -> Callable[[int], Prompts]:
-  """The prompts of each step, on the mesh."""
+  """The prompts of each step, on the mesh; with the data's answers if asked."""
   rows, placed = rows_of(run, examples), partitioning.by_example(mesh)
-  return lambda step: jax.device_put(examples.batch(rows(step)).prompts, placed)
+  sampler = run.algorithm.sampler
+  answered = sampler is not None and sampler.num_data > 0
+
+  def prompts(step: int) -> Prompts:
+    batch = examples.batch(rows(step))
+    answers = batch.responses if answered else None
+    return jax.device_put(batch.prompts._replace(answers=answers), placed)
+
+  return prompts
 
 
 # (model, signals, parameters, batch) -> batch, as a program

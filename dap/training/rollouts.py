@@ -72,7 +72,7 @@ def sample(
   if writer is None:
     writer = shape.model.split(params.policy)[0]
   keys = _keys(root, step, 'sampler', prompts)
-  return shape.sampler(policy_of(shape.model), writer, prompts.tokens, keys)
+  return shape.sampler(policy_of(shape.model), writer, prompts, keys)
 
 
 def annotate(
@@ -99,11 +99,13 @@ def pair(
   step: Step,
 ) -> tuple[Batch, Drawn]:
   """The examples that the pairing makes, k of them to a prompt."""
+  prompts = prompts._replace(answers=None)
   keys = _keys(root, step, 'pairing', prompts)
   numbers, weight = shape.pairing(responses, scores, keys)
   _, k, m = numbers.shape
   flat = numbers.reshape(-1, m)  # examples of a prompt follow each other
-  drawn_tokens = jnp.sum(responses.mask > 0, axis=(1, 2), dtype=jnp.int32)
+  sampled = responses.mask[:, shape.sampler.num_data :]
+  drawn_tokens = jnp.sum(sampled > 0, axis=(1, 2), dtype=jnp.int32)
   if k > 1:
     prompts, responses, scores = jax.tree.map(
       lambda leaf: jnp.repeat(leaf, k, axis=0), (prompts, responses, scores)

@@ -9,6 +9,7 @@ import tiny
 
 from dap import errors
 from dap.algorithms import algorithm, samplers
+from dap.records import Prompts
 from dap.sampling.choose import InverseCdf
 from dap.sampling.logits import Temperature
 from dap.training import steps
@@ -20,7 +21,8 @@ PROMPTS = jnp.asarray(tiny.pairs(8).prompts)
 def sampled(sampler, rows):
   keys = steps.row_keys(jax.random.key(3), 8)
   sample = jax.jit(functools.partial(sampler, tiny.POLICY))
-  return sample(PARAMS, PROMPTS[rows], keys[rows])
+  prompts = Prompts(jnp.asarray(rows), PROMPTS[rows])
+  return sample(PARAMS, prompts, keys[rows])
 
 
 def test_a_prompt_has_two_responses_that_do_not_depend_on_the_batch():
