@@ -186,6 +186,8 @@ def one_program_serves(runs, folder):
     given.remove('behaviour')
   if not run.algorithm.needs_reference:
     given.remove('reference')
+  if run.algorithm.annotator is None:
+    given.remove('annotator')
   rollout = rollouts.compile_one(
     rollouts.rollout,
     rollouts.shape_of(run.model, run.algorithm),
@@ -213,3 +215,18 @@ def replay_repeats(done, folder):
   assert same(done.learner, fit(replay, folder, examples=recorded))
   on, off = (x / 'metrics.jsonl' for x in (done.folder, folder))
   assert on.read_bytes() == off.read_bytes()
+
+
+def data_stand_first(done):
+  """Responses of the data are the first candidates, and are not counted."""
+  sampler, found = done.run.algorithm.sampler, rows(done)
+  of_data = found['candidates'] < sampler.num_data
+  np.testing.assert_array_equal(np.sum(of_data, axis=1), sampler.num_data)
+  for side, tokens in zip(
+    sampler.sides, (PAIRS.chosen, PAIRS.rejected), strict=False
+  ):
+    given = found['responses'][found['candidates'] == side]
+    np.testing.assert_array_equal(given, tokens[found['prompt_id']])
+  prompts = done.run.num_steps * done.run.batch_size
+  each = (sampler.num_samples - sampler.num_data) * tiny.LENGTH
+  assert 0 < np.sum(found['sampled_tokens']) <= prompts * each

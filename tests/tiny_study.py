@@ -64,6 +64,8 @@ def argv(study_dir, *others, config='gap', without=(), **changes):
   return [
     'study',
     f'--gin_file=configs/studies/{config}.gin',
+    # The short form has no limit; here it is measured all the same.
+    *(['--gin_file=gin/hypotheses/gap.gin'] if config == 'default' else []),
     f'--gin.STUDY_DIR={str(study_dir)!r}',
     *(f'--gin.{name}={value!r}' for name, value in sizes.items()),
     *others,

@@ -36,7 +36,7 @@ def first_round(
 ) -> Paired:
   """Shuffles them and lets the first meet the second, and so on: n // 2 pairs.
 
-  Source: Liu et al. 2023, section 3.4, https://arxiv.org/abs/2309.06657.
+  Source: Liu et al. 2023, https://arxiv.org/abs/2309.06657.
   """
   players, there = _shuffled(players, there, keys)
   pairs, weight, _, _ = _meet(players, there, scores)

@@ -20,6 +20,7 @@ from dap import (
   progress,
 )
 from dap.algorithms.run import Run
+from dap.algorithms.sources import FromDataset
 from dap.checkpoints import load
 from dap.commands import continued
 from dap.commands.readable import Readable
@@ -30,7 +31,7 @@ from dap.data.vocabulary import Vocabulary
 from dap.evaluation import sample as sampling
 from dap.losses.ranges import Count, Size
 from dap.models import dropping, policy
-from dap.training import facts, loop, metrics, programs, stream
+from dap.training import facts, loop, metrics, programs, recorded, stream
 from dap.training.collectors import Examples
 from dap.training.journals import Hook
 from dap.training.programs import Params
@@ -84,8 +85,9 @@ def train(
   run, vocabulary = prepared(run, data, cache)
   pairs, arrays = _pairs(data, split, stream_path, vocabulary, cache)
   load.check_prompts(facts.prompts_end(pairs), starts)
-  if said := _no_dropout(run):
-    progress.say(said)
+  for said in (_no_dropout(run), _no_repetition(run, pairs)):
+    if said:
+      progress.say(said)
   shown = _shown(run, data, vocabulary, cache, num_shown)
   described = continued.described(
     run,
@@ -243,6 +245,13 @@ def _pairs(
   found = data.prepare(split, vocabulary, cache)
   progress.say(found.report)
   return found.pairs(), found.content
+
+
+def _no_repetition(run: Run, examples: Examples) -> str:
+  source = run.algorithm.source
+  if not isinstance(source, FromDataset):
+    return ''
+  return recorded.no_repetition(source.order, run.batch_size, examples)
 
 
 def _shown(

@@ -33,7 +33,7 @@ def orpo_loss(
     The loss of each example in nats per token, and the metrics `odds_loss` and
     `log_odds_ratio`.
 
-  Source: Hong et al. 2024, eqs. 4 to 6, https://arxiv.org/abs/2403.07691.
+  Source: Hong et al. 2024, https://arxiv.org/abs/2403.07691.
   """
   chosen = sequence_mean(policy.chosen, mask.chosen)
   ratio = _log_odds(chosen) - _log_odds(

@@ -141,7 +141,7 @@ def dpo_mean_loss(
 
   beta is per nat per token; 5 in Tülu 3.
 
-  Source: Lambert et al. 2024, eq. 6, https://arxiv.org/abs/2411.15124.
+  Source: Lambert et al. 2024, https://arxiv.org/abs/2411.15124.
   """
   return logistic(mean_log_ratio_margin(policy, reference, mask) * beta)
 

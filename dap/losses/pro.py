@@ -85,7 +85,7 @@ def pro_loss(
     `likelihood_loss` and `equal_pairs`, the share of pairs of equal scores,
     which the paper's code would divide by zero for.
 
-  Source: Song et al. 2023, eqs. 8 to 11, https://arxiv.org/abs/2306.17492, and
+  Source: Song et al. 2023, https://arxiv.org/abs/2306.17492, and
   `train/utils/process_manager.py` of its code.
   """
   there = jnp.any(mask > 0, axis=2)

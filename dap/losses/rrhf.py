@@ -41,7 +41,7 @@ def rrhf_loss(
     The loss of each prompt in nats, and the metrics `rank_loss`,
     `likelihood_loss` and `equal_pairs`, the share of pairs of equal scores.
 
-  Source: Yuan et al. 2023, eqs. 1 to 4, https://arxiv.org/abs/2304.05302. Its
+  Source: Yuan et al. 2023, https://arxiv.org/abs/2304.05302. Its
   code takes the mean of the second term over the padded row; this is the sum.
   """
   lengths = jnp.sum(mask > 0, axis=2)

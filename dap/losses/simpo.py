@@ -26,7 +26,7 @@ def simpo_loss(
     margin: the paper's gamma, by how much the scaled gap should pass 0; no
       ratio to beta, as some implementations store it.
 
-  Source: Meng et al. 2024, eq. 6, https://arxiv.org/abs/2405.14734.
+  Source: Meng et al. 2024, https://arxiv.org/abs/2405.14734.
   """
   chosen = sequence_mean(policy.chosen, mask.chosen)
   rejected = sequence_mean(policy.rejected, mask.rejected)

@@ -32,7 +32,7 @@ def slic_loss(
     The loss of each example in nats, and the metrics `rank_loss` and
     `likelihood_gap`.
 
-  Source: Zhao et al. 2023, eq. 3, https://arxiv.org/abs/2305.10425.
+  Source: Zhao et al. 2023, https://arxiv.org/abs/2305.10425.
   """
   chosen = sequence_sum(policy.chosen, mask.chosen)
   gap = chosen - sequence_sum(policy.rejected, mask.rejected)

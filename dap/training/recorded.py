@@ -5,10 +5,12 @@ about, in fields of fixed size.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from dap import errors
+from dap.data import arrays
 from dap.data.pairs import Pairs
 from dap.records import PADDING, Batch, Collected, Prompts, Responses
 
@@ -42,15 +44,15 @@ def rows_of(collected: Collected, seed: int) -> np.ndarray:
       f'{_COLUMN}{name}': batch.columns[name] for name in sorted(batch.columns)
     },
   }
-  arrays = {name: np.asarray(column) for name, column in columns.items()}
+  given = {name: np.asarray(column) for name, column in columns.items()}
   dtype = np.dtype(
     [
       (name, array.dtype.newbyteorder('<'), array.shape[1:])
-      for name, array in arrays.items()
+      for name, array in given.items()
     ]
   )
   rows = np.zeros(count, dtype)
-  for name, array in arrays.items():
+  for name, array in given.items():
     rows[name] = array
   return rows
 
@@ -79,6 +81,11 @@ class Recorded:
   def prompt_length(self) -> int:
     """Tokens of a prompt, padding included."""
     return self.rows['prompt'].shape[1]
+
+  @property
+  def examples_of_step(self) -> int:
+    """How many examples the first step had: several of a prompt, it may be."""
+    return int(np.sum(self.rows['step'] == self.rows['step'][:1]))
 
   def batch(self, rows: np.ndarray) -> Batch:
     """These rows, as the run that recorded them had them."""
@@ -114,6 +121,22 @@ class Recorded:
       reference_chosen=rows['reference_chosen'] if known else None,
       reference_rejected=rows['reference_rejected'] if known else None,
     )
+
+
+def no_repetition(
+  order: Callable[..., np.ndarray], batch_size: int, examples: object
+) -> str:
+  """Why training on a stream in its own order repeats no run, '' if it may."""
+  if not isinstance(examples, Recorded) or order is not arrays.in_order:
+    return ''
+  count = examples.examples_of_step
+  if count == batch_size:
+    return ''
+  return (
+    f'a step of the stream has {count} examples, and one of this run'
+    f' {batch_size}: it does not repeat the run that wrote the stream. Bind'
+    f' BATCH_SIZE = {count} for that.'
+  )
 
 
 def with_sides(rows: np.ndarray) -> np.ndarray:

@@ -264,7 +264,11 @@ def _pending_tree(pending: Collected) -> Tree:
   return {
     'step': np.asarray(pending.step, np.int32),
     'policy_step': np.asarray(pending.policy_step, np.int32),
-    'prompts': batch.prompts._asdict(),
+    'prompts': {
+      name: leaf
+      for name, leaf in batch.prompts._asdict().items()
+      if leaf is not None
+    },
     'responses': batch.responses._asdict(),
     'scores': batch.scores,
     'weight': batch.weight,

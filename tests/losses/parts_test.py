@@ -23,6 +23,7 @@ OTHERS = {
   'soft_preference_model': 'preference_model',
 }
 REQUIRED = ('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH')
+GIVEN = {'slic': [('LIKELIHOOD_WEIGHT', '0.1')]}
 
 
 class Table(Policy):
@@ -45,7 +46,7 @@ def loss_of(part):
   return commands.configure(
     COMMANDS['train'],
     [f'configs/embedded/{config}.gin', f'gin/losses/{part}.gin'],
-    [(name, "'nowhere'") for name in REQUIRED],
+    [(name, "'nowhere'") for name in REQUIRED] + GIVEN.get(part, []),
     COMMANDS,
   )['run'].algorithm.loss
 
@@ -65,7 +66,12 @@ def test_one_program_serves_a_grid(part):
   )
   batch = tiny.on_device(tiny.pairs().batch(np.arange(8)))
   votes = jnp.tile(jnp.array([[0.75, 0.25]]), (8, 1))
-  columns = {'reference': anchor.log_probs, 'shares': votes}
+  columns = {
+    'reference': anchor.log_probs,
+    'shares': votes,
+    'desirable': jnp.tile(jnp.array([[1.0, 0.0]]), (8, 1)),
+    'anchor': jnp.full((8, 2), 0.1),
+  }
   batch = batch._replace(columns=columns)
   told, programs = [], set()
   for rate in (1e-3, 1e-2):

@@ -19,14 +19,15 @@ CONFIGS = [
   for path in sorted((ROOT / 'configs' / folder).glob('*.gin'))
 ]
 GIVEN = ('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH', 'ANNOTATOR_CHECKPOINT_PATH')
-NUM_GIVEN = {'sft': 1, 'preference_model': 1, 'offline_ipo': 2}
+NUM_GIVEN = {'sft': 1, 'preference_model': 1}
 LENGTHS = (1.0, 30.0, 600.0, 3600.0, 86400.0, 14 * 86400.0)  # seconds
 
 
 def trainings(path):
   """All runs of a configuration by their names."""
   if path.parent.name == 'embedded':
-    given = GIVEN[: NUM_GIVEN.get(path.stem, len(GIVEN))]
+    asks = 'annotators/' in path.read_text() or path.stem == 'online_ipo'
+    given = GIVEN[: NUM_GIVEN.get(path.stem, 3 if asks else 2)]
     macros = [(name, "'nowhere'") for name in given]
     given = run.configure(COMMANDS['train'], [str(path)], macros, COMMANDS)
     return {path.stem: given['run']}

@@ -1,4 +1,4 @@
-"""SPIN, RRHF, RSO, CLICK, KTO: their experiments, at tiny size."""
+"""KTO's anchor, and samples beside data."""
 
 import algorithm_laws as laws
 import jax
@@ -13,53 +13,6 @@ from dap.algorithms.objectives import Loss
 from dap.errors import InputError
 from dap.losses import kto
 from dap.records import RoleParams
-
-ONLINE = {
-  'spin': {'REFRESH_STEPS': 3},
-  'rrhf': {},
-  'rso': {'NUM_SAMPLES': 6, 'NUM_KEPT': 4},
-  'click': {},
-}
-
-
-@pytest.fixture(scope='module', params=ONLINE)
-def done(request, tmp_path_factory):
-  name = request.param
-  run = laws.run_of(name, **ONLINE[name])
-  return laws.done(run, tmp_path_factory.mktemp(name))
-
-
-def test_it_survives_kills(done, tmp_path):
-  laws.survives_kills(done, tmp_path, kills=(2, 5))
-
-
-def test_its_stream_repeats_it(done, tmp_path):
-  laws.replay_repeats(done, tmp_path)
-
-
-def test_the_data_stand_where_the_algorithm_says(done):
-  sampler = done.run.algorithm.sampler
-  if sampler.num_data == 0:
-    pytest.skip('samples alone')
-  rows, pairs = laws.rows(done), laws.PAIRS
-  of_data = rows['candidates'] < sampler.num_data
-  np.testing.assert_array_equal(np.sum(of_data, axis=1), len(sampler.sides))
-  for side, tokens in enumerate(
-    (pairs.chosen, pairs.rejected)[: len(sampler.sides)]
-  ):
-    found = rows['responses'][rows['candidates'] == side]
-    np.testing.assert_array_equal(found, tokens[rows['prompt_id']])
-  prompts = done.run.num_steps * done.run.batch_size
-  each = (sampler.num_samples - sampler.num_data) * tiny.LENGTH
-  assert 0 < np.sum(rows['sampled_tokens']) <= prompts * each
-
-
-def test_spin_starts_each_iteration_at_log_two(done):
-  if done.run.algorithm.annotator is not None:
-    pytest.skip('not SPIN')
-  for step, line in enumerate(laws.lines(done)):
-    if step % 3 == 0:
-      assert line['loss'] == pytest.approx(np.log(2), abs=1e-6)
 
 
 def batch_of(count):
