@@ -146,21 +146,14 @@ class AllOf:
     return rows[:, None], jnp.ones_like(scores[:, :1])
 
 
-@dataclasses.dataclass(frozen=True)
-class AsDrawn:
-  """All responses of a prompt as one example, whatever anybody says of them.
+class AsDrawn(AllOf):
+  """The same whatever anybody says of the responses: nobody need be asked.
 
   With `samplers.BesideData` and one sample, the data's response is chosen and
   the policy's own rejected (SPIN).
   """
 
   reads_scores: ClassVar[bool] = False
-
-  def __call__(
-    self, responses: Responses, scores: Scores, keys: Keys
-  ) -> Paired:
-    """See `Pairing`."""
-    return AllOf()(responses, scores, keys)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,10 +55,10 @@ def rrhf_loss(
   best = jnp.argmax(jnp.where(there, scores, -jnp.inf), axis=1)
   likelihood = -jnp.take_along_axis(total, best[:, None], axis=1)[:, 0]
   pairs = jnp.sum(jnp.triu(both, 1), axis=(1, 2))
-  equal = 1 - jnp.sum(worse, axis=(1, 2)) / jnp.maximum(pairs, 1)
+  equal = pairs - jnp.sum(worse, axis=(1, 2))
   metrics = {
     'rank_loss': rank,
     'likelihood_loss': likelihood,
-    'equal_pairs': equal,
+    'equal_pairs': equal / jnp.maximum(pairs, 1),
   }
   return rank * rank_weight + likelihood, metrics
