@@ -16,6 +16,9 @@ from dap.algorithms import matches
 from dap.algorithms.pairings import Keys, Paired, Scores
 from dap.records import Responses
 
+# Candidates that are left, the place of each that was taken, and their number.
+Passed = tuple[Bool[Array, ' n'], Int[Array, ' n'], Int[Array, '']]
+
 
 def rejection_sample(
   scores: Float[Array, ' n'],
@@ -49,7 +52,7 @@ def rejection_sample(
   """
   count = scores.shape[0]
 
-  def one_pass(number, state):
+  def one_pass(number: Int[Array, ''], state: Passed) -> Passed:
     left, place, taken = state
     most = jnp.max(jnp.where(left, scores, -jnp.inf))
     below = jnp.where(left, scores - most, 0)
@@ -104,7 +107,9 @@ class Rejection:
       )
     halves = jax.vmap(jax.random.split, out_axes=1)(keys)
 
-    def keep(scores, there, key):
+    def keep(
+      scores: Float[Array, ' n'], there: Bool[Array, ' n'], key: Key[Array, '']
+    ) -> tuple[Int[Array, ' kept'], Bool[Array, ' kept']]:
       return rejection_sample(
         scores,
         there,
