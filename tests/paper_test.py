@@ -38,7 +38,7 @@ def study(name='all', **overrides) -> design.Study:
     [f'configs/paper/{name}.gin'],
     list(overrides.items()),
     COMMANDS,
-    stand_ins=True,
+    stand_ins=list,
   )['study']
 
 

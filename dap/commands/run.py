@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +30,7 @@ def configure(
   files: Sequence[str],
   overrides: Sequence[tuple[str, str]],
   commands: Mapping[str, Command],
-  stand_ins: bool = False,
+  stand_ins: Callable[[Sequence[str]], None] | None = None,
   named: Sequence[str] = (),
 ) -> dict[str, object]:
   """The keyword arguments of the command's run function.
@@ -40,8 +40,8 @@ def configure(
     files: gin files in the order given; later bindings win.
     overrides: (NAME, VALUE) of each `--gin.NAME=VALUE`.
     commands: all commands: a gin file may bind the run functions of several.
-    stand_ins: give what is required and missing a text in place of its value,
-      and say so.
+    stand_ins: where it is given, what is required and missing has a text in
+      place of its value, and this is called with the names.
     named: modules that gin files may import besides, see `modules.allowed`.
 
   Raises:
@@ -56,9 +56,7 @@ def configure(
   reads.refuse_unread(read, function, run_functions)
   idle.refuse_idle(read, [function, *run_functions])
   if stand_ins and (missing := reads.required(read, function)):
-    print(
-      f'Needed to run it, and not given: {", ".join(missing)}\n', flush=True
-    )
+    stand_ins(missing)
     given = [(name, f"'<{name}>'") for name in missing]
     more = syntax.parse((), given).overrides
     overriding = (*parsed.overrides, *more)
@@ -66,6 +64,10 @@ def configure(
   reads.refuse_missing(read, function)
   _check_tasks(read, function, allowed)
   return resolve.resolve(read, function)
+
+
+def _say_missing(names: Sequence[str]) -> None:
+  print(f'Needed to run it, and not given: {", ".join(names)}\n', flush=True)
 
 
 def _alone(folder: Path, command: Command) -> AbstractContextManager[None]:
@@ -136,7 +138,8 @@ def run(
   A dry run may `measure`, where the command can: slower, nearer to the truth.
   Gin files may import the modules `named`, too.
   """
-  stand_ins = (dry_run or show_config) and not command.dry_run_needs_all
+  shows = (dry_run or show_config) and not command.dry_run_needs_all
+  stand_ins = _say_missing if shows else None
   arguments = configure(command, files, overrides, commands, stand_ins, named)
   arguments |= {name: True for name, given in switches.items() if given}
   if show_config:

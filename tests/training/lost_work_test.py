@@ -32,7 +32,7 @@ def trainings(path):
     given = run.configure(COMMANDS['train'], [str(path)], macros, COMMANDS)
     return {path.stem: given['run']}
   study = run.configure(
-    COMMANDS['study'], [str(path)], [], COMMANDS, stand_ins=True
+    COMMANDS['study'], [str(path)], [], COMMANDS, stand_ins=list
   )['study']
   return {
     'golden': study.golden,

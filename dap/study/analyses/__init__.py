@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from dap.errors import InputError
+from dap.study.analyses.algorithms import Algorithms
 from dap.study.analyses.classification import Classification
 from dap.study.analyses.coverage import Coverage
 from dap.study.analyses.data_quality import DataQuality
@@ -34,11 +35,13 @@ KINDS = {
     OnPolicyData,
     Losses,
     Staleness,
+    Algorithms,
   )
 }
 
 __all__ = [
   'KINDS',
+  'Algorithms',
   'Classification',
   'Coverage',
   'DataQuality',

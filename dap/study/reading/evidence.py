@@ -122,6 +122,20 @@ class Figure(NamedTuple):
   series: Sequence[Series]
 
 
+class Table(NamedTuple):
+  """Rows of words and numbers, before anyone sets them.
+
+  Attributes:
+    title: above it.
+    header: of the columns.
+    rows: as long as the header.
+  """
+
+  title: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Evidence:
   """A finished study.
@@ -182,4 +196,13 @@ class Cautious(Protocol):
 
   def cautions(self, evidence: Evidence) -> list[str]:
     """Sentences; none where there is nothing to say."""
+    ...
+
+
+@runtime_checkable
+class Tabled(Protocol):
+  """An analysis that has tables beside its figures."""
+
+  def tables(self, evidence: Evidence) -> list[Table]:
+    """In the order of the report; none where there is nothing to show."""
     ...

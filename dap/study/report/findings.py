@@ -61,6 +61,7 @@ def report(
     *_warnings(results.study),
     *headlines(results),
     *main,
+    *_tables(results.answers),
     *_verdicts(results.told),
     *([blocks.Heading('Figures'), *others] if others else []),
     *_samples(results),
@@ -189,6 +190,14 @@ def _headline(predicate: Predicate) -> str:
     f'{" This holds for these seeds." if predicate.conditional else ""}'
     f'{f" {fitness.UNFIT}" if fitness.UNFIT in predicate.detail else ""}'
   )
+
+
+def _tables(answers: Sequence[Answer]) -> list[blocks.Block]:
+  found: list[blocks.Block] = []
+  for table in (table for each in answers for table in each.tables):
+    found.append(blocks.Heading(table.title))
+    found.append(blocks.Table(table.header, table.rows))
+  return found
 
 
 def _verdicts(answers: Sequence[Answer]) -> list[blocks.Block]:

@@ -26,6 +26,7 @@ from dap.study.reading.evidence import (
   Evidence,
   Figure,
   Series,
+  Tabled,
   of_few_seeds,
 )
 from dap.study.reading.runs import Point
@@ -218,6 +219,7 @@ def answer(
     [*map(of_few_seeds, analysis.predicates(evidence))],
     analysis.figures(evidence),
     analysis.cautions(evidence) if isinstance(analysis, Cautious) else (),
+    analysis.tables(evidence) if isinstance(analysis, Tabled) else (),
   )
 
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from dap.study.reading.evidence import REFUSED, Evidence, Figure, Predicate
+from dap.study.reading.evidence import (
+  REFUSED,
+  Evidence,
+  Figure,
+  Predicate,
+  Table,
+)
 from dap.study.report import fitness
 from dap.study.report.pages.blocks import Json
 
@@ -19,6 +25,7 @@ class Answer(NamedTuple):
     predicates: in its order.
     figures: in its order.
     cautions: sentences for whoever reads the others.
+    tables: beside its figures.
   """
 
   name: str
@@ -27,6 +34,7 @@ class Answer(NamedTuple):
   predicates: Sequence[Predicate]
   figures: Sequence[Figure]
   cautions: Sequence[str] = ()
+  tables: Sequence[Table] = ()
 
 
 class Results(NamedTuple):
