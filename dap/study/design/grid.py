@@ -94,6 +94,21 @@ class PolicySize:
       object.__setattr__(self, 'sft', sft)
 
 
+@dataclasses.dataclass(frozen=True)
+class Judge:
+  """An annotator of another kind or size than the proxy.
+
+  Such as a reward model with margins, or a smaller preference model.
+
+  Attributes:
+    name: in the names of its stages.
+    run: its training, on D_golden, as the proxy's.
+  """
+
+  name: str
+  run: Run
+
+
 class GridRun(NamedTuple):
   """One run of an arm.
 
@@ -122,6 +137,7 @@ class Arm:
     pairs: what it trains on, or whose prompts it answers.
     size: of its policies, where it is not the study's; its model replaces the
       run's.
+    judge: that is asked about samples in the proxy's place.
     record_stream: keep every on-policy batch of each run.
     grouped: train the runs of a seed as one program and one stage, if there are
       several: fills a device that one run leaves idle. Their bits are not those
@@ -135,6 +151,7 @@ class Arm:
   settings: tuple[Setting, ...]
   pairs: PairsFrom = GoldenPairs()
   size: PolicySize | None = None
+  judge: Judge | None = None
   record_stream: bool = False
   grouped: bool = False
   scalars: tuple[str, ...] = ()

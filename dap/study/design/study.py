@@ -1,6 +1,8 @@
 """Layer 7. The design of a study: choices that all its seeds share, checked."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import TypeVar
 
 from dap import errors, partitioning
 from dap.algorithms.run import Run
@@ -11,7 +13,7 @@ from dap.losses import ranges
 from dap.losses.ranges import Size
 from dap.study.design import experiments, grid
 from dap.study.design.experiments import Experiment, Measure
-from dap.study.design.grid import Arm, PolicySize, RunOf
+from dap.study.design.grid import Arm, Judge, PolicySize, RunOf
 from dap.study.design.panel import Panel
 from dap.training import programs
 
@@ -69,6 +71,7 @@ class Study:
     }
     runs |= {name: arm.run for name, arm in self.arms.items()}
     runs |= {f'sft_{size.name}': size.sft for size in self.sizes}
+    runs |= {f'judge_{judge.name}': judge.run for judge in self.judges}
     scouts = self.panel.runs if self.panel else {}
     runs |= scouts
     if len({run.model.language_model.vocab_size for run in runs.values()}) > 1:
@@ -89,7 +92,8 @@ class Study:
       _check_annotator(name, run, 'scout_judge', judge)
     for arm in self.arms.values():
       _check_start(arm.name, arm.run, arm.size.sft if arm.size else self.sft)
-      _check_annotator(arm.name, arm.run, 'proxy', self.proxy)
+      judge = arm.judge or Judge('proxy', self.proxy)
+      _check_annotator(arm.name, arm.run, judge.name, judge.run)
       for read in _reads(arm):
         self.check_run(read, arm.name)
     self.measures  # noqa: B018 (names that clash are refused here)
@@ -107,15 +111,12 @@ class Study:
   @property
   def sizes(self) -> tuple[PolicySize, ...]:
     """Other sizes of policies than the study's own."""
-    found: dict[str, PolicySize] = {}
-    for arm in self.arms.values():
-      size = arm.size
-      if size is not None and found.setdefault(size.name, size) != size:
-        raise errors.InputError(
-          f'Two policy sizes of this study are called {size.name}. Give them'
-          ' names that differ.'
-        )
-    return tuple(found[name] for name in sorted(found))
+    return _by_name((arm.size for arm in self.arms.values()), 'policy sizes')
+
+  @property
+  def judges(self) -> tuple[Judge, ...]:
+    """That arms ask in the proxy's place."""
+    return _by_name((arm.judge for arm in self.arms.values()), 'judges')
 
   def run_name(self, read: RunOf) -> str:
     """Of a run of an arm, in runs.jsonl and of its stage."""
@@ -143,6 +144,21 @@ class Study:
         f'{reader} reads step {read.step} of {read.arm}, which keeps the'
         f' checkpoints {saved}. Name one of them or add it to the save_steps.'
       )
+
+
+N = TypeVar('N', PolicySize, Judge)
+
+
+def _by_name(values: Iterable[N | None], what: str) -> tuple[N, ...]:
+  """Those that differ, in the order of their names, which must differ too."""
+  found: dict[str, N] = {}
+  for value in values:
+    if value is not None and found.setdefault(value.name, value) != value:
+      raise errors.InputError(
+        f'Two {what} of this study are called {value.name}. Give them names'
+        ' that differ.'
+      )
+  return tuple(found[name] for name in sorted(found))
 
 
 def _reads(arm: Arm) -> tuple[RunOf, ...]:

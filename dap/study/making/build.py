@@ -127,7 +127,7 @@ class Tree:
       ),
       self._sft(arm.size),
       self._data(arm),
-      annotator='proxy',
+      annotator=_asked(arm),
       group=(arm.run.algorithm.sampler is not None, arm.size),
     )
 
@@ -143,7 +143,7 @@ class Tree:
         ),
         self._sft(arm.size),
         self._data(arm),
-        annotator='proxy',
+        annotator=_asked(arm),
         group=(arm.run.algorithm.sampler is not None, arm.size, len(runs)),
         function=grouped.policy_runs,
         count=len(runs),
@@ -273,15 +273,22 @@ class Tree:
       ),
       {'data': data, 'golden': made['golden'], **panel},
     )
-    made['proxy'] = self.trained(
-      'proxy', study.proxy, 6, made['relabel'], study.proxy_start
-    )
-    made['proxy_accuracy'] = stage(
-      'proxy_accuracy',
+    self._add_judge('proxy', study.proxy, study.proxy_start)
+    for judge in study.judges:
+      self._add_judge(f'judge_{judge.name}', judge.run)
+
+  def _add_judge(
+    self, name: str, run: Run, start: Checkpoint | None = None
+  ) -> None:
+    """A model that learns D_golden, and its held-out accuracy."""
+    made = self.stages
+    made[name] = self.trained(name, run, 6, made['relabel'], start)
+    made[f'{name}_accuracy'] = stage(
+      f'{name}_accuracy',
       trainings.preference_accuracy,
-      trainings.Relabelling(study.proxy.model, 0, mesh=study.mesh),
+      trainings.Relabelling(run.model, 0, mesh=self.study.mesh),
       data=made['relabel'],
-      model=made['proxy'],
+      model=made[name],
     )
 
   def _add_sft(self, name: str, run: Run, start: Checkpoint | None) -> None:
@@ -313,6 +320,11 @@ class Tree:
     )
     inputs = {'data': data, **more}
     return stage(name, trainings.supervised, training, weight, **inputs)
+
+
+def _asked(arm: Arm) -> str:
+  """The stage of the model that labels an arm's samples."""
+  return f'judge_{arm.judge.name}' if arm.judge else 'proxy'
 
 
 def _prompts_like(study: Study) -> PairData:

@@ -130,6 +130,8 @@ def _runs(study: Study, seed: int) -> Iterator[tuple[str, Run]]:
   yield 'proxy', study.proxy
   for size in study.sizes:
     yield f'sft_{size.name}', size.sft
+  for judge in study.judges:
+    yield f'judge_{judge.name}', judge.run
   for arm in study.arms.values():
     for each in arm.runs(seed):
       yield each.name, each.run
@@ -215,10 +217,21 @@ def _held_out_numbers(places: dict[str, Path]) -> dict[str, object]:
       for split in relabelled
     },
     'judging_prompts': len(np.unique(asked['prompt_ids'])),
+    **_judges(places),
     **_panel(places),
     'data_reports': data['reports'],
     'data_counts': data.get('counts', {}),
   }
+
+
+def _judges(places: dict[str, Path]) -> dict[str, object]:
+  """Held-out accuracies of judges beside the proxy, where there are any."""
+  found = {
+    name.removesuffix('_accuracy'): files.read_json(place / 'summary.json')
+    for name, place in sorted(places.items())
+    if name.startswith('judge_') and name.endswith('_accuracy')
+  }
+  return {'judges': found} if found else {}
 
 
 def _panel(places: dict[str, Path]) -> dict[str, object]:

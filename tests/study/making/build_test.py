@@ -138,6 +138,22 @@ def test_another_size_has_an_sft_policy_and_a_reference_of_its_own():
     assert tree[f'evaluate/{name}'].inputs[shared] is base
 
 
+def test_an_arm_may_ask_a_judge_of_its_own():
+  run = dataclasses.replace(JUDGED, model=OTHER_JUDGE)
+  judge = grid.Judge('large', run)
+  arm = grid.Arm('asks', tiny.run(ELSEWHERE), ((1e-3, 0.1),), judge=judge)
+  made = build.build(study(arm), 0)
+  asks = next(made[name] for name in made if name.startswith('run/asks'))
+  online = next(made[name] for name in made if name.startswith('run/online'))
+  assert asks.inputs['annotator'] is made['judge_large']
+  assert online.inputs['annotator'] is made['proxy']
+  assert made['judge_large'].inputs['data'] is made['relabel']
+  assert made['judge_large_accuracy'].inputs['model'] is made['judge_large']
+  # All are evaluated by the same two models.
+  evaluated = made[f'evaluate/{asks.name}'].inputs
+  assert evaluated['proxy'] is made['proxy']
+
+
 def test_measures_are_stages_of_the_study():
   by_name = RunOf('online', (1e-3, {'beta': 0.1}))
   replay = measures.Replay(by_name, RunOf('streamed', (1e-3, 0.1)))
