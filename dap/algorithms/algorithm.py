@@ -11,7 +11,7 @@ import functools
 import inspect
 
 from dap import errors
-from dap.algorithms import objectives, signals
+from dap.algorithms import columns, objectives, signals
 from dap.algorithms.objectives import Loss
 from dap.algorithms.pairings import Pairing, Two
 from dap.algorithms.passes import Once, Passes
@@ -79,7 +79,7 @@ class Algorithm:
     host_annotator: asked about their texts, between two programs, instead.
     pairing: makes the examples of a loss of what they say.
     signals: columns that the loss reads, beside the standard ones
-      (`signals.STANDARD`), which are computed where it asks for them.
+      (`columns.STANDARD`), which are computed where it asks for them.
     passes: how often, and in which parts, an update uses the examples.
     behaviour: when the policy that is sampled from follows the policy.
     reference: when the reference follows the policy.
@@ -123,7 +123,7 @@ class Algorithm:
   @functools.cached_property
   def columns(self) -> tuple[Signal, ...]:
     """All signals, standard ones included, each after those it reads."""
-    return signals.resolve(
+    return columns.resolve(
       objectives.reads(self.loss.function),
       self.signals,
       (*objectives.OF_BATCH, *objectives.OF_MODEL),

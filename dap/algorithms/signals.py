@@ -6,13 +6,14 @@ update on them, and is a constant to the loss.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dap import errors, losses
+from dap.losses import ranges
+from dap.losses.ranges import Count
 from dap.models.trained import Trained, policy_of
 from dap.records import Batch, RoleParams, ended
 
@@ -115,17 +116,19 @@ class LeaveOneOut:
     kl_weight: per nat.
     missing_end: what stands in for the score of a response that was cut; None
       leaves the score.
+    score_limit: scores beyond it, to either side, count as it; None is none.
     name: of the column.
   """
 
   kl_weight: float = 0.05
   missing_end: float | None = None
+  score_limit: float | None = None
   name: str = 'advantages'
   reads: ClassVar[Reads] = ('reference', 'behaviour', 'scores')
   owner: ClassVar[Owner] = ''
 
   def __post_init__(self):
-    _check_kl_weight(self.kl_weight)
+    _check_rewards(self.kl_weight, self.score_limit)
 
   def __call__(
     self, model: Trained, params: RoleParams, batch: Batch
@@ -141,7 +144,7 @@ class LeaveOneOut:
       batch.columns['reference'],
       batch.responses.mask,
     )
-    scores = _of_whole(batch, self.missing_end)
+    scores = _of_whole(batch, self.missing_end, self.score_limit)
     rewards = scores - self.kl_weight * ratio
     return losses.leave_one_out_advantages(rewards)
 
@@ -154,23 +157,25 @@ class TokenRewards:
     kl_weight: per nat.
     missing_end: what stands in for the score of a response that was cut; None
       leaves the score.
+    score_limit: scores beyond it, to either side, count as it; None is none.
     name: of the column.
   """
 
   kl_weight: float = 0.05
   missing_end: float | None = None
+  score_limit: float | None = None
   name: str = 'token_rewards'
   reads: ClassVar[Reads] = ('reference', 'behaviour', 'scores')
   owner: ClassVar[Owner] = ''
 
   def __post_init__(self):
-    _check_kl_weight(self.kl_weight)
+    _check_rewards(self.kl_weight, self.score_limit)
 
   def __call__(
     self, model: Trained, params: RoleParams, batch: Batch
   ) -> Column:
     """See `Signal`."""
-    scores = _of_whole(batch, self.missing_end)
+    scores = _of_whole(batch, self.missing_end, self.score_limit)
     return losses.token_rewards(
       batch.columns['behaviour'],
       batch.columns['reference'],
@@ -233,17 +238,27 @@ class Returns:
 
 @dataclasses.dataclass(frozen=True)
 class Whitened:
-  """Advantages of tokens, whitened over the global batch (spec 2.16)."""
+  """Advantages of tokens, whitened over the global batch (spec 2.16).
 
+  Attributes:
+    num_data: responses of a group, the first, that data wrote: they have none.
+    name: of the column.
+  """
+
+  num_data: Count = 0
   name: str = 'advantages'
   reads: ClassVar[Reads] = ('gae',)
   owner: ClassVar[Owner] = ''
+
+  def __post_init__(self):
+    ranges.check(self)
 
   def __call__(
     self, model: Trained, params: RoleParams, batch: Batch
   ) -> Column:
     """See `Signal`."""
-    return losses.whiten(batch.columns['gae'], batch.responses.mask)
+    mask = batch.responses.mask.at[:, : self.num_data].set(0)
+    return losses.whiten(batch.columns['gae'], mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,101 +337,23 @@ class MismatchedRatio:
     return jnp.full_like(batch.scores, jnp.maximum(mean, 0.0))
 
 
-# Computed where a loss or a signal asks for them and nobody else gives them.
-STANDARD: tuple[Signal, ...] = (
-  Reference(), Behaviour(), ValuesBefore(), Shares(), Desirable(),
-  MismatchedRatio(),
-)  # fmt: skip
-# What else there is, for errors that say what would make a column.
-MAKERS = (
-  Reference, Behaviour, ValuesBefore, LeaveOneOut, TokenRewards, Gae, Returns,
-  Whitened, Shares, Desirable, MismatchedRatio,
-)  # fmt: skip
-
-
-def resolve(
-  wanted: Iterable[str], given: Sequence[Signal], known: Sequence[str], who: str
-) -> tuple[Signal, ...]:
-  """The signals that make the wanted columns, each after those it reads.
-
-  Args:
-    wanted: columns by name.
-    given: the signals of an algorithm.
-    known: names that batch and model give.
-    who: that asks, for errors.
-
-  Raises:
-    errors.InputError: nobody makes a column, or two signals have one name.
-  """
-  makers = {each.name: each for each in STANDARD}
-  named = [each.name for each in given]
-  if twice := sorted(
-    {n for n in named if named.count(n) > 1} | {*named} & {*known}
-  ):
-    raise errors.InputError(
-      f'Two signals are called {twice[0]}, or a batch has such a column by'
-      ' itself. Give one of them another name.'
-    )
-  makers |= {each.name: each for each in given}
-  order: dict[str, Signal] = {}
-
-  def visit(name: str, asks: str, above: tuple[str, ...]) -> None:
-    if name in known or name in order:
-      return
-    if name not in makers or name in above:
-      raise errors.InputError(_nobody(name, asks, makers, known, above))
-    for read in makers[name].reads:
-      visit(read, f'the signal {name}', (*above, name))
-    order[name] = makers[name]
-
-  for signal in makers.values():
-    if of_model := [n for n in signal.reads if n in {*known} - {*OF_BATCH}]:
-      raise errors.InputError(
-        f'The signal {signal.name} reads {of_model[0]}, which is no column: a'
-        ' signal asks the model itself (model.outputs(params.policy,'
-        " batch.prompts, batch.responses), owner = 'policy'). Leave it out of"
-        ' reads.'
-      )
-  for name in wanted:
-    visit(name, who, ())
-  for signal in given:
-    visit(signal.name, 'the algorithm', ())
-  return tuple(order.values())
-
-
-def _nobody(
-  name: str,
-  asks: str,
-  makers: Mapping[str, Signal],
-  known: Sequence[str],
-  above: tuple[str, ...],
-) -> str:
-  if name in above:
-    return f'Signals read each other in a circle: {" -> ".join(above)}.'
-  classes = [kind.__name__ for kind in MAKERS if kind().name == name]
-  makes = (
-    f'signals.{" or signals.".join(classes)} makes it:'
-    f' Algorithm.signals = (@signals.{classes[0]}(),)'
-    if classes
-    else 'Correct the name, or write a signal of that name'
-    ' (dap/algorithms/signals.py) and add it to Algorithm.signals'
-  )
-  return (
-    f'{asks} reads the column {name}, which nobody computes; there are'
-    f' {", ".join([*known, *makers])}. {makes}.'
-  )
-
-
 def _of_whole(
-  batch: Batch, missing_end: float | None
+  batch: Batch, missing_end: float | None, limit: float | None
 ) -> Float[Array, 'batch n']:
-  """The scores, of responses that ended."""
+  """The scores within a limit, of responses that ended."""
+  scores = batch.scores
+  if limit is not None:
+    scores = jnp.clip(scores, -limit, limit)
   if missing_end is None:
-    return batch.scores
+    return scores
   whole = ended(batch.responses.tokens)
-  return jnp.where(whole, batch.scores, missing_end)
+  return jnp.where(whole, scores, missing_end)
 
 
-def _check_kl_weight(weight: float) -> None:
+def _check_rewards(weight: float, limit: float | None) -> None:
   if not weight >= 0:
     raise errors.InputError(f'kl_weight must be >= 0, got {weight}.')
+  if limit is not None and not limit > 0:
+    raise errors.InputError(
+      f'score_limit must be > 0, or None for no limit, got {limit}.'
+    )

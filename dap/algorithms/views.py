@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from dap import errors, losses
-from dap.records import Batch, Losses, Pair
+from dap.losses.ranges import Size
+from dap.records import Batch, Losses, Pair, Responses
 
 Seen = Mapping[str, Float[Array, 'batch n ...']]
 Metrics = dict[str, Float[Array, ' examples']]
@@ -113,6 +114,48 @@ def responses_by_token(loss: Apply, seen: Seen, batch: Batch) -> Losses:
 
 
 @dataclasses.dataclass(frozen=True)
+class BesideData:
+  """A view of groups whose first responses are the data's.
+
+  Both parts are seen alike and averaged together; metrics are those of the
+  samples, and `data_loss` is the mean loss of the data's part.
+
+  Attributes:
+    view: of either part.
+    num_data: responses of a group, the first, that data wrote.
+  """
+
+  view: View
+  num_data: Size = 1
+
+  def __call__(self, loss: Apply, seen: Seen, batch: Batch) -> Losses:
+    """See `View`."""
+    data, samples = (
+      self.view(loss, *_part(part, seen, batch))
+      for part in (slice(0, self.num_data), slice(self.num_data, None))
+    )
+    weight = jnp.concatenate([data.weight, samples.weight])
+    total = jnp.sum(weight)
+
+    def of_all(
+      values: Float[Array, ' own'], own: Float[Array, ' own'], first: bool
+    ) -> Float[Array, ' all']:
+      """Averaged over all, it is the mean over its own part."""
+      scaled = values * total / jnp.maximum(jnp.sum(own), 1e-9)
+      other = jnp.zeros(len(weight) - len(own), values.dtype)
+      parts = (scaled, other) if first else (other, scaled)
+      return jnp.concatenate(parts)
+
+    metrics = {
+      name: of_all(values, samples.weight, first=False)
+      for name, values in samples.metrics.items()
+    }
+    metrics['data_loss'] = of_all(data.each, data.weight, first=True)
+    each = jnp.concatenate([data.each, samples.each])
+    return Losses(each, weight, metrics)
+
+
+@dataclasses.dataclass(frozen=True)
 class Tokens:
   """A loss that is a sum over the tokens of a response; the step averages it
   over all tokens, so that a response counts as often as it has tokens.
@@ -136,6 +179,16 @@ class Tokens:
     each = total / jnp.maximum(tokens, 1.0)
     metrics |= {self.total: total}
     return Losses(each, batch.weight * tokens, metrics)
+
+
+def _part(
+  part: slice, seen: Seen, batch: Batch
+) -> tuple[Mapping[str, Float[Array, 'batch part ...']], Batch]:
+  """Some responses of each group."""
+  cut = {name: column[:, part] for name, column in seen.items()}
+  responses = Responses(*(each[:, part] for each in batch.responses))
+  own = batch._replace(responses=responses, scores=batch.scores[:, part])
+  return cut, own
 
 
 def _flat(column: Shaped[Array, 'batch n ...']) -> Shaped[Array, 'rows ...']:

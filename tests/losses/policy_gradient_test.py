@@ -238,6 +238,7 @@ def test_numbers_of_ppo_out_of_range_are_refused(name, value):
   [
     (lambda: signals.LeaveOneOut(kl_weight=-0.1), 'kl_weight must be >= 0'),
     (lambda: signals.TokenRewards(kl_weight=-0.1), 'kl_weight must be >= 0'),
+    (lambda: signals.TokenRewards(score_limit=0), 'score_limit must be > 0'),
     (lambda: signals.Gae(discount=1.1), r'discount .* \[0, 1\], got 1.1'),
     (lambda: signals.Gae(decay=-0.1), r'decay .* \[0, 1\], got -0.1'),
   ],
