@@ -44,6 +44,29 @@ def load_params(
   return _placed(model, contents, contents.parts, {}, mesh)
 
 
+def member_params(
+  model: Parameters, paths: str | tuple[str, ...], mesh: jax.sharding.Mesh
+) -> PyTree:
+  """`load_params`, of a model with members from one path for each.
+
+  Raises:
+    InputError: as `load_params`; or fewer or more paths than members.
+  """
+  given = (paths,) if isinstance(paths, str) else tuple(paths)
+  members = getattr(model, 'members', None)
+  count = 1 if members is None else len(members)
+  if len(given) != count:
+    raise InputError(
+      f'A {type(model).__name__} needs paths of {count} checkpoints, one for'
+      f' each member, got {len(given)}: {", ".join(given)}.'
+    )
+  if members is None:
+    return load_params(model, given[0], mesh)
+  return tuple(
+    load_params(each, path, mesh) for each, path in zip(members, given)
+  )
+
+
 def start_params(
   model: Parameters,
   path: str | Path | epath.Path,
@@ -214,12 +237,19 @@ class Checkpoint:
     return fingerprint(self.path)
 
 
-def fingerprint(path: str) -> str:
-  """Names the content of the checkpoint at `path`; '' where there is none."""
+def fingerprint(path: str | tuple[str, ...]) -> str:
+  """Names the content of the checkpoint at `path`; '' where there is none.
+
+  Of several paths it names them all, in their order.
+  """
+  if isinstance(path, tuple):
+    return ' '.join(map(fingerprint, path))
   return layouts.fingerprint(path) if path else ''
 
 
-def require(path: str, what: str, macro: str) -> str:
+def require(
+  path: str | tuple[str, ...], what: str, macro: str
+) -> str | tuple[str, ...]:
   """`path`, or an error that says how to give the checkpoint that is needed.
 
   Raises:

@@ -46,7 +46,7 @@ def train(
   split: str = 'train',
   initial_checkpoint_path: str = '',
   reference_checkpoint_path: str = '',
-  annotator_checkpoint_path: str = '',
+  annotator_checkpoint_path: str | tuple[str, ...] = '',
   stream_path: str = '',
   record_stream: bool = False,
   mesh: tuple[Size, Size] = (1, 1),
@@ -65,7 +65,8 @@ def train(
     split: of the data.
     initial_checkpoint_path: where parameters start; drawn anew when empty.
     reference_checkpoint_path: what anchors the loss; the start when empty.
-    annotator_checkpoint_path: preference model that labels samples.
+    annotator_checkpoint_path: preference model that labels samples; of a model
+      with members a path for each.
     stream_path: recorded stream to train on in place of the data.
     record_stream: keep every on-policy batch.
     mesh: devices along (data, model).
@@ -84,7 +85,7 @@ def train(
   cache = folder / 'cache'
   run, vocabulary = prepared(run, data, cache)
   pairs, arrays = _pairs(data, split, stream_path, vocabulary, cache)
-  load.check_prompts(facts.prompts_end(pairs), starts)
+  load.check_prompts(facts.prompts_end(pairs), starts.paths)
   for said in (_no_dropout(run), _no_repetition(run, pairs)):
     if said:
       progress.say(said)
@@ -121,7 +122,14 @@ class _Starts(NamedTuple):
 
   initial: str
   reference: str
-  annotator: str
+  annotator: str | tuple[str, ...]
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    """All of them."""
+    judges = self.annotator
+    several = (judges,) if isinstance(judges, str) else judges
+    return self.initial, self.reference, *several
 
   def fingerprints(self) -> dict[str, str]:
     """Of their content, as the description of a training has them."""
@@ -280,7 +288,7 @@ def _params(run: Run, mesh: Mesh, starts: _Starts) -> Params:
   judge = None
   if algorithm.sampler is not None and algorithm.annotator is not None:
     load.require(annotator, 'a preference model', 'ANNOTATOR_CHECKPOINT_PATH')
-    judge = load.load_params(algorithm.annotator.model, annotator, mesh)
+    judge = load.member_params(algorithm.annotator.model, annotator, mesh)
   return Params(start, anchor, judge)
 
 

@@ -31,3 +31,34 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(config, capsys):
   told = capsys.readouterr().out
   assert f'would write to: {NOWHERE}' in told
   assert 'parameters: ' in told and 'memory' in told
+
+
+def asks_two(runs, folder, judges, *others):
+  given = {
+    **tiny.SIZES,
+    'MODEL_DIR': str(folder),
+    'INITIAL_CHECKPOINT_PATH': str(runs / 'sft'),
+    'ANNOTATOR_CHECKPOINT_PATH': judges,
+    'rloo/train.Run.num_steps': 2,
+    'rloo/train.Run.save_steps': (),
+    'rloo/optimizers.Constant.warmup_steps': 1,
+    'rloo/train.Run.log_every': 1,
+  }
+  words = [f'--gin.{name}={value!r}' for name, value in given.items()]
+  files = ['configs/embedded/rloo.gin', 'gin/annotators/two_reward_models.gin']
+  files = [f'--gin_file={each}' for each in files]
+  main.main(['train', *files, *words, *others])
+
+
+def test_two_reward_models_answer_as_one(runs, tmp_path):
+  judge = str(runs / 'judge')
+  asks_two(runs, tmp_path / 'two', (judge, judge))
+  lines = (tmp_path / 'two' / 'metrics.jsonl').read_text().splitlines()
+  assert len(lines) == 2
+
+
+def test_one_path_is_not_enough_for_two_models(runs, tmp_path, capsys):
+  with pytest.raises(SystemExit) as exit_code:
+    asks_two(runs, tmp_path / 'one', str(runs / 'judge'))
+  assert exit_code.value.code == 2
+  assert 'paths of 2 checkpoints' in capsys.readouterr().err
