@@ -10,6 +10,8 @@ from dap import errors
 from dap.algorithms import objectives
 from dap.algorithms.run import Run
 from dap.checkpoints.load import Checkpoint
+from dap.losses import ranges
+from dap.losses.ranges import Size
 from dap.models.trained import Trained
 from dap.study.reading import settings
 from dap.study.reading.settings import Setting
@@ -66,7 +68,34 @@ class SampledPairs:
   second: RunOf
 
 
-PairsFrom = GoldenPairs | StreamOf | SampledPairs
+@dataclasses.dataclass(frozen=True)
+class RankedPairs:
+  """The best against the worst of many responses, as the arm's judge scores.
+
+  Prompts are those of D_golden; where all scores are equal there is no pair.
+
+  Attributes:
+    writers: checkpoints, each of which answers `num_samples` times; several
+      keep what earlier rounds wrote best.
+    num_samples: of each writer to a prompt.
+    num_prompts: the first of D_golden; all when None.
+  """
+
+  writers: tuple[RunOf, ...]
+  num_samples: Size = 4
+  num_prompts: Size | None = None
+
+  def __post_init__(self):
+    object.__setattr__(self, 'writers', tuple(self.writers))
+    ranges.check(self)
+    if len(self.writers) * self.num_samples < 2:
+      raise errors.InputError(
+        'RankedPairs needs two responses to a prompt, got'
+        f' {len(self.writers)} writers of {self.num_samples}.'
+      )
+
+
+PairsFrom = GoldenPairs | StreamOf | SampledPairs | RankedPairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +167,8 @@ class Arm:
     size: of its policies, where it is not the study's; its model replaces the
       run's.
     judge: that is asked about samples in the proxy's place.
+    start: checkpoint that its runs start from and are anchored to; the SFT
+      policy when None, to which KL is measured in any case.
     record_stream: keep every on-policy batch of each run.
     grouped: train the runs of a seed as one program and one stage, if there are
       several: fills a device that one run leaves idle. Their bits are not those
@@ -152,6 +183,7 @@ class Arm:
   pairs: PairsFrom = GoldenPairs()
   size: PolicySize | None = None
   judge: Judge | None = None
+  start: RunOf | None = None
   record_stream: bool = False
   grouped: bool = False
   scalars: tuple[str, ...] = ()

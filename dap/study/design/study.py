@@ -11,6 +11,7 @@ from dap.data.datasets import PairData
 from dap.evaluation.points import DEFAULT, Evaluation
 from dap.losses import ranges
 from dap.losses.ranges import Size
+from dap.models.protocols import Scorer
 from dap.study.design import experiments, grid
 from dap.study.design.experiments import Experiment, Measure
 from dap.study.design.grid import Arm, Judge, PolicySize, RunOf
@@ -96,6 +97,7 @@ class Study:
       _check_annotator(arm.name, arm.run, judge.name, judge.run)
       for read in _reads(arm):
         self.check_run(read, arm.name)
+      _check_ranked(arm, judge)
     self.measures  # noqa: B018 (names that clash are refused here)
 
   @property
@@ -162,14 +164,17 @@ def _by_name(values: Iterable[N | None], what: str) -> tuple[N, ...]:
 
 
 def _reads(arm: Arm) -> tuple[RunOf, ...]:
-  """The runs that an arm takes its data from."""
+  """The runs that an arm starts from or takes its data from."""
+  start = (arm.start,) if arm.start else ()
   match arm.pairs:
     case grid.StreamOf(run):
-      return (run,)
+      return (*start, run)
     case grid.SampledPairs(first, second):
-      return (first, second)
+      return (*start, first, second)
+    case grid.RankedPairs(writers):
+      return (*start, *writers)
     case _:
-      return ()
+      return start
 
 
 def _check_start(name: str, run: Run, sft: Run) -> None:
@@ -192,6 +197,18 @@ def _check_annotator(
       f'{name} is labelled by the {judge_name} preference model and needs its'
       f' model, got {annotator.model} where the {judge_name} run has'
       f' {judge.model}.'
+    )
+
+
+def _check_ranked(arm: Arm, judge: Judge) -> None:
+  """Refuses a ranking by a model that gives a response no score of its own."""
+  if not isinstance(arm.pairs, grid.RankedPairs):
+    return
+  if not isinstance(judge.run.model, Scorer):
+    raise errors.InputError(
+      f'{arm.name} ranks many responses by the {judge.name} model, which must'
+      f' score each by itself; a {type(judge.run.model).__name__} compares two.'
+      ' Choose a PointwisePreferenceModel, or give the arm such a judge.'
     )
 
 

@@ -20,6 +20,7 @@ from dap.study.making import (
   judging,
   limit,
   measures,
+  ranking,
   trainings,
 )
 
@@ -119,6 +120,8 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       judged = config.golden.pair_operations(*lengths)
       drawn = Drawn(config.policy, 2 * num_pairs, config.evaluation.batch_size)
       return Work(num_pairs * (2 * one + judged), (drawn,))
+    case ranking.Scoring() as config:
+      return _scored(config, lengths, num_pairs)
     case measures.Classifying() as config:
       return _classified(config, lengths)
     case asking.Asking() as config:
@@ -137,6 +140,15 @@ def work(stage: Stage, lengths: Lengths, num_pairs: int) -> Work:
       return _sampled(config, lengths)
     case _:
       return Work(0.0)
+
+
+def _scored(config: ranking.Scoring, lengths: Lengths, pairs: int) -> Work:
+  """Each sample is drawn, and scored: half of a pair."""
+  drawn = min(config.num_prompts or pairs, pairs) * config.num_samples
+  one = config.policy.answer_operations(*lengths)
+  scored = 0.5 * config.judge.pair_operations(*lengths)
+  batch = config.evaluation.batch_size
+  return Work(drawn * (one + scored), (Drawn(config.policy, drawn, batch),))
 
 
 def _checkpoints(config: judging.RunPoints, lengths: Lengths) -> Work:

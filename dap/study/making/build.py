@@ -3,17 +3,19 @@
 import dataclasses
 from collections.abc import Hashable, Mapping
 from types import MappingProxyType
+from typing import cast
 
 from dap import errors
 from dap.algorithms.run import Run
 from dap.checkpoints import load
 from dap.checkpoints.load import Checkpoint
 from dap.data.datasets import PairData
+from dap.models.protocols import Scorer
 from dap.models.trained import comparer_of, policy_of
 from dap.stages.artefacts import Stage, StageFunction
 from dap.study.design import Study, evaluated_steps, grid
 from dap.study.design.grid import Arm, GridRun, PolicySize, RunOf
-from dap.study.making import asking, grouped, judging, trainings
+from dap.study.making import asking, grouped, judging, ranking, trainings
 
 
 def build(study: Study, seed: int) -> dict[str, Stage]:
@@ -123,9 +125,12 @@ class Tree:
     return self.policy_run(
       each.name,
       trainings.Training(
-        each.run, record_stream=arm.record_stream, mesh=self.study.mesh
+        each.run,
+        record_stream=arm.record_stream,
+        from_step=arm.start.step if arm.start else None,
+        mesh=self.study.mesh,
       ),
-      self._sft(arm.size),
+      self._start(arm),
       self._data(arm),
       annotator=_asked(arm),
       group=(arm.run.algorithm.sampler is not None, arm.size),
@@ -139,9 +144,12 @@ class Tree:
       self.stages[name] = self.policy_run(
         f'{arm.name}_group',
         grouped.GroupTraining(
-          runs, record_stream=arm.record_stream, mesh=self.study.mesh
+          runs,
+          record_stream=arm.record_stream,
+          from_step=arm.start.step if arm.start else None,
+          mesh=self.study.mesh,
         ),
-        self._sft(arm.size),
+        self._start(arm),
         self._data(arm),
         annotator=_asked(arm),
         group=(arm.run.algorithm.sampler is not None, arm.size, len(runs)),
@@ -150,6 +158,10 @@ class Tree:
       )
     trained = self.stages[name]
     return stage(each.name, grouped.member, each.name, 0.1, trained=trained)
+
+  def _start(self, arm: Arm) -> Stage:
+    """The policy that an arm's runs start from."""
+    return self.run(arm.start) if arm.start else self._sft(arm.size)
 
   def _sft(self, size: PolicySize | None) -> Stage:
     return self.stages[f'sft_{size.name}' if size else 'sft']
@@ -161,6 +173,8 @@ class Tree:
         return {'stream': self.run(run)}
       case grid.SampledPairs(first, second):
         return {'pairs': self._sampled(first, second)}
+      case grid.RankedPairs():
+        return {'pairs': self._ranked(arm, arm.pairs)}
       case _:
         return {'pairs': self.stages['relabel']}
 
@@ -187,6 +201,50 @@ class Tree:
         first=self.run(first),
         second=self.run(second),
         golden=self.stages['golden'],
+        pairs=self.stages['relabel'],
+      )
+    return self.stages[name]
+
+  def _ranked(self, arm: Arm, pairs: grid.RankedPairs) -> Stage:
+    """The best and the worst of what several checkpoints wrote."""
+    scored = {
+      f'samples_{i}': self._scored(arm, pairs, writer)
+      for i, writer in enumerate(pairs.writers)
+    }
+    return stage(
+      '_'.join(('ranked', *(each.name for each in scored.values()))),
+      ranking.ranked_pairs,
+      pairs.num_prompts,
+      weight=0.2,
+      pairs=self.stages['relabel'],
+      **scored,
+    )
+
+  def _scored(self, arm: Arm, pairs: grid.RankedPairs, writer: RunOf) -> Stage:
+    """Samples of a checkpoint under an arm's judge, once for all that ask."""
+    study, judge = self.study, _asked(arm)
+    own = f'{study.run_name(writer)}_{writer.step or "last"}'
+    name = f'{own}_{pairs.num_samples}_{judge}'
+    if pairs.num_prompts is not None:
+      name += f'_{pairs.num_prompts}'
+    if name not in self.stages:
+      model = (arm.judge.run if arm.judge else study.proxy).model
+      self.stages[name] = stage(
+        name,
+        ranking.scored_samples,
+        ranking.Scoring(
+          policy_of(study.sft.model),
+          cast(Scorer, model),
+          study.evaluation,
+          study.data.response_length,
+          pairs.num_samples,
+          pairs.num_prompts,
+          writer.step,
+          study.mesh,
+        ),
+        weight=2 * pairs.num_samples,
+        run=self.run(writer),
+        judge=self.stages[judge],
         pairs=self.stages['relabel'],
       )
     return self.stages[name]

@@ -24,12 +24,15 @@ class GroupTraining:
     runs: (name, run) of each; see `stacks.check`.
     splits: of the data stage, joined; or names of a relabelled set.
     record_stream: keep every on-policy batch of each run.
+    from_step: checkpoint of the policy that they start from; the newest when
+      None.
     mesh: devices along (data, model).
   """
 
   runs: tuple[tuple[str, Run], ...]
   splits: tuple[str, ...] = ('train',)
   record_stream: bool = False
+  from_step: int | None = None
   mesh: tuple[int, int] = (1, 1)
 
   @property

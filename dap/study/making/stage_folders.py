@@ -35,6 +35,8 @@ class OfRun(Protocol):
   @property
   def splits(self) -> tuple[str, ...]: ...
   @property
+  def from_step(self) -> int | None: ...
+  @property
   def mesh(self) -> tuple[int, int]: ...
 
 
@@ -99,17 +101,17 @@ def texts(
 
 
 def policy_inputs(config: OfRun, inputs: Folders) -> tuple[Examples, Params]:
-  """What a training that starts from the SFT policy reads.
+  """What a training that starts from a policy, `sft`, reads.
 
   Among the inputs are `pairs`, or the run whose `stream` it trains on, and the
   `annotator`, a preference model, where it samples.
 
   Args:
-    config: with the `run`, `splits` and `mesh` of a `Training`.
+    config: as a `Training`.
     inputs: of its stage.
   """
   run, shape = config.run, config.mesh
-  start = load_params(run.model.shared, inputs['sft'], mesh=shape)
+  start = load_params(run.model.shared, inputs['sft'], config.from_step, shape)
   annotator = None
   if run.algorithm.sampler is not None and run.algorithm.annotator is not None:
     judge = run.algorithm.annotator.model

@@ -60,6 +60,8 @@ class Training:
     start: parameters that a supervised training starts from; drawn anew when
       None.
     num_pairs: from the start of a supervised training's pairs; all when None.
+    from_step: checkpoint of the policy that it starts from; the newest when
+      None.
     mesh: devices along (data, model), as of all stages.
   """
 
@@ -68,6 +70,7 @@ class Training:
   record_stream: bool = False
   start: load.Checkpoint | None = None
   num_pairs: int | None = None
+  from_step: int | None = None
   mesh: tuple[int, int] = (1, 1)
 
 

@@ -11,7 +11,7 @@ from dap.data import corpus, datasets
 from dap.models import heads, t5
 from dap.study import design
 from dap.study.analyses.gap import Gap
-from dap.study.design import grid
+from dap.study.design import grid, recipes
 from dap.study.design.experiments import Experiment
 from dap.study.design.grid import RunOf
 from dap.study.making import build, measures
@@ -37,6 +37,12 @@ STREAMED = grid.Arm(
   'streamed', tiny.run(), ((1e-3, 0.1),), pairs=grid.StreamOf(ONE)
 )
 OTHER_JUDGE = heads.PointwisePreferenceModel(tiny.T5)
+COMPARES = grid.Judge(
+  'joint',
+  dataclasses.replace(
+    JUDGED, model=heads.JointPreferenceModel(tiny.T5, 32, (2,), (3,), 4, 5)
+  ),
+)
 ELSEWHERE = dataclasses.replace(
   tiny.ONLINE, annotator=models.PreferenceAnnotator(OTHER_JUDGE)
 )
@@ -154,6 +160,51 @@ def test_an_arm_may_ask_a_judge_of_its_own():
   assert evaluated['proxy'] is made['proxy']
 
 
+SCORER = dataclasses.replace(JUDGED, model=OTHER_JUDGE)
+LARGE = grid.Judge('large', SCORER)
+
+
+def rounds(writers=recipes.newest, **more):
+  return recipes.ranked(
+    'round', tiny.run(), (1e-3, 0.1), 3, writers=writers, judge=LARGE, **more
+  )
+
+
+def test_a_round_starts_where_the_one_before_it_ended():
+  made = build.build(study(*rounds()), 0)
+  first, second, third = (
+    made[name] for name in made if name.startswith('run/round')
+  )
+  assert first.inputs['sft'] is made['sft']
+  assert second.inputs['sft'] is first and third.inputs['sft'] is second
+  ranked = second.inputs['pairs']
+  assert ranked.inputs['samples_0'].inputs['run'] is first
+  assert ranked.inputs['samples_0'].inputs['judge'] is made['judge_large']
+  assert 'samples_1' not in ranked.inputs
+
+
+def test_earlier_rounds_write_once_for_all_later_ones():
+  made = build.build(study(*rounds(recipes.all_so_far)), 0)
+  runs = [made[name] for name in made if name.startswith('run/round')]
+  ranked = [run.inputs['pairs'].inputs for run in runs]
+  assert [len(each) - 1 for each in ranked] == [1, 2, 3]
+  assert ranked[2]['samples_0'] is ranked[0]['samples_0']
+  assert ranked[2]['samples_1'] is ranked[1]['samples_1']
+  writers = [ranked[2][f'samples_{i}'].inputs['run'] for i in range(3)]
+  assert writers == [made['sft'], *runs[:2]]
+
+
+def test_a_recipe_may_go_on_with_another_algorithm():
+  run = tiny.run(ELSEWHERE)
+  arms = recipes.after('online_end', rounds(), run, (1e-3, 0.1), LARGE)
+  made = build.build(study(*arms), 0)
+  end = next(made[name] for name in made if name.startswith('run/online_end'))
+  assert (
+    end.inputs['sft']
+    is list(made[name] for name in made if name.startswith('run/round_3'))[0]
+  )
+
+
 def test_measures_are_stages_of_the_study():
   by_name = RunOf('online', (1e-3, {'beta': 0.1}))
   replay = measures.Replay(by_name, RunOf('streamed', (1e-3, 0.1)))
@@ -204,6 +255,19 @@ LATE = dataclasses.replace(ONE, step=77)
       ),
       'reads step 77 of online, which keeps the checkpoints',
     ),
+    (
+      lambda: recipes.ranked('r', tiny.run(), (1e-3, 0.1), 0),
+      'one round, got 0',
+    ),
+    (
+      lambda: study(
+        dataclasses.replace(
+          STREAMED, pairs=grid.RankedPairs((RunOf('sft'),)), judge=COMPARES
+        )
+      ),
+      'must score each by itself; a JointPreferenceModel compares two',
+    ),
+    (lambda: grid.RankedPairs((RunOf('sft'),), 1), 'two responses to a prompt'),
     (
       lambda: build.build(
         study(measured=(measures.Replay(ONE, RunOf('no', (1e-3, 0.1))),)), 0

@@ -1,0 +1,132 @@
+"""Layer 7. Stages that sample many responses, score them, and rank them."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from dap import errors, files, partitioning
+from dap.data.pairs import Pairs
+from dap.evaluation import points, programs
+from dap.models.protocols import Scorer
+from dap.models.trained import Policy
+from dap.study.making.stage_folders import Folders, load_params, load_splits
+
+_SLOT = 16  # of random numbers: samples of one, whoever else asks for some
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+  """What one checkpoint answers to prompts of D_golden, scored.
+
+  Attributes:
+    policy: that answers.
+    judge: that scores.
+    evaluation: batch size, seed and how tokens are drawn.
+    length: most tokens of a response.
+    num_samples: to a prompt.
+    num_prompts: the first; all when None.
+    step: of the checkpoint; the newest when None.
+    mesh: of devices.
+  """
+
+  policy: Policy
+  judge: Scorer
+  evaluation: points.Evaluation
+  length: int
+  num_samples: int
+  num_prompts: int | None = None
+  step: int | None = None
+  mesh: tuple[int, int] = (1, 1)
+
+
+def scored_samples(config: Scoring, inputs: Folders, work: Path) -> None:
+  """`samples.npz`: tokens [prompts, n, length] and scores [prompts, n]."""
+  settings, mesh = config.evaluation, partitioning.mesh(config.mesh)
+  pairs = _prompts(inputs, config.num_prompts)
+  policy = load_params(config.policy, inputs['run'], config.step, config.mesh)
+  judge = load_params(config.judge, inputs['judge'], mesh=config.mesh)
+  ids = pairs.prompt_ids.astype(np.int32)
+  rows = np.arange(len(pairs), dtype=np.int32) * config.num_samples
+  tokens = np.stack(
+    [
+      points.answers(
+        config.policy,
+        policy,
+        points.Questions(ids, rows + number, pairs.prompts),
+        config.length,
+        settings,
+        mesh,
+        slot=_SLOT,
+      )
+      for number in range(config.num_samples)
+    ],
+    axis=1,
+  )
+  scores = programs.in_batches(
+    programs.score_program(config.judge, mesh),
+    (judge,),
+    (pairs.prompts, tokens),
+    settings.batch_size,
+  )
+  np.savez(work / 'samples.npz', tokens=tokens, scores=scores)
+  summary = {'mean': float(np.mean(scores)), 'std': float(np.std(scores))}
+  files.write_json(work / 'summary.json', summary)
+
+
+def ranked_pairs(config: int | None, inputs: Folders, work: Path) -> None:
+  """The best of all that was written to a prompt, and the worst.
+
+  Args:
+    config: prompts of D_golden, the first; all when None.
+    inputs: `pairs`, and `samples_0`, `samples_1`, ... in the writers' order.
+    work: where `train.npz` is left.
+
+  Raises:
+    errors.InputError: all scores are equal.
+  """
+  pairs = _prompts(inputs, config)
+  count = sum(name.startswith('samples_') for name in inputs)
+  cure = 'Remove the folder of that stage.'
+  stored = [
+    files.read_arrays(
+      inputs[f'samples_{i}'] / 'samples.npz', ('tokens', 'scores'), cure
+    )
+    for i in range(count)
+  ]
+  tokens, scores = (
+    np.concatenate([each[name] for each in stored], axis=1)
+    for name in ('tokens', 'scores')
+  )
+  rows = np.arange(len(pairs))
+  best, worst = np.argmax(scores, axis=1), np.argmin(scores, axis=1)
+  apart = scores[rows, best] > scores[rows, worst]
+  if not np.any(apart):
+    raise errors.InputError(
+      f'Of {len(pairs)} prompts none has responses of different scores, so'
+      ' there is no best and no worst. Look at the judge: does it score all'
+      ' alike?'
+    )
+  found = dataclasses.replace(
+    pairs, chosen=tokens[rows, best], rejected=tokens[rows, worst], weight=None
+  )
+  found.take(np.flatnonzero(apart)).save(work / 'train.npz')
+  writer = np.cumsum([0] + [each['scores'].shape[1] for each in stored])
+  summary = {
+    'pairs': int(np.sum(apart)),
+    'ties': int(np.sum(~apart)),
+    'best': float(np.mean(np.max(scores, axis=1))),
+    'best_by_writer': [
+      float(np.mean((best >= low) & (best < high)))
+      for low, high in zip(writer, writer[1:])
+    ],
+  }
+  files.write_json(work / 'summary.json', summary)
+
+
+def _prompts(inputs: Folders, count: int | None) -> Pairs:
+  """The pairs of D_golden whose prompts are asked, without what they know."""
+  pairs = load_splits(inputs['pairs'], ('train',)).take(slice(0, count))
+  return dataclasses.replace(
+    pairs, reference_chosen=None, reference_rejected=None, shares=None
+  )
