@@ -5,6 +5,7 @@ What is compared is then what a user trains: no study states an algorithm anew.
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from dap import errors
 from dap.algorithms.run import Run
@@ -15,33 +16,54 @@ from dap.study.design.grid import Arm
 from dap.study.reading.settings import Setting
 
 Settings = Mapping[str, tuple[Setting, ...]]
+FOLDER = 'configs/embedded'
 
 
 def arms(
-  settings: Settings, model: Policy, folder: str = 'configs/embedded'
+  settings: Settings,
+  model: Policy,
+  changes: Mapping[str, object] = MappingProxyType({}),
+  folder: str = FOLDER,
 ) -> tuple[Arm, ...]:
   """An arm for each experiment; its file is `folder/NAME.gin`.
 
   Args:
     settings: of the grid, by experiment; its name is the arm's.
-    model: of the study's policies, which the experiments' stand for: theirs may
-      be drawn in another way, and no arm draws one.
+    model: of the study's policies, see `run_of`.
+    changes: of what every file binds, see `run_of`.
     folder: of the experiments, from the repository or the installed package.
 
   Raises:
-    errors.InputError: no such file, a file that cannot be read, or settings
-      that its loss does not take.
+    errors.InputError: as `run_of`; or settings that a loss does not take.
   """
   return tuple(
-    Arm(name, _run(f'{folder}/{name}.gin', model), own)
+    Arm(name, run_of(name, model, changes, folder), own)
     for name, own in settings.items()
   )
 
 
-def _run(file: str, model: Policy) -> Run:
-  """The run of an experiment, whatever its folders and checkpoints."""
+def run_of(
+  experiment: str,
+  model: Policy,
+  changes: Mapping[str, object] = MappingProxyType({}),
+  folder: str = FOLDER,
+) -> Run:
+  """The run of `folder/EXPERIMENT.gin`, whatever its folders and checkpoints.
+
+  Args:
+    experiment: its file's name.
+    model: of the study's policies, which the experiment's stands for: its own
+      may be drawn in another way, and no arm draws one.
+    changes: of what the file binds, by name, as `--gin.NAME=VALUE` has them.
+    folder: of the experiments.
+
+  Raises:
+    errors.InputError: no such file, or one that cannot be read or names no run.
+  """
+  file = f'{folder}/{experiment}.gin'
+  overrides = [(name, repr(value)) for name, value in changes.items()]
   given = commands.configure(
-    COMMANDS['train'], [file], (), COMMANDS, stand_ins=lambda names: None
+    COMMANDS['train'], [file], overrides, COMMANDS, stand_ins=lambda names: None
   )
   run = given.get('run')
   if not isinstance(run, Run):

@@ -59,6 +59,7 @@ def ranked(
   setting: Setting,
   num_rounds: int = 3,
   num_samples: int = 4,
+  num_prompts: int | None = None,
   writers: Writers = newest,
   judge: Judge | None = None,
 ) -> tuple[Arm, ...]:
@@ -75,6 +76,7 @@ def ranked(
     setting: of each round.
     num_rounds: of them.
     num_samples: of each writer to a prompt.
+    num_prompts: the first of D_golden; all when None.
     writers: `newest` or `all_so_far`.
     judge: that ranks; the proxy when None.
 
@@ -84,13 +86,22 @@ def ranked(
   """
 
   def make(number: int, ends: tuple[RunOf, ...]) -> Arm:
-    pairs = RankedPairs(writers(ends), num_samples)
+    pairs = RankedPairs(writers(ends), num_samples, num_prompts)
     start = ends[-1] if number > 1 else None
     return Arm(
       f'{name}_{number}', run, (setting,), pairs, judge=judge, start=start
     )
 
   return rounds(num_rounds, make)
+
+
+def together(parts: tuple[Arm | tuple[Arm, ...], ...]) -> tuple[Arm, ...]:
+  """Arms and recipes' arms, one after another."""
+  return tuple(
+    arm
+    for part in parts
+    for arm in ((part,) if isinstance(part, Arm) else part)
+  )
 
 
 def after(

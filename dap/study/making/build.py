@@ -212,7 +212,7 @@ class Tree:
       for i, writer in enumerate(pairs.writers)
     }
     return stage(
-      '_'.join(('ranked', *(each.name for each in scored.values()))),
+      f'ranked_{arm.name}',
       ranking.ranked_pairs,
       pairs.num_prompts,
       weight=0.2,
@@ -224,9 +224,8 @@ class Tree:
     """Samples of a checkpoint under an arm's judge, once for all that ask."""
     study, judge = self.study, _asked(arm)
     own = f'{study.run_name(writer)}_{writer.step or "last"}'
-    name = f'{own}_{pairs.num_samples}_{judge}'
-    if pairs.num_prompts is not None:
-      name += f'_{pairs.num_prompts}'
+    count = f'{pairs.num_prompts or "all"}x{pairs.num_samples}'
+    name = f'samples_{own}_{count}_{judge}'
     if name not in self.stages:
       model = (arm.judge.run if arm.judge else study.proxy).model
       self.stages[name] = stage(
