@@ -37,7 +37,7 @@ def arms(
     errors.InputError: as `run_of`; or settings that a loss does not take.
   """
   return tuple(
-    Arm(name, run_of(name, model, changes, folder), own)
+    Arm(name, run_of(name, model, changes, folder=folder), own)
     for name, own in settings.items()
   )
 
@@ -46,6 +46,7 @@ def run_of(
   experiment: str,
   model: Policy,
   changes: Mapping[str, object] = MappingProxyType({}),
+  parts: tuple[str, ...] = (),
   folder: str = FOLDER,
 ) -> Run:
   """The run of `folder/EXPERIMENT.gin`, whatever its folders and checkpoints.
@@ -54,7 +55,8 @@ def run_of(
     experiment: its file's name.
     model: of the study's policies, which the experiment's stands for: its own
       may be drawn in another way, and no arm draws one.
-    changes: of what the file binds, by name, as `--gin.NAME=VALUE` has them.
+    changes: of what the files bind, by name, as `--gin.NAME=VALUE` has them.
+    parts: gin files that are read after the experiment, such as another loss.
     folder: of the experiments.
 
   Raises:
@@ -63,7 +65,7 @@ def run_of(
   file = f'{folder}/{experiment}.gin'
   overrides = [(name, repr(value)) for name, value in changes.items()]
   given = commands.configure(
-    COMMANDS['train'], [file], overrides, COMMANDS, stand_ins=lambda names: None
+    COMMANDS['train'], [file, *parts], overrides, COMMANDS, stand_ins=lambda names: None
   )
   run = given.get('run')
   if not isinstance(run, Run):

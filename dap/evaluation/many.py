@@ -84,6 +84,37 @@ def margins(
   return found.reshape(rows, count)
 
 
+def scores(
+  model: Scorer,
+  params: PyTree,
+  prompts: np.ndarray,
+  tokens: np.ndarray,
+  batch_size: int,
+  mesh: Mesh,
+) -> np.ndarray:
+  """[rows, count] of responses [rows, count, length], each by itself.
+
+  Args:
+    model: reward model.
+    params: of it.
+    prompts: [rows, prompt_length].
+    tokens: of the responses.
+    batch_size: responses in a call.
+    mesh: of devices.
+  """
+  rows, count, length = tokens.shape
+  together, parts = _split(count)
+  columns = (
+    np.repeat(prompts, parts, axis=0),
+    tokens.reshape(rows * parts, together, length),
+  )
+  size = _rows(batch_size, together, mesh)
+  program = _score_program(model, mesh)
+  return programs.in_batches(program, (params,), columns, size).reshape(
+    rows, count
+  )
+
+
 def _split(count: int) -> tuple[int, int]:
   """Samples in a row of a call, and such rows for a prompt."""
   together = math.gcd(count, _TOGETHER)
@@ -119,6 +150,16 @@ def _answer_program(
     answer,
     in_shardings=(placed, rows, rows, rows, partitioning.replicated(mesh)),
     out_shardings=rows,
+  )
+
+
+@functools.cache
+def _score_program(model: Scorer, mesh: Mesh) -> Callable:
+  """(params, prompts, tokens [rows, n, length]) -> scores [rows, n]."""
+  placed = partitioning.param_sharding(model.logical_axes(), mesh)
+  rows = partitioning.by_example(mesh)
+  return jax.jit(
+    model.scores, in_shardings=(placed, rows, rows), out_shardings=rows
   )
 
 

@@ -70,16 +70,6 @@ def judge_all_program(model: Scorer, mesh: Mesh) -> Callable:
   )
 
 
-@functools.cache
-def score_program(model: Scorer, mesh: Mesh) -> Callable:
-  """(params, prompts, tokens [rows, n, length]) -> scores [rows, n]."""
-  placed = partitioning.param_sharding(model.logical_axes(), mesh)
-  rows = partitioning.by_example(mesh)
-  return jax.jit(
-    model.scores, in_shardings=(placed, rows, rows), out_shardings=rows
-  )
-
-
 def score_margins(model: Scorer, params, prompts, ours, theirs) -> jax.Array:
   """Scores of [rows, count, length] less that of theirs, each read once."""
   both = jnp.concatenate([ours, theirs[:, None]], axis=1)

@@ -11,6 +11,7 @@ from typing import cast
 from dap.errors import InputError
 from dap.study.analyses.algorithms import Algorithms
 from dap.study.analyses.classification import Classification
+from dap.study.analyses.contrasts import Contrasts
 from dap.study.analyses.coverage import Coverage
 from dap.study.analyses.data_quality import DataQuality
 from dap.study.analyses.gap import Gap
@@ -36,6 +37,7 @@ KINDS = {
     Losses,
     Staleness,
     Algorithms,
+    Contrasts,
   )
 }
 
@@ -43,6 +45,7 @@ __all__ = [
   'KINDS',
   'Algorithms',
   'Classification',
+  'Contrasts',
   'Coverage',
   'DataQuality',
   'Gap',

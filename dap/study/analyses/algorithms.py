@@ -89,7 +89,7 @@ class Algorithms:
           f'{each.label} improves on the SFT policy: its best checkpoint wins'
           ' more often.',
         ),
-        lambda arm=each.arm: _gain(evidence, arm),
+        lambda arm=each.arm: comparisons.peak_is_higher(evidence, arm, SFT),
       )
       for each in self._shown
     ]
@@ -208,15 +208,6 @@ def _over_cost(
   )
 
 
-def _gain(evidence: Evidence, arm: str) -> Finding:
-  arms = comparisons.shared(evidence, (arm, SFT))
-  effect = comparisons.of_prompts(
-    arms, lambda own, sft: comparisons.peak(own) - comparisons.at(sft, 0)
-  )
-  detail = comparisons.peaks_in_words(arms)
-  return Finding(estimators.greater(effect), effect, arms.seeds, detail)
-
-
 def _utility(evidence: Evidence, arm: str) -> Finding:
   """Of the checkpoint that wins most: utility chooses nothing."""
   wins = comparisons.shared(evidence, (arm,))
@@ -234,6 +225,6 @@ def _utility(evidence: Evidence, arm: str) -> Finding:
 
 
 def _alike(evidence: Evidence, arm: str) -> Finding:
-  finding = _gain(evidence, arm)
+  finding = comparisons.peak_is_higher(evidence, arm, SFT)
   verdict = estimators.equivalent(finding.effect, _SAME)
   return finding._replace(verdict=verdict)

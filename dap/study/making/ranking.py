@@ -7,7 +7,7 @@ import numpy as np
 
 from dap import errors, files, partitioning
 from dap.data.pairs import Pairs
-from dap.evaluation import points, programs
+from dap.evaluation import many, points
 from dap.models.protocols import Scorer
 from dap.models.trained import Policy
 from dap.study.making.stage_folders import Folders, load_params, load_splits
@@ -46,28 +46,17 @@ def scored_samples(config: Scoring, inputs: Folders, work: Path) -> None:
   pairs = _prompts(inputs, config.num_prompts)
   policy = load_params(config.policy, inputs['run'], config.step, config.mesh)
   judge = load_params(config.judge, inputs['judge'], mesh=config.mesh)
-  ids = pairs.prompt_ids.astype(np.int32)
-  rows = np.arange(len(pairs), dtype=np.int32) * config.num_samples
-  tokens = np.stack(
-    [
-      points.answers(
-        config.policy,
-        policy,
-        points.Questions(ids, rows + number, pairs.prompts),
-        config.length,
-        settings,
-        mesh,
-        slot=_SLOT,
-      )
-      for number in range(config.num_samples)
-    ],
-    axis=1,
+  asked = points.Questions(
+    pairs.prompt_ids.astype(np.int32),
+    np.zeros(len(pairs), np.int32),
+    pairs.prompts,
   )
-  scores = programs.in_batches(
-    programs.score_program(config.judge, mesh),
-    (judge,),
-    (pairs.prompts, tokens),
-    settings.batch_size,
+  tokens = many.answers(
+    config.policy, policy, asked, config.num_samples, config.length, settings,
+    mesh, slot=_SLOT,
+  )  # fmt: skip
+  scores = many.scores(
+    config.judge, judge, pairs.prompts, tokens, settings.batch_size, mesh
   )
   np.savez(work / 'samples.npz', tokens=tokens, scores=scores)
   summary = {'mean': float(np.mean(scores)), 'std': float(np.std(scores))}
@@ -125,8 +114,12 @@ def ranked_pairs(config: int | None, inputs: Folders, work: Path) -> None:
 
 
 def _prompts(inputs: Folders, count: int | None) -> Pairs:
-  """The pairs of D_golden whose prompts are asked, without what they know."""
-  pairs = load_splits(inputs['pairs'], ('train',)).take(slice(0, count))
+  """One pair of each prompt of D_golden, without what is known of it."""
+  pairs = load_splits(inputs['pairs'], ('train',))
+  _, rows = np.unique(pairs.prompt_ids, return_index=True)
   return dataclasses.replace(
-    pairs, reference_chosen=None, reference_rejected=None, shares=None
+    pairs.take(np.sort(rows)[:count]),
+    reference_chosen=None,
+    reference_rejected=None,
+    shares=None,
   )
