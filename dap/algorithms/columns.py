@@ -16,7 +16,7 @@ MAKERS = (
   signals.Reference, signals.Behaviour, signals.ValuesBefore,
   signals.LeaveOneOut, signals.TokenRewards, signals.Gae, signals.Returns,
   signals.Whitened, signals.Shares, signals.Desirable, signals.MismatchedRatio,
-  rewards.WhitenedRewards, rewards.Sampled,
+  rewards.WhitenedRewards, rewards.Unwhitened, rewards.Sampled,
 )  # fmt: skip
 
 

@@ -37,6 +37,21 @@ class WhitenedRewards:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unwhitened:
+  """Advantages of tokens as they were estimated, whatever their scale."""
+
+  name: str = 'advantages'
+  reads: ClassVar[Reads] = ('gae',)
+  owner: ClassVar[Owner] = ''
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    return batch.columns['gae']
+
+
+@dataclasses.dataclass(frozen=True)
 class Sampled:
   """1 for responses that the policy wrote, 0 for those of the data.
 

@@ -65,7 +65,11 @@ def run_of(
   file = f'{folder}/{experiment}.gin'
   overrides = [(name, repr(value)) for name, value in changes.items()]
   given = commands.configure(
-    COMMANDS['train'], [file, *parts], overrides, COMMANDS, stand_ins=lambda names: None
+    COMMANDS['train'],
+    [file, *parts],
+    overrides,
+    COMMANDS,
+    stand_ins=lambda names: None,
   )
   run = given.get('run')
   if not isinstance(run, Run):

@@ -142,3 +142,12 @@ def test_ppo_needs_a_critic():
 def test_minibatches_must_be_of_one_size():
   with pytest.raises(errors.InputError, match='32 examples .* 3 minibatches'):
     laws.run_of('ppo', MINIBATCHES=3)
+
+
+def test_plain_ppo_has_its_advantages_as_they_are_estimated(tmp_path):
+  run = laws.run_of('ppo_plain', EPOCHS=1, MINIBATCHES=1)
+  done = laws.done(
+    dataclasses.replace(run, num_steps=2, save_steps=()), tmp_path
+  )
+  rows = laws.rows(done)
+  np.testing.assert_array_equal(rows['columns/advantages'], rows['columns/gae'])
