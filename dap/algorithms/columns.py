@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from dap import errors
-from dap.algorithms import rewards, signals
+from dap.algorithms import margins, rewards, signals
 from dap.algorithms.signals import Signal
 
 # Computed where a loss or a signal asks for them and nobody else gives them.
@@ -16,7 +16,7 @@ MAKERS = (
   signals.Reference, signals.Behaviour, signals.ValuesBefore,
   signals.LeaveOneOut, signals.TokenRewards, signals.Gae, signals.Returns,
   signals.Whitened, signals.Shares, signals.Desirable, signals.MismatchedRatio,
-  rewards.WhitenedRewards, rewards.Unwhitened, rewards.Sampled,
+  rewards.WhitenedRewards, rewards.Unwhitened, rewards.Sampled, margins.Margins,
 )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ from dap.losses.policy_gradient import (
 )
 from dap.losses.preference import (
   bradley_terry_loss,
+  margin_preference_loss,
   pairwise_preference_loss,
   soft_preference_loss,
 )
@@ -77,6 +78,7 @@ __all__ = [
   'log_ratio_margin',
   'logistic',
   'mean_best_of_two_loss',
+  'margin_preference_loss',
   'mean_log_ratio',
   'mean_log_ratio_margin',
   'mean_supervised_loss',

@@ -1,6 +1,7 @@
 """Layer 1. Losses of reward models and of pairwise preference models."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, ScalarLike
 
 from dap.records import Pair
@@ -60,3 +61,22 @@ def soft_preference_loss(
   agrees = pairwise_preference_loss(log_odds)
   differs = pairwise_preference_loss(Pair(-log_odds.chosen, -log_odds.rejected))
   return shares.chosen * agrees + shares.rejected * differs
+
+
+def margin_preference_loss(
+  log_odds: Pair[Float[Array, ' batch']], margins: Pair[Float[Array, ' batch']]
+) -> Float[Array, ' batch']:
+  """`bradley_terry_loss` with a margin for each pair, the mean of both orders.
+
+  Args:
+    log_odds: that the response shown first is preferred, when the chosen one is
+      shown first and when the rejected one is; of a reward model, the
+      difference of its scores.
+    margins: how far apart the scores should be, >= 0; both sides have the same.
+
+  Source: Touvron et al. 2023, eq. 2, https://arxiv.org/abs/2307.09288.
+  """
+  zero = jnp.zeros_like(log_odds.chosen)
+  first = bradley_terry_loss(log_odds.chosen, zero, margin=margins.chosen)
+  second = bradley_terry_loss(zero, log_odds.rejected, margin=margins.chosen)
+  return 0.5 * (first + second)

@@ -157,6 +157,20 @@ def test_a_negative_strength_prefers_the_first(strength, chosen):
   assert formats.helpsteer2_preference(row, 'here')[0]['chosen'] == chosen
 
 
+def test_a_strength_may_tell_how_sure_people_were():
+  row = first_row('helpsteer2_preference')
+  shares = []
+  for strength in (1, -2, 3):
+    given = row | {'preference_strength': strength}
+    (made,) = formats.helpsteer2_preference(
+      given, 'here', share=formats.graded_share
+    )
+    shares.append(made['chosen_share'])
+  assert shares == pytest.approx([2 / 3, 5 / 6, 1.0])
+  plain = formats.helpsteer2_preference(row, 'here')[0]
+  assert 'chosen_share' not in plain
+
+
 def test_responses_are_grouped_by_prompt_wherever_they_stand():
   rows = [
     ('1', {'prompt': 'a'}),

@@ -21,6 +21,7 @@ OTHERS = {
   'supervised': 'sft',
   'preference_model': 'preference_model',
   'soft_preference_model': 'preference_model',
+  'margin_preference_model': 'preference_model',
 }
 REQUIRED = ('MODEL_DIR', 'INITIAL_CHECKPOINT_PATH')
 GIVEN = {'slic': [('LIKELIHOOD_WEIGHT', '0.1')]}
@@ -71,6 +72,7 @@ def test_one_program_serves_a_grid(part):
     'shares': votes,
     'desirable': jnp.tile(jnp.array([[1.0, 0.0]]), (8, 1)),
     'anchor': jnp.full((8, 2), 0.1),
+    'margins': jnp.full((8, 2), 0.3),
   }
   batch = batch._replace(columns=columns)
   told, programs = [], set()

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from dap import losses
-from dap.records import Pair
+from dap import errors, losses
+from dap.algorithms import margins
+from dap.records import Pair, RoleParams
 
 law = settings(deadline=None, derandomize=True, max_examples=30)
 
@@ -112,3 +114,31 @@ def test_the_least_is_at_the_odds_of_the_votes(share):
   np.testing.assert_allclose(slope(odds), 0, atol=1e-10)
   assert slope(odds - 0.1) < 0 < slope(odds + 0.1)
   check_grads(lambda x, y: soft(x, y, share), (0.3, -0.7), 1, ['rev'])
+
+
+def of_margins(shares, grades):
+  shares = jnp.array(shares)
+  columns = {'shares': jnp.stack([shares, 1 - shares], axis=1)}
+  batch = tiny.pairs().batch(np.arange(len(shares)))._replace(columns=columns)
+  return margins.Margins(grades)(tiny.POLICY, RoleParams(None), batch)
+
+
+def test_the_margin_of_a_pair_is_that_of_its_grade():
+  grades = ((1.0, 1.0), (0.8, 2 / 3), (0.6, 1 / 3))
+  found = of_margins([1.0, 5 / 6, 2 / 3, 0.5, 0.8], grades)
+  expected = np.array([1, 2 / 3, 1 / 3, 0, 2 / 3])
+  np.testing.assert_allclose(found, np.stack([expected] * 2, axis=1))
+
+
+def test_margins_of_pairs_are_those_of_bradley_terry():
+  # Scores 1.2 and .7: margins 0, 1/3 and 3.
+  odds = jnp.full(3, 0.5)
+  margin = jnp.array([0.0, 1 / 3, 3.0])
+  found = losses.margin_preference_loss(Pair(odds, -odds), Pair(margin, margin))
+  np.testing.assert_allclose(found, [0.474077, 0.613282, 2.578890], atol=1e-6)
+
+
+@pytest.mark.parametrize('grades', [((0.6, 1.0), (0.8, 0.5)), ((0.6, -1.0),)])
+def test_grades_fall_and_margins_are_no_less_than_0(grades):
+  with pytest.raises(errors.InputError, match='shares that fall'):
+    margins.Margins(grades)

@@ -16,6 +16,7 @@ from dap.data.formats.held_out import first_question, instruction, twentieth
 from dap.data.formats.helpsteer import (
   by_own_split,
   by_prompt,
+  graded_share,
   helpsteer,
   helpsteer2_preference,
 )
@@ -54,6 +55,7 @@ __all__ = [
   'first_question',
   'good_ties_both_ways',
   'helpsteer',
+  'graded_share',
   'helpsteer2_preference',
   'hh',
   'instruction',

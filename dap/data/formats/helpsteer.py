@@ -98,6 +98,7 @@ def helpsteer2_preference(
   where: str,
   *,
   tie_rule: ties.TieRule = ties.drop_ties,
+  share: Callable[[int], float] | None = None,
   render: dialogues.Render = dialogues.transcript,
 ) -> list[Row]:
   """Two responses and how much better the second one is.
@@ -109,6 +110,8 @@ def helpsteer2_preference(
       are not read.
     where: its place.
     tie_rule: what a tie gives, of `formats.ties`.
+    share: of a strength from 1 to 3, the share of votes that the row is said to
+      have (`graded_share`); rows say none when None.
     render: messages as the text of a prompt.
 
   Raises:
@@ -128,7 +131,17 @@ def helpsteer2_preference(
   else:
     made = tie_rule(first, second, 'tie')
   source = 'helpsteer2/preference'
-  return [schema.pair(prompt, *pair, source, None, where) for pair in made]
+  told = {}
+  if share is not None:
+    told['chosen_share'] = share(abs(strength)) if strength else 0.5
+  return [
+    schema.pair(prompt, *pair, source, None, where) | told for pair in made
+  ]
+
+
+def graded_share(strength: int) -> float:
+  """2/3, 5/6 or 1 of the votes for a strength of 1, 2 or 3: evenly apart."""
+  return 0.5 + abs(strength) / (2 * _STRONGEST)
 
 
 def _prompt(row: Row, where: str, render: dialogues.Render) -> str:
