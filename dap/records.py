@@ -140,11 +140,15 @@ class Role(NamedTuple):
 
 
 class Roles(NamedTuple):
-  """Who writes responses, who anchors the loss, who is asked about them."""
+  """Who writes responses, who anchors the loss, who is asked about them.
+
+  `control` is nobody: numbers by name that follow what was sampled.
+  """
 
   behaviour: Role
   reference: Role
   annotator: Role
+  control: Role = Role(None, 0)
 
 
 class Drawn(NamedTuple):
@@ -195,13 +199,14 @@ class RoleParams(NamedTuple):
   """Parameters that a compiled program may read, by whose they are.
 
   `policy` are those of the trained model; the others are None where the
-  algorithm has no such role.
+  algorithm has no such role. `control` has numbers by name.
   """
 
   policy: PyTree
   behaviour: PyTree = None
   reference: PyTree = None
   annotator: PyTree = None
+  control: PyTree = None
 
 
 # Traced numbers of an update: `learning_rate` and what the loss takes.

@@ -12,6 +12,7 @@ import inspect
 
 from dap import errors
 from dap.algorithms import columns, objectives, signals
+from dap.algorithms.controls import Control
 from dap.algorithms.objectives import Loss
 from dap.algorithms.pairings import Pairing, Two
 from dap.algorithms.passes import Once, Passes
@@ -36,8 +37,9 @@ _SLOTS = {
   'behaviour': Schedule,
   'reference': Schedule,
   'refit': Schedule,
+  'control': Control,
 }
-_OPTIONAL = ('sampler', 'annotator', 'host_annotator')
+_OPTIONAL = ('sampler', 'annotator', 'host_annotator', 'control')
 
 
 def _check_slot(name: str, value: object) -> None:
@@ -84,6 +86,7 @@ class Algorithm:
     behaviour: when the policy that is sampled from follows the policy.
     reference: when the reference follows the policy.
     refit: when the annotator follows the policy (a policy that judges itself).
+    control: numbers that signals read and that follow what was sampled.
   """
 
   loss: Loss
@@ -97,6 +100,7 @@ class Algorithm:
   behaviour: Schedule = Current()
   reference: Schedule = Never()
   refit: Schedule = Never()
+  control: Control | None = None
 
   def __post_init__(self):
     object.__setattr__(self, 'signals', tuple(self.signals))
@@ -118,7 +122,23 @@ class Algorithm:
         ' or rule.gin for a rule in Python, or take responses from data with'
         ' gin/samplers/dataset.gin.'
       )
-    self.columns  # noqa: B018 (a column that nobody makes is refused here)
+    self._check_control()
+
+  def _check_control(self) -> None:
+    """A column that nobody makes is refused here too."""
+    read = [s.name for s in self.columns if getattr(s, 'controlled', False)]
+    if read and self.control is None:
+      raise errors.InputError(
+        f'The signal {read[0]} reads the numbers of a control, and the'
+        ' algorithm has none. Bind Algorithm.control, as'
+        ' gin/algorithms/ppo_adaptive.gin does.'
+      )
+    if self.control is not None and not read:
+      raise errors.InputError(
+        'The numbers of a control are read by a signal such as'
+        ' @rewards.AdaptiveTokenRewards(); this algorithm has'
+        f' {type(self.control).__name__}, and no such signal.'
+      )
 
   @functools.cached_property
   def columns(self) -> tuple[Signal, ...]:

@@ -16,7 +16,8 @@ MAKERS = (
   signals.Reference, signals.Behaviour, signals.ValuesBefore,
   signals.LeaveOneOut, signals.TokenRewards, signals.Gae, signals.Returns,
   signals.Whitened, signals.Shares, signals.Desirable, signals.MismatchedRatio,
-  rewards.WhitenedRewards, rewards.Unwhitened, rewards.Sampled, margins.Margins,
+  rewards.AdaptiveTokenRewards, rewards.WhitenedRewards, rewards.Unwhitened,
+  rewards.Sampled, margins.Margins,
 )  # fmt: skip
 
 

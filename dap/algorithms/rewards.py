@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from dap import losses
+from dap.algorithms import signals
 from dap.algorithms.signals import Column, Owner, Reads
 from dap.losses import ranges
 from dap.losses.ranges import Count
@@ -34,6 +35,30 @@ class WhitenedRewards:
     count = jnp.maximum(jnp.sum(there), 1)
     mean = jnp.sum(jnp.where(there, raw, 0)) / count
     return losses.whiten(raw, mask) + jnp.where(there, mean, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveTokenRewards(signals.TokenRewards):
+  """`TokenRewards` under the KL weight that the algorithm's control has now.
+
+  Its own `kl_weight` is not read.
+  """
+
+  controlled: ClassVar[bool] = True
+
+  def __call__(
+    self, model: Trained, params: RoleParams, batch: Batch
+  ) -> Column:
+    """See `Signal`."""
+    numbers = params.control or {'kl_weight': self.kl_weight}  # of shapes alone
+    scores = signals.of_whole(batch, self.missing_end, self.score_limit)
+    return losses.token_rewards(
+      batch.columns['behaviour'],
+      batch.columns['reference'],
+      batch.responses.mask,
+      scores,
+      kl_weight=numbers['kl_weight'],
+    )
 
 
 @dataclasses.dataclass(frozen=True)

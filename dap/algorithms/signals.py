@@ -144,7 +144,7 @@ class LeaveOneOut:
       batch.columns['reference'],
       batch.responses.mask,
     )
-    scores = _of_whole(batch, self.missing_end, self.score_limit)
+    scores = of_whole(batch, self.missing_end, self.score_limit)
     rewards = scores - self.kl_weight * ratio
     return losses.leave_one_out_advantages(rewards)
 
@@ -175,7 +175,7 @@ class TokenRewards:
     self, model: Trained, params: RoleParams, batch: Batch
   ) -> Column:
     """See `Signal`."""
-    scores = _of_whole(batch, self.missing_end, self.score_limit)
+    scores = of_whole(batch, self.missing_end, self.score_limit)
     return losses.token_rewards(
       batch.columns['behaviour'],
       batch.columns['reference'],
@@ -337,7 +337,7 @@ class MismatchedRatio:
     return jnp.full_like(batch.scores, jnp.maximum(mean, 0.0))
 
 
-def _of_whole(
+def of_whole(
   batch: Batch, missing_end: float | None, limit: float | None
 ) -> Float[Array, 'batch n']:
   """The scores within a limit, of responses that ended."""

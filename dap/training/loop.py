@@ -145,7 +145,9 @@ def loop(
         told.append(metrics)
       state = state._replace(step=step + 1)
       if run.logs(state.step):
-        files.write(state.step, told, objectives.numbers_of(scalars))
+        numbers = objectives.numbers_of(scalars)
+        controlled = state.roles.control.params or {}
+        files.write(state.step, told, {**numbers, **controlled})
       _keep(run, state, files, pace, bool(stopped_by()))
       tick(state.step)
       if (signum := stopped_by()) and state.step < run.num_steps:

@@ -18,6 +18,7 @@ from dap.algorithms.run import Run
 from dap.models import trained
 from dap.records import (
   Batch,
+  Collected,
   Learner,
   Role,
   Roles,
@@ -116,7 +117,7 @@ def of(
   params = place(params, run, mesh)
   single = steps.learner_sharding(run.model, run.optimizer, mesh)
   template = steps.learner_template(run.model, run.optimizer, single)
-  roles = _roles(algorithm, params, kind)
+  roles = _roles(algorithm, params, kind, mesh)
 
   def start() -> State:
     return State(0, kind.learner(_first_learner(run, params.initial)), roles)
@@ -188,15 +189,27 @@ def place(params: Params, run: Run, mesh: jax.sharding.Mesh) -> Params:
   return Params(params.initial, reference, annotator)
 
 
-def _roles(algorithm: Algorithm, params: Params, kind: Kind) -> Roles:
+def _roles(
+  algorithm: Algorithm,
+  params: Params,
+  kind: Kind,
+  mesh: jax.sharding.Mesh,
+) -> Roles:
   """As a run starts; a behaviour policy that is a copy is the initial one."""
   behaviour, reference = None, params.reference
   if algorithm.sampler is not None and algorithm.behaviour != Current():
     behaviour = kind.role(params.initial)
   if reference is not None and algorithm.reference.keeps:
     reference = kind.role(reference)
+  numbers = None
+  if algorithm.control is not None and algorithm.sampler is not None:
+    numbers = algorithm.control.start()
+    numbers = jax.device_put(numbers, partitioning.replicated(mesh))
   return Roles(
-    Role(behaviour, 0), Role(reference, 0), Role(params.annotator, 0)
+    Role(behaviour, 0),
+    Role(reference, 0),
+    Role(params.annotator, 0),
+    Role(numbers, 0),
   )
 
 
@@ -207,15 +220,19 @@ def _refresh(run: Run, collect: Collect) -> Callable[[State], State]:
     behaviour = Current()  # nobody samples; or what is drawn ahead is the lag
   if not algorithm.needs_reference:
     reference = Never()
-  schedules = (behaviour, reference, algorithm.refit)
+  schedules = {
+    'behaviour': behaviour,
+    'reference': reference,
+    'annotator': algorithm.refit,
+  }
 
   def refresh(state: State) -> State:
     policy = run.model.split(state.learner.params)[0]
-    roles = (
-      _asked(schedule, state.step, role, policy)
-      for schedule, role in zip(schedules, state.roles, strict=True)
-    )
-    return state._replace(roles=Roles(*roles))
+    made = {
+      name: _asked(schedule, state.step, getattr(state.roles, name), policy)
+      for name, schedule in schedules.items()
+    }
+    return state._replace(roles=state.roles._replace(**made))
 
   return refresh
 
@@ -255,6 +272,8 @@ def _collector(
     for name in ('reference', 'annotator')
     if getattr(params, name) is not None
   ]
+  if algorithm.control is not None:
+    given.append('control')
   rolling = Rollouts(
     rollouts.shape_of(run.model, algorithm),
     tuple(given),
@@ -263,7 +282,27 @@ def _collector(
     mesh,
     kind.place,
   )
-  return collect(run, rolling, mesh)
+  collector = collect(run, rolling, mesh)
+  if algorithm.control is None:
+    return collector
+  placed = partitioning.replicated(mesh)
+  return _controlled(
+    collector, jax.jit(algorithm.control, out_shardings=placed)
+  )
+
+
+def _controlled(
+  collect: Collector, control: Callable[[PyTree, Batch], PyTree]
+) -> Collector:
+  """Numbers of the next step follow what this one collected."""
+
+  def controlled(state: State) -> tuple[State, Collected]:
+    state, collected = collect(state)
+    numbers = control(state.roles.control.params, collected.batch)
+    role = Role(numbers, state.step + 1)
+    return state._replace(roles=state.roles._replace(control=role)), collected
+
+  return controlled
 
 
 def check_mesh(run: Run, mesh: partitioning.AnyMesh) -> None:

@@ -118,7 +118,8 @@ def kept_roles(algorithm: Algorithm) -> tuple[str, ...]:
     'reference': algorithm.reference,
     'annotator': algorithm.refit,
   }
-  return tuple(name for name, each in schedules.items() if each.keeps)
+  kept = [name for name, each in schedules.items() if each.keeps]
+  return (*kept, *(['control'] if algorithm.control is not None else []))
 
 
 def rest_of(state: State, model: Trained, roles: tuple[str, ...]) -> Tree:
@@ -215,7 +216,8 @@ def _wanted(
     wanted['rest'] = rest
   for name in Roles._fields:
     if _has(written, name):
-      wanted[name] = _role_template(name, shared, written)
+      own = template.roles.control.params if name == 'control' else shared
+      wanted[name] = _role_template(name, own, written)
   if _has(written, 'pending'):
     wanted['pending'] = _pending_template(written, template.examples)
   return wanted

@@ -217,6 +217,7 @@ def role_params(state: State) -> RoleParams:
     roles.behaviour.params,
     roles.reference.params,
     roles.annotator.params,
+    roles.control.params,
   )
 
 
@@ -243,6 +244,7 @@ def layout(
     'policy': partitioning.param_sharding(model.logical_axes(), mesh),
     'behaviour': shared,
     'reference': shared,
+    'control': partitioning.replicated(mesh),
   }
   if annotator is not None:
     axes = annotator.model.logical_axes()

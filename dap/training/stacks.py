@@ -49,6 +49,11 @@ def check(runs: Mapping[str, Run]) -> None:
         f' loss alone; {first} and {name} differ in {", ".join(different)}.'
         ' Train them one by one.'
       )
+  if shared.algorithm.control is not None:
+    raise errors.InputError(
+      'A group of runs shares its numbers, and a control gives each its own.'
+      ' Train them one by one.'
+    )
   if shared.algorithm.host_annotator is not None:
     raise errors.InputError(
       'A group of runs cannot ask an annotator on the host. Train them one by'
