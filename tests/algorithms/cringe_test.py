@@ -35,12 +35,13 @@ def test_cringe_learns_from_pairs(done):
   batch = batch._replace(
     columns={'desirable': jnp.zeros((64, 2)).at[:, 0].set(1.0)}
   )
-  numbers = {'rival_weight': 1.0}
+  numbers = RUN.algorithm.loss.numbers
   loss = lambda params: jnp.mean(RUN.objective(params, batch, numbers).each)
   assert loss(done.learner.params) < loss(laws.POLICY)
   for line in laws.lines(done):
     assert line['loss'] == pytest.approx(
-      line['likelihood_loss'] + line['rival_loss'], rel=1e-5
+      line['likelihood_loss'] + numbers['rival_weight'] * line['rival_loss'],
+      rel=1e-5,
     )
 
 
