@@ -98,11 +98,14 @@ class Outputs(NamedTuple):
     values: expected return before each token, of a policy with a critic.
     log_odds: that each of two responses is preferred when it is shown first,
       of a preference model.
+    rivals: log-probs of the likeliest other tokens in each token's place, the
+      likeliest first, of a policy with rivals, nats.
   """
 
   log_probs: Float[Array, 'batch n length'] | None = None
   values: Float[Array, 'batch n length'] | None = None
   log_odds: Float[Array, 'batch n'] | None = None
+  rivals: Float[Array, 'batch n length k'] | None = None
 
 
 class Losses(NamedTuple):

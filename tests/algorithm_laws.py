@@ -57,7 +57,9 @@ def run_of(config, *, run=(), **macros):
     [(name, repr(value)) for name, value in macros.items()],
     COMMANDS,
   )['run']
-  changes: dict[str, Any] = {'sampler': _tiny(given.algorithm.sampler)}
+  changes: dict[str, Any] = {}
+  if given.algorithm.sampler is not None:
+    changes['sampler'] = _tiny(given.algorithm.sampler)
   if given.algorithm.annotator is not None:
     changes['annotator'] = models.RewardAnnotator(tiny.JUDGE)
   algorithm = dataclasses.replace(given.algorithm, **changes)
@@ -175,12 +177,17 @@ def survives_kills(done, folder, kills):
 
 
 def one_program_serves(runs, folder):
-  """One compilation of update and rollout, for runs that differ in numbers."""
+  """One compilation of update and rollout, for runs that differ in numbers.
+
+  A run that samples nothing has no rollout.
+  """
   for index, run in enumerate(runs):
     fit(run, folder / str(index))
   mesh = partitioning.mesh((1, 1))
   update = steps.update_program(run.objective, run.optimizer, mesh, 1)
   assert update._cache_size() == 1
+  if run.algorithm.sampler is None:
+    return
   given = ['policy', 'behaviour', 'reference', 'annotator']
   if run.algorithm.behaviour == refresh.Current():
     given.remove('behaviour')

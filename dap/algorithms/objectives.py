@@ -34,7 +34,12 @@ LossFunction = Callable[..., Float[Array, ' examples']]
 OF_BATCH = signals.OF_BATCH
 # Among the scalars of an update that drops values: a seed, of each part a key.
 DROPOUT = 'dropout'
-OF_MODEL = {'policy': 'log_probs', 'values': 'values', 'log_odds': 'log_odds'}
+OF_MODEL = {
+  'policy': 'log_probs',
+  'values': 'values',
+  'log_odds': 'log_odds',
+  'rivals': 'rivals',
+}
 
 
 class Number(NamedTuple):

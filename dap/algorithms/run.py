@@ -85,7 +85,8 @@ class Run:
           f'{objectives.name_of(self.algorithm.loss.function)} reads {name},'
           f' which {type(self.model).__name__} does not give; it gives'
           f' {", ".join(gives)}. Choose a model that does (values: one with a'
-          ' critic, gin/models/actor_critic.gin), or another loss.'
+          ' critic, gin/models/actor_critic.gin; rivals:'
+          ' gin/models/rivals.gin), or another loss.'
         )
 
   @property

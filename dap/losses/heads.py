@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from dap.losses.log_probs import rival_log_probs
+
 MAX_LOGITS = 1 << 24
 DISALLOWED = -1e30
 
@@ -55,6 +57,32 @@ def head_kl(
   if hidden_p.shape[0] * kernel_p.shape[1] <= MAX_LOGITS:
     return kl((hidden_p, hidden_q))
   return _by_chunks(jax.checkpoint(kl), kernel_p.shape[1], hidden_p, hidden_q)
+
+
+def head_rivals(
+  hidden: Float[Array, 'rows emb'],
+  kernel: Float[Array, 'emb vocab'],
+  targets: Int[Array, ' rows'],
+  allowed: Bool[Array, ' vocab'] | None = None,
+  *,
+  num_rivals: int,
+) -> Float[Array, 'rows targets_and_rivals']:
+  """Log-probs of each target and, behind it, of its rivals, nats.
+
+  What `head_log_probs` and `rival_log_probs` say, of the same logits.
+  """
+
+  def scores(rows):
+    hidden, targets = rows
+    nats = jax.nn.log_softmax(head_logits(hidden, kernel, allowed))
+    target = jnp.take_along_axis(nats, targets[:, None], axis=-1)
+    rivals = rival_log_probs(nats, targets, num_rivals)
+    return jnp.concatenate([target, rivals], axis=-1)
+
+  if hidden.shape[0] * kernel.shape[1] <= MAX_LOGITS:
+    return scores((hidden, targets))
+  scores = jax.checkpoint(scores)
+  return _by_chunks(scores, kernel.shape[1], hidden, targets)
 
 
 def head_logits(

@@ -37,6 +37,27 @@ def token_log_probs(
   return picked if mask is None else jnp.where(mask > 0, picked, 0)
 
 
+def rival_log_probs(
+  log_probs: Float[Array, '*batch vocab'],
+  targets: Int[Array, '*batch'],
+  num_rivals: int,
+) -> Float[Array, '*batch k']:
+  """Log-probs of the likeliest tokens beside each target, likeliest first.
+
+  The num_rivals + 1 likeliest tokens, less the target, or less the last of them
+  where the target is not among them. Which tokens these are is held constant.
+
+  Args:
+    log_probs: of all tokens, nats.
+    targets: token ids.
+    num_rivals: how many, fewer than there are tokens.
+  """
+  _, best = jax.lax.top_k(jax.lax.stop_gradient(log_probs), num_rivals + 1)
+  target_last = jnp.argsort(best == targets[..., None], axis=-1, stable=True)
+  rivals = jnp.take_along_axis(best, target_last[..., :num_rivals], axis=-1)
+  return jnp.take_along_axis(log_probs, rivals, axis=-1)
+
+
 def sequence_sum(
   values: Float[Array, '*batch length'], mask: Float[Array, '*batch length']
 ) -> Float[Array, '*batch']:

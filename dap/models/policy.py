@@ -1,6 +1,7 @@
 """Layer 2. A language model as the losses see it: log-probs, KL and samples."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import jax.numpy as jnp
@@ -15,6 +16,17 @@ from dap.records import PADDING, Outputs, Pair, Prompts, Responses
 from dap.sampling import decode
 
 T = TypeVar('T')
+# (states, output kernel, targets, ids that can be generated) to numbers of each
+# target, such as `heads.head_log_probs`.
+Head = Callable[
+  [
+    Float[Array, 'rows emb'],
+    Float[Array, 'emb vocab'],
+    Int[Array, ' rows'],
+    Bool[Array, ' vocab'] | None,
+  ],
+  Float[Array, 'rows *rest'],
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,23 +87,37 @@ class Policy(trained.Whole):
     Float[Array, 'batch n length emb'], Float[Array, 'batch n length']
   ]:
     """The states that predict each token, and its `log_probs`: one pass."""
+    return self.hidden_and_scores(
+      heads.head_log_probs, params, prompts, responses
+    )
+
+  def hidden_and_scores(
+    self,
+    head: Head,
+    params: PyTree,
+    prompts: Int[Array, 'batch prompt'],
+    responses: Int[Array, 'batch n length'],
+  ) -> tuple[
+    Float[Array, 'batch n length emb'], Float[Array, 'batch n length *rest']
+  ]:
+    """The same states, and what a head says of each token; 0 on padding."""
     hidden = self._hidden(params, prompts, responses)
     tokens = responses.reshape(-1, responses.shape[-1])
     room = packing.room_of(self.language_model).responses
     layout = packing.layout(tokens > PADDING, room)
     states = layout.pack(hidden.reshape(*tokens.shape, -1))
     targets = layout.pack(tokens)
-    scores = heads.head_log_probs(
+    scores = head(
       states.reshape(-1, hidden.shape[-1]),
       self.language_model.output_kernel(params),
       targets.reshape(-1),
       self.allowed,
     )
-    scores = layout.spread(scores.reshape(targets.shape))
-    log_probs = jnp.where(
-      responses > PADDING, scores.reshape(responses.shape), 0
-    )
-    return hidden, log_probs
+    rest = scores.shape[1:]
+    scores = layout.spread(scores.reshape(*targets.shape, *rest))
+    real = (responses > PADDING).reshape(*responses.shape, *(1 for _ in rest))
+    scores = jnp.where(real, scores.reshape(*responses.shape, *rest), 0)
+    return hidden, scores
 
   def pair_log_probs(
     self,
