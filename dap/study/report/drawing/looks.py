@@ -71,6 +71,8 @@ SHAPES = (
   Shape('x', 'X'),
   Shape('star', '*'),
 )
+# Of a round through the palette: share of its colours, and what it mixes with.
+_ROUNDS = ((1.0, '#ffffff'), (0.5, '#000000'), (0.45, '#ffffff'))
 _PALEST = 0.30  # share of the colour in the shade of the smallest number
 
 
@@ -91,7 +93,7 @@ def style(figures: Iterable[Figure]) -> Style:
     elif side in _ROLES and side not in roles:
       colours[role] = _ROLES[side]
     else:
-      colours[role] = _OTHERS[others % len(_OTHERS)]
+      colours[role] = _other(others)
       others += 1
   seeds = {
     point.seed
@@ -100,6 +102,14 @@ def style(figures: Iterable[Figure]) -> Style:
     for point in each.points
   }
   return Style(colours, tuple(sorted(seeds)))
+
+
+def _other(place: int) -> Colour:
+  """Beyond the palette its colours again, darker, then paler."""
+  round_, index = divmod(place, len(_OTHERS))
+  light, dark = _OTHERS[index]
+  share, ground = _ROUNDS[min(round_, len(_ROUNDS) - 1)]
+  return Colour(mixed(light, share, ground), mixed(dark, share, ground))
 
 
 def shape(style: Style, seed: int) -> Shape:

@@ -41,6 +41,13 @@ def test_roles_of_one_report_have_colours_that_differ():
   assert len({colour.dark for colour in found.values()}) == len(roles)
 
 
+def test_many_roles_have_colours_that_differ():
+  roles = [f'arm_{number}' for number in range(18)]
+  found = looks.style([figure(*map(series, roles))]).colours
+  assert len({each.light for each in found.values()}) == 18
+  assert len({each.dark for each in found.values()}) == 18
+
+
 def test_an_arm_of_a_side_has_its_colour_unless_the_side_is_drawn():
   alone = looks.style([figure(series('online_dpo'))]).colours
   both = looks.style([figure(series('online_dpo'), series('online'))]).colours
