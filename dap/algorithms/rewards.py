@@ -52,6 +52,7 @@ class AdaptiveTokenRewards(signals.TokenRewards):
     """See `Signal`."""
     numbers = params.control or {'kl_weight': self.kl_weight}  # of shapes alone
     scores = signals.of_whole(batch, self.missing_end, self.score_limit)
+    scores = self.scale(scores)
     return losses.token_rewards(
       batch.columns['behaviour'],
       batch.columns['reference'],

@@ -6,6 +6,7 @@ update on them, and is a constant to the loss.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
@@ -105,6 +106,23 @@ class ValuesBefore:
     return said.values
 
 
+Scale = Callable[[Float[Array, 'batch n']], Float[Array, 'batch n']]
+
+
+def as_they_are(scores: Float[Array, 'batch n']) -> Float[Array, 'batch n']:
+  """The scores."""
+  return scores
+
+
+def whitened_scores(scores: Float[Array, 'batch n']) -> Float[Array, 'batch n']:
+  """Mean 0 and standard deviation 1 over the batch; equal scores give 0.
+
+  Source: Touvron et al. 2023, section 3.2.3, https://arxiv.org/abs/2307.09288.
+  """
+  deviation = jnp.std(scores)
+  return (scores - jnp.mean(scores)) / jnp.where(deviation > 0, deviation, 1.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class LeaveOneOut:
   """RLOO's advantages of whole responses, `[batch, n]`, n > 1.
@@ -158,12 +176,16 @@ class TokenRewards:
     missing_end: what stands in for the score of a response that was cut; None
       leaves the score.
     score_limit: scores beyond it, to either side, count as it; None is none.
+    scale: of the scores of all responses, after that. A critic that knows
+      nothing yet takes their mean for an advantage, greatest at the last token:
+      `whitened_scores` takes it away.
     name: of the column.
   """
 
   kl_weight: float = 0.05
   missing_end: float | None = None
   score_limit: float | None = None
+  scale: Scale = as_they_are
   name: str = 'token_rewards'
   reads: ClassVar[Reads] = ('reference', 'behaviour', 'scores')
   owner: ClassVar[Owner] = ''
@@ -175,7 +197,7 @@ class TokenRewards:
     self, model: Trained, params: RoleParams, batch: Batch
   ) -> Column:
     """See `Signal`."""
-    scores = of_whole(batch, self.missing_end, self.score_limit)
+    scores = self.scale(of_whole(batch, self.missing_end, self.score_limit))
     return losses.token_rewards(
       batch.columns['behaviour'],
       batch.columns['reference'],

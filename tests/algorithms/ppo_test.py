@@ -151,3 +151,12 @@ def test_plain_ppo_has_its_advantages_as_they_are_estimated(tmp_path):
   )
   rows = laws.rows(done)
   np.testing.assert_array_equal(rows['columns/advantages'], rows['columns/gae'])
+
+
+def test_scores_may_be_whitened_before_they_are_rewards(tmp_path):
+  run = laws.run_of('ppo', EPOCHS=1, MINIBATCHES=1, KL_WEIGHT=0.0)
+  run = dataclasses.replace(run, num_steps=1, save_steps=())
+  rows = laws.rows(laws.done(run, tmp_path))
+  rewards = np.sum(rows['columns/token_rewards'], axis=(1, 2))
+  assert np.mean(rewards) == pytest.approx(0, abs=1e-5)
+  assert np.std(rewards) == pytest.approx(1, abs=1e-4)
