@@ -2,7 +2,7 @@ import algorithm_laws as laws
 import numpy as np
 import pytest
 
-RUN = laws.run_of('rso', NUM_SAMPLES=6, NUM_KEPT=2)
+RUN = laws.run_of('rso', NUM_SAMPLES=6, NUM_KEPT=2, REJECTION_TEMPERATURE=0.1)
 
 
 @pytest.fixture(scope='module')
