@@ -29,7 +29,7 @@ def configured(command, files, *overrides) -> dict[str, Any]:
   """What the command is given by files and overrides."""
   given = [word.removeprefix('--gin.').split('=', 1) for word in overrides]
   words = [(name, value) for name, value in given]
-  return run.configure(COMMANDS[command], files, words, COMMANDS, True)
+  return run.configure(COMMANDS[command], files, words, COMMANDS, list)
 
 
 def given(part, experiment='online_ipo', *overrides):

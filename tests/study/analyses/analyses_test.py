@@ -25,6 +25,10 @@ EVERY = (
   analyses.OnPolicyData('a', 'b', 'c', 'd'),
   analyses.Losses((('hinge', 'a', 'b'),)),
   analyses.Staleness('a', 'b', ((4, 'c'),)),
+  analyses.Algorithms((('a', 'A', 'F'),), 'a', ('b',), ('a',)),
+  analyses.Contrasts(
+    'T', 'n', (('a', 'A'), ('b', 'B')), (('N', 'S', 'P', 'a', 'b'),)
+  ),
 )
 
 
