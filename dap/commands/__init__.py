@@ -68,7 +68,7 @@ where they are missing.""",
     description="""\
 The gin file chooses the slots of an Algorithm: source, sampler, annotator or
 host_annotator, pairing, signals, passes, loss, and the schedules behaviour,
-reference, refit; and a control. A run that was stopped continues from its last
+reference, refit; and control. A run that was stopped continues from its last
 checkpoint.""",
     example=f"""dap train {_ONLINE} \\
     --gin.MODEL_DIR='"out/ipo"' --gin.BETA=0.1 \\
