@@ -120,7 +120,8 @@ def _parsed(words: list[str]) -> argparse.Namespace:
 
 def _options(command: Command) -> list[str]:
   if command.words:
-    return [*(word.name for word in command.words), '--dry_run', '--help']
+    own = [*(word.name for word in command.words), '--dry_run', '--help']
+    return [*own, *(f'--{name}' for name, _ in command.switches)]
   measure = ['--measure'] if command.measures else []
   measure += [f'--{name}' for name, _ in command.switches]
   own = ['--gin_file', '--dry_run', '--show_config', '--import', '--help']
@@ -272,6 +273,8 @@ def _add_command(commands, name: str, command: Command):
     _add_words(parser, command.words)
   else:
     _add_options(parser, command)
+  for switch, words in command.switches:
+    parser.add_argument(f'--{switch}', action='store_true', help=words)
 
 
 def _add_options(parser: argparse.ArgumentParser, command: Command):
@@ -304,8 +307,6 @@ def _add_options(parser: argparse.ArgumentParser, command: Command):
       action='store_true',
       help=f'with --dry_run: {command.measures}',
     )
-  for switch, words in command.switches:
-    parser.add_argument(f'--{switch}', action='store_true', help=words)
   parser.add_argument(
     '--show_config',
     action='store_true',
@@ -317,12 +318,13 @@ def _add_words(parser: argparse.ArgumentParser, words: Sequence[Word]):
   for word in words:
     is_option = word.name.startswith('--')
     needed = {'required': word.default is None, 'default': word.default}
+    by_place = {'nargs': '?', 'default': word.default}
     parser.add_argument(
       word.name,
       help=word.help,
       choices=word.choices or None,
       metavar=None if word.choices else word.name.strip('-').upper(),
-      **(needed if is_option else {}),
+      **(needed if is_option else by_place if word.default is not None else {}),
     )
   parser.add_argument(
     '--dry_run',

@@ -10,8 +10,8 @@ from typing import NamedTuple
 class Word(NamedTuple):
   """An argument of a command that gin does not configure.
 
-  A `name` without dashes is given by its place. `choices` are all that may be
-  given; a `default` of None marks what must be.
+  A `name` without dashes is given by its place, after those that must be.
+  `choices` are all that may be given; a `default` of None marks what must be.
   """
 
   name: str
@@ -26,7 +26,8 @@ class Command(NamedTuple):
   `dry_run_needs_all` is False where a dry run can do without what is marked
   `%gin.REQUIRED`: such values are texts then, like '<TRAIN_FILE>'. A command
   whose dry run also takes `--measure` says in `measures` what that does. A
-  command with `words` takes these and `--dry_run`, and no gin files. A
+  command with `words` takes these, its switches and `--dry_run`, and no gin
+  files. A
   switch, (name, help), is an argument that is False unless it is given.
   `writes` is the argument with the folder that it writes; of a command that
   `writes_alone` only one runs there at a time.
@@ -175,6 +176,22 @@ its ids are those of the training.""",
         '',
       ),
     ),
+  ),
+  'algorithms': Command(
+    module='dap.commands.algorithms',
+    function='tell',
+    summary='print all algorithms, their slots, needs and properties, or one',
+    description="""\
+Every experiment of configs/embedded that starts from a checkpoint, resolved as
+`dap train` would: slots of its Algorithm, what it needs of the data, who scores
+how many responses, which models are resident; and a survey's table of
+properties as printed there, beside the one that follows from the slots.
+With NAME: the equation of its loss, defaults with their sources, the command
+that trains it, and the tests that hold it.""",
+    example="""dap algorithms
+  dap algorithms ppo""",
+    words=(Word('name', 'such as dpo; all when left out', (), ''),),
+    switches=(('json', 'print one JSON document instead of text'),),
   ),
   'check': Command(
     module='dap.commands.check',

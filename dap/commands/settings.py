@@ -38,7 +38,7 @@ def text(bindings: Bindings, function: object) -> str:
   for name, binding in sorted(
     macros.items(), key=lambda item: (item[1].value != REQUIRED, item[0])
   ):
-    told = _beside(binding) or _of_readers(walked, bindings, name)
+    told = comment_on(binding) or _of_readers(walked, bindings, name)
     title = _MUST if binding.value == REQUIRED else _title(binding)
     groups.setdefault(title, []).append(_line(name, binding.value, told))
   parts = [f'{title}\n' + '\n'.join(lines) for title, lines in groups.items()]
@@ -55,7 +55,7 @@ def _title(binding: Binding) -> str:
 
 
 def _line(name: str, value: object, told: str) -> str:
-  shown = '' if value == REQUIRED else f'={_spelled(value)}'
+  shown = '' if value == REQUIRED else f'={as_written(value)}'
   start = f'  --gin.{name}{shown}'
   if not told:
     return start
@@ -64,7 +64,7 @@ def _line(name: str, value: object, told: str) -> str:
   return place + textwrap.shorten(told, _WIDTH - _COLUMN, placeholder=' ...')
 
 
-def _spelled(value: object) -> str:
+def as_written(value: object) -> str:
   """A bound value as a gin file has it, cut where it is long."""
 
   def spelled(each: object) -> object:
@@ -89,7 +89,7 @@ class _Word(str):
     return str(self)
 
 
-def _beside(binding: Binding) -> str:
+def comment_on(binding: Binding) -> str:
   """The comment on the line of a binding, or alone on the lines above it."""
   if binding.file is None:
     return ''
