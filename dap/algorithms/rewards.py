@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 import jax.numpy as jnp
+from jaxtyping import ScalarLike
 
 from dap import losses
 from dap.algorithms import signals
@@ -46,20 +47,11 @@ class AdaptiveTokenRewards(signals.TokenRewards):
 
   controlled: ClassVar[bool] = True
 
-  def __call__(
-    self, model: Trained, params: RoleParams, batch: Batch
-  ) -> Column:
-    """See `Signal`."""
-    numbers = params.control or {'kl_weight': self.kl_weight}  # of shapes alone
-    scores = signals.of_whole(batch, self.missing_end, self.score_limit)
-    scores = self.scale(scores)
-    return losses.token_rewards(
-      batch.columns['behaviour'],
-      batch.columns['reference'],
-      batch.responses.mask,
-      scores,
-      kl_weight=numbers['kl_weight'],
-    )
+  def weight(self, params: RoleParams) -> ScalarLike:
+    """The control's; an algorithm without one is refused, shapes have none."""
+    if params.control is None:
+      return self.kl_weight
+    return params.control['kl_weight']
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, ScalarLike
 
 from dap import errors, losses
 from dap.losses import ranges
@@ -203,8 +203,13 @@ class TokenRewards:
       batch.columns['reference'],
       batch.responses.mask,
       scores,
-      kl_weight=self.kl_weight,
+      kl_weight=self.weight(params),
     )
+
+  def weight(self, params: RoleParams) -> ScalarLike:
+    """Of KL, per nat."""
+    del params
+    return self.kl_weight
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from dap.models import packing
-from dap.models.counts import PairReading
+from dap.models.around import AroundPolicy
 from dap.models.policy import Policy
-from dap.models.protocols import LanguageModel
 from dap.records import PADDING, Outputs, Prompts, Responses
 
 
@@ -63,7 +61,7 @@ class LinearValue:
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCritic:
+class ActorCritic(AroundPolicy):
   """A policy and the expected return before each token; see `Trained`.
 
   Attributes:
@@ -79,28 +77,6 @@ class ActorCritic:
   def gives(self) -> tuple[str, ...]:
     """The fields of `Outputs` that it fills."""
     return ('log_probs', 'values')
-
-  @property
-  def shared(self) -> Policy:
-    """The policy."""
-    return self.policy
-
-  def with_shared(self, shared: Policy) -> 'ActorCritic':
-    """The same with another policy."""
-    return dataclasses.replace(self, policy=shared)
-
-  @property
-  def language_model(self) -> LanguageModel:
-    """The policy's."""
-    return self.policy.language_model
-
-  def with_language_model(self, model: LanguageModel) -> 'ActorCritic':
-    """The same over another one."""
-    return self.with_shared(self.policy.with_language_model(model))
-
-  def packed(self, room: packing.Room) -> 'ActorCritic':
-    """The same, of batches with this room."""
-    return self.with_shared(self.policy.packed(room))
 
   def init(self, key: Key[Array, '']) -> PyTree:
     """Initial parameters of both."""
@@ -136,19 +112,3 @@ class ActorCritic:
   def join(self, shared: PyTree, rest: PyTree) -> PyTree:
     """The inverse of `split`."""
     return {'policy': shared, 'value': rest}
-
-  def pair_reading(
-    self, prompt_length: int, response_length: int
-  ) -> PairReading:
-    """The policy's: a read-out is nothing beside it, here and below."""
-    return self.policy.pair_reading(prompt_length, response_length)
-
-  def pair_operations(self, prompt_length: int, response_length: int) -> float:
-    """The policy's."""
-    return self.policy.pair_operations(prompt_length, response_length)
-
-  def widest_bytes(
-    self, prompt_length: int, response_length: int, num_devices: int
-  ) -> float:
-    """The policy's."""
-    return self.policy.widest_bytes(prompt_length, response_length, num_devices)

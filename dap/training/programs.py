@@ -3,6 +3,7 @@
 A stack of runs has the same, see `dap/training/stack_programs.py`.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from jaxtyping import PyTree
 
 from dap import errors, partitioning
 from dap.algorithms.algorithm import Algorithm
+from dap.algorithms.controls import Control
 from dap.algorithms.refresh import Current, Never, Schedule
 from dap.algorithms.run import Run
 from dap.models import trained
@@ -285,10 +287,15 @@ def _collector(
   collector = collect(run, rolling, mesh)
   if algorithm.control is None:
     return collector
-  placed = partitioning.replicated(mesh)
-  return _controlled(
-    collector, jax.jit(algorithm.control, out_shardings=placed)
-  )
+  return _controlled(collector, _control_program(algorithm.control, mesh))
+
+
+@functools.cache
+def _control_program(
+  control: Control, mesh: partitioning.AnyMesh
+) -> Callable[[PyTree, Batch], PyTree]:
+  """(numbers, batch) -> the numbers of the next step."""
+  return jax.jit(control, out_shardings=partitioning.replicated(mesh))
 
 
 def _controlled(

@@ -147,7 +147,7 @@ class Algorithms:
       'The best checkpoint of each algorithm, chosen on one half of the prompts'
       ' and judged on the other, both ways: mean over seeds with its 95 %'
       ' interval, at the mean of the KLs of those checkpoints. All start from'
-      ' one SFT policy; each has the same number of settings.',
+      ' one SFT policy, rounds from where the one before ended.',
       drawings.KL_AXIS,
       drawings.WIN_AXIS,
       drawings.kept(series),

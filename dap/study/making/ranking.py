@@ -58,7 +58,7 @@ def scored_samples(config: Scoring, inputs: Folders, work: Path) -> None:
   scores = many.scores(
     config.judge, judge, pairs.prompts, tokens, settings.batch_size, mesh
   )
-  np.savez(work / 'samples.npz', tokens=tokens, scores=scores)
+  files.write_arrays(work / 'samples.npz', {'tokens': tokens, 'scores': scores})
   summary = {'mean': float(np.mean(scores)), 'std': float(np.std(scores))}
   files.write_json(work / 'summary.json', summary)
 
