@@ -14,6 +14,7 @@ from jaxtyping import Float, Real
 from scipy import special
 
 from dap import errors
+from dap.estimators.best_of_n import kl_bound
 from dap.estimators.peaks import chances_of_best
 from dap.estimators.trends import between
 
@@ -95,11 +96,10 @@ def best_of(
     np.stack([_best(scores[:, of], judged[:, of], n) for n in counts])
     for of in (slice(None), slice(0, max(max(counts), samples // 2)))
   )
-  n = np.asarray(counts, np.float64)
   return Limit(
-    np.log(n) - (n - 1) / n,
+    kl_bound(counts),
     values,
-    np.zeros(len(n)),
+    np.zeros(len(counts)),
     np.abs(np.mean(values - halves, axis=1)),
     np.log(samples) - 1,
   )

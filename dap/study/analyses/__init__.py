@@ -10,6 +10,7 @@ from typing import cast
 
 from dap.errors import InputError
 from dap.study.analyses.algorithms import Algorithms
+from dap.study.analyses.best_of_n import BestOfN
 from dap.study.analyses.classification import Classification
 from dap.study.analyses.contrasts import Contrasts
 from dap.study.analyses.coverage import Coverage
@@ -38,12 +39,14 @@ KINDS = {
     Staleness,
     Algorithms,
     Contrasts,
+    BestOfN,
   )
 }
 
 __all__ = [
   'KINDS',
   'Algorithms',
+  'BestOfN',
   'Classification',
   'Contrasts',
   'Coverage',

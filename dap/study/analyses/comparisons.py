@@ -150,26 +150,37 @@ def peak_difference(arms: Shared) -> Effect:
   return of_prompts(arms, lambda first, second: peak(first) - peak(second))
 
 
-def peak_is_higher(evidence: Evidence, first: str, second: str) -> Finding:
-  """Test of the claim that the peak of the first arm is the higher one."""
-  arms = shared(evidence, (first, second))
-  effect = peak_difference(arms)
+def lead_difference(arms: Shared) -> Effect:
+  """The first arm's lead over the second less the third's over the fourth."""
+  return of_prompts(
+    arms, lambda a, b, c, d: (peak(a) - peak(b)) - (peak(c) - peak(d))
+  )
+
+
+def peak_is_higher(
+  evidence: Evidence, first: str, second: str, *beyond: str
+) -> Finding:
+  """Test of the claim that the peak of the first arm is the higher one.
+
+  With two arms more: that it is higher by more than the one's over the other's.
+  """
+  arms = shared(evidence, (first, second, *beyond))
+  effect = lead_difference(arms) if beyond else peak_difference(arms)
   return Finding(
     estimators.greater(effect), effect, arms.seeds, peaks_in_words(arms)
   )
 
 
 def peaks_in_words(arms: Shared) -> str:
-  """The peaks of two arms, and which seeds are left out."""
-  rates = [
-    np.mean([np.mean(peak(each[place])) for each in arms.frontiers])
-    for place in (0, 1)
+  """The peaks of the arms, and which seeds are left out."""
+  peaks = [
+    f'{np.mean([np.mean(peak(each[place])) for each in arms.frontiers]):.3f} at'
+    f' {np.mean(arms.peak_kl(place)):.2f} nats'
+    for place in range(len(arms.frontiers[0]))
   ]
-  kls = [np.mean(arms.peak_kl(place)) for place in (0, 1)]
   return (
-    f'Peaks, means over seeds: {rates[0]:.3f} at {kls[0]:.2f} nats and'
-    f' {rates[1]:.3f} at {kls[1]:.2f} nats. {arms.remark}'
-  ).strip()
+    f'Peaks, means over seeds: {" and ".join(peaks)}. {arms.remark}'.strip()
+  )
 
 
 def recovered(arms: Shared) -> Effect:

@@ -20,6 +20,9 @@ class Contrast(NamedTuple):
     place: where it is claimed.
     first: arm.
     second: arm.
+    third: arm, or none; with one the claim is that `first` leads `second` by
+      more than `third` leads `fourth`.
+    fourth: arm.
   """
 
   name: str
@@ -27,6 +30,13 @@ class Contrast(NamedTuple):
   place: str
   first: str
   second: str
+  third: str = ''
+  fourth: str = ''
+
+  @property
+  def sides(self) -> tuple[str, ...]:
+    """All arms that it is about."""
+    return tuple(filter(None, self[3:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +47,23 @@ class Contrasts:
     title: of the question.
     name: of its figure's files.
     drawn: (arm, label) of each arm.
-    claims: (name, sentence, place, better arm, worse arm) of each; an SFT
-      policy, `sft` or `sft_<size>`, need not be drawn.
+    claims: (name, sentence, place, better arm, worse arm) of each, and two
+      arms more where the better one's lead is to exceed theirs; an SFT policy,
+      `sft` or `sft_<size>`, need not be drawn.
   """
 
   title: str
   name: str
   drawn: tuple[tuple[str, str], ...]
-  claims: tuple[tuple[str, str, str, str, str], ...]
+  claims: tuple[tuple[str, ...], ...]
 
   def __post_init__(self):
     drawn = tuple((arm, label) for arm, label in self.drawn)
     object.__setattr__(self, 'drawn', drawn)
-    object.__setattr__(self, 'claims', tuple(Contrast(*c) for c in self.claims))
+    object.__setattr__(self, 'claims', self._claims)
     names_lib.check(self, self.arms)
     for each in self._claims:
-      for arm in (each.first, each.second):
+      for arm in each.sides:
         if arm not in self.arms and not arm.startswith(drawings.SFT):
           raise errors.InputError(
             f'The claim {each.name} is about {arm}, and {self.title} draws'
@@ -73,9 +84,7 @@ class Contrasts:
     return [
       claims.judge(
         Claim(each.name, each.sentence, each.place),
-        lambda each=each: comparisons.peak_is_higher(
-          evidence, each.first, each.second
-        ),
+        lambda each=each: comparisons.peak_is_higher(evidence, *each.sides),
       )
       for each in self._claims
     ]

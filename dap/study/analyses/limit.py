@@ -75,22 +75,22 @@ def _known(arrays: Arrays, by: str, judged: str) -> Known:
 
   Another's is of its log-odds, which tell samples apart where all of them win.
   """
-  wins = _wins(arrays[judged])
-  scores = wins if by == judged else arrays[by].astype(np.float64)
+  won = wins(arrays[judged])
+  scores = won if by == judged else arrays[by].astype(np.float64)
   spread = float(np.std(scores)) or 1.0
-  whole = limits.tilted(scores / spread, wins, _STRENGTHS)
+  whole = limits.tilted(scores / spread, won, _STRENGTHS)
   part = limits.known(whole, MOST_ERROR)
   count = len(part.kl)
   if count == len(whole.kl):
     why = 'where the best samples of each prompt have all the weight'
   elif whole.kl[count] > whole.end:
-    why = f'beyond which {wins.shape[1]} samples tell nothing'
+    why = f'beyond which {won.shape[1]} samples tell nothing'
   else:
     why = f'beyond which its error passes {MOST_ERROR:g}'
   return Known(part, why)
 
 
-def _wins(margins: np.ndarray) -> np.ndarray:
+def wins(margins: np.ndarray) -> np.ndarray:
   """1 where a sample is better than the opponent's, 1/2 where as good."""
   return estimators.margin_wins(margins.astype(np.float64))
 
@@ -113,6 +113,6 @@ def _by_utility(
         ' study again: it evaluates all runs with one configuration.'
       )
     margins = own['hidden_utility'] - opponent['opponent_utility']
-    return frontiers.by_prompt(own['prompt_ids'], _wins(margins))
+    return frontiers.by_prompt(own['prompt_ids'], wins(margins))
 
   return read

@@ -29,6 +29,7 @@ EVERY = (
   analyses.Contrasts(
     'T', 'n', (('a', 'A'), ('b', 'B')), (('N', 'S', 'P', 'a', 'b'),)
   ),
+  analyses.BestOfN('a'),
 )
 
 

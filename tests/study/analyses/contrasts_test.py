@@ -26,6 +26,18 @@ def test_each_claim_is_one_of_two_arms(tmp_path):
   assert found['R1'].place == 'Table 1'
 
 
+def test_a_lead_may_be_asked_to_exceed_another(tmp_path):
+  lead = ('M', 'More.', 'Table 2', 'rso', 'direct', 'direct', 'sft')
+  asked = analyses.Contrasts('t', 'n', DRAWN, (*CLAIMS, lead))
+  found = by_name(asked.predicates(study(tmp_path)))
+  assert found['M'].verdict == REPRODUCED
+  assert found['M'].estimate == pytest.approx(0.2 - (0.3 - 0.4), abs=0.03)
+  assert found['M'].detail.count(' nats') == 4
+  assert analyses.from_json(analyses.to_json(asked)) == asked
+  with pytest.raises(InputError, match='about kto'):
+    analyses.Contrasts('t', 'n', DRAWN, ((*lead[:5], 'kto', 'sft'),))
+
+
 def test_all_arms_stand_in_one_figure_and_table(tmp_path):
   evidence = study(tmp_path)
   (figure,) = ANALYSIS.figures(evidence)
