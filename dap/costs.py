@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from dap import errors, optimizers, partitioning
-from dap.algorithms.refresh import Current, Never
+from dap.algorithms.refresh import Current, Never, Schedule
 from dap.algorithms.run import Run
 from dap.algorithms.sources import FromDataset
 from dap.models.protocols import LanguageModel, Parameters, Reader
@@ -78,6 +78,40 @@ def sampled_tokens(run: Run) -> int:
   sampler = run.algorithm.sampler
   each = (sampler.num_samples - sampler.num_data) * sampler.length
   return run.num_steps * run.batch_size * each
+
+
+class ParameterSet(NamedTuple):
+  """Numbers that a training holds, and the roles that read them.
+
+  Attributes:
+    roles: 'policy', 'critic', 'behaviour', 'reference', 'annotator'.
+    schedule: by which they follow the policy; None of those that do not.
+  """
+
+  roles: tuple[str, ...]
+  schedule: Schedule | None = None
+
+
+def parameter_sets(run: Run) -> tuple[ParameterSet, ...]:
+  """Distinct sets of parameters: roles of one schedule hold the same numbers.
+
+  The loop may keep a copy for each such role. A critic is a set of its own,
+  though it may read the policy's states.
+  """
+  algorithm = run.algorithm
+  roles: dict[Schedule, tuple[str, ...]] = {}
+  if algorithm.sampler is not None:
+    roles[algorithm.behaviour] = ('behaviour',)
+  if algorithm.needs_reference:
+    before = roles.get(algorithm.reference, ())
+    roles[algorithm.reference] = (*before, 'reference')
+  sets = [ParameterSet(('policy', *roles.pop(Current(), ())))]
+  if 'values' in run.model.gives:
+    sets.append(ParameterSet(('critic',)))
+  sets += [ParameterSet(own, schedule) for schedule, own in roles.items()]
+  if algorithm.sampler is not None and algorithm.annotator is not None:
+    sets.append(ParameterSet(('annotator',)))
+  return tuple(sets)
 
 
 def program(run: Run) -> Run:

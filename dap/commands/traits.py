@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from typing import NamedTuple
 
+from dap import costs
 from dap.algorithms import objectives, refresh
 from dap.algorithms.algorithm import Algorithm
 from dap.algorithms.objectives import Loss
@@ -107,29 +108,14 @@ def when(schedule: refresh.Schedule) -> str:
 
 
 def resident(run: Run) -> tuple[str, ...]:
-  """Distinct sets of parameters: roles of one schedule hold the same numbers.
-
-  The loop may keep a copy for each such role. A critic is a set of its own,
-  though it may read the policy's states.
-  """
-  algorithm = run.algorithm
-  policy = ['policy']
-  by_schedule: dict[refresh.Schedule, list[str]] = {}
-  if algorithm.sampler is not None:
-    by_schedule.setdefault(algorithm.behaviour, []).append('behaviour')
-  if algorithm.needs_reference:
-    by_schedule.setdefault(algorithm.reference, []).append('reference')
-  policy += by_schedule.pop(refresh.Current(), [])
-  sets = [' and '.join(policy)]
-  if 'values' in run.model.gives:
-    sets.append('critic')
-  sets += [
-    f'{" and ".join(roles)} ({when(schedule)})'
-    for schedule, roles in by_schedule.items()
-  ]
-  if algorithm.sampler is not None and algorithm.annotator is not None:
-    sets.append(_annotator(algorithm))
-  return tuple(sets)
+  """Distinct sets of parameters, see `costs.parameter_sets`, in words."""
+  found = []
+  for each in costs.parameter_sets(run):
+    name = ' and '.join(each.roles)
+    if each.schedule is not None:
+      name += f' ({when(each.schedule)})'
+    found.append(_annotator(run.algorithm) if name == 'annotator' else name)
+  return tuple(found)
 
 
 def slots(algorithm: Algorithm) -> dict[str, str]:

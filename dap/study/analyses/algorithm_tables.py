@@ -70,7 +70,8 @@ def tables(evidence: Evidence, rows: Rows) -> list[Table]:
       (
         'algorithm', 'best win rate', 'KL, nats', 'falls by its end',
         'by the proxy', 'hidden utility', 'tokens a response',
-        'sampled tokens', 'operations, FLOP',
+        'sampled tokens', 'scored responses', 'parameter sets',
+        'operations, FLOP',
       ),
       [_row(label, best) for _, label, best in found],
     ),
@@ -92,6 +93,8 @@ def _row(label: str, best: Best) -> tuple[str, ...]:
     _number(best.mean(lambda point: point.hidden_utility), '.2f'),
     _number(best.mean(lambda point: point.response_length), '.1f'),
     _number(best.mean(lambda point: point.sampled_tokens), ',.0f'),
+    _number(best.mean(lambda point: point.annotator_calls), ',.0f'),
+    _number(best.mean(lambda point: point.parameter_sets), '.0f'),
     _number(best.mean(lambda point: point.train_flops), '.2g'),
   )
 

@@ -14,7 +14,7 @@ from dap.losses.ranges import Size
 from dap.models.protocols import Scorer
 from dap.study.design import experiments, grid
 from dap.study.design.experiments import Experiment, Measure
-from dap.study.design.grid import Arm, Judge, PolicySize, RunOf
+from dap.study.design.grid import Arm, Judge, PolicySize, RankedPairs, RunOf
 from dap.study.design.panel import Panel
 from dap.training import programs
 
@@ -125,6 +125,18 @@ class Study:
     if read.setting is None:
       return read.arm
     return self.arms[read.arm].run_name(read.setting)
+
+  def asked(self, arm: Arm) -> tuple[str, Run]:
+    """The stage of the model that labels an arm's samples, and its training."""
+    if arm.judge:
+      return f'judge_{arm.judge.name}', arm.judge.run
+    return 'proxy', self.proxy
+
+  def samples_name(self, arm: Arm, pairs: RankedPairs, writer: RunOf) -> str:
+    """Of the stage of a writer's scored samples, for all that ask alike."""
+    own = f'{self.run_name(writer)}_{writer.step or "last"}'
+    count = f'{pairs.num_prompts or "all"}x{pairs.num_samples}'
+    return f'samples_{own}_{count}_{self.asked(arm)[0]}'
 
   def check_run(self, read: RunOf, reader: str) -> None:
     """Refuses the name of a run or a checkpoint that will not be there."""

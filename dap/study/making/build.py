@@ -132,7 +132,7 @@ class Tree:
       ),
       self._start(arm),
       self._data(arm),
-      annotator=_asked(arm),
+      annotator=self.study.asked(arm)[0],
       group=(arm.run.algorithm.sampler is not None, arm.size),
     )
 
@@ -151,7 +151,7 @@ class Tree:
         ),
         self._start(arm),
         self._data(arm),
-        annotator=_asked(arm),
+        annotator=self.study.asked(arm)[0],
         group=(arm.run.algorithm.sampler is not None, arm.size, len(runs)),
         function=grouped.policy_runs,
         count=len(runs),
@@ -222,18 +222,16 @@ class Tree:
 
   def _scored(self, arm: Arm, pairs: grid.RankedPairs, writer: RunOf) -> Stage:
     """Samples of a checkpoint under an arm's judge, once for all that ask."""
-    study, judge = self.study, _asked(arm)
-    own = f'{study.run_name(writer)}_{writer.step or "last"}'
-    count = f'{pairs.num_prompts or "all"}x{pairs.num_samples}'
-    name = f'samples_{own}_{count}_{judge}'
+    study = self.study
+    judge, trained = study.asked(arm)
+    name = study.samples_name(arm, pairs, writer)
     if name not in self.stages:
-      model = (arm.judge.run if arm.judge else study.proxy).model
       self.stages[name] = stage(
         name,
         ranking.scored_samples,
         ranking.Scoring(
           policy_of(study.sft.model),
-          cast(Scorer, model),
+          cast(Scorer, trained.model),
           study.evaluation,
           study.data.response_length,
           pairs.num_samples,
@@ -377,11 +375,6 @@ class Tree:
     )
     inputs = {'data': data, **more}
     return stage(name, trainings.supervised, training, weight, **inputs)
-
-
-def _asked(arm: Arm) -> str:
-  """The stage of the model that labels an arm's samples."""
-  return f'judge_{arm.judge.name}' if arm.judge else 'proxy'
 
 
 def _prompts_like(study: Study) -> PairData:

@@ -5,9 +5,10 @@ the policies write, study.json all else; sealed.json their seals, and who made
 them when.
 """
 
+import functools
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +21,7 @@ from dap.records import ended
 from dap.stages import provenance, values
 from dap.study.analyses import to_json
 from dap.study.design import Study, grid
-from dap.study.making import measures, stage_folders
+from dap.study.making import measures, spent, stage_folders
 from dap.study.reading import runs
 from dap.study.reading.runs import Point
 from dap.study.report import report
@@ -149,10 +150,12 @@ def _points(
       lr=run.learning_rate, scalars=grid.scalars(run),
       newest=0 if name in sft else run.num_steps,
     )  # fmt: skip
+  spending = spent.Spending(study, places)
   for arm in study.arms.values():
     for each in arm.runs(seed):
       found += _lines(
-        root, places[f'evaluate/{each.name}'], run=each.name,
+        root, places[f'evaluate/{each.name}'],
+        functools.partial(spending.of, arm, each), run=each.name,
         algorithm=arm.name, seed=seed, lr=each.run.learning_rate,
         scalars=each.scalars, newest=each.run.num_steps,
       )  # fmt: skip
@@ -160,22 +163,20 @@ def _points(
 
 
 def _lines(
-  root: Path, place: Path, newest: int, **fields: object
+  root: Path,
+  place: Path,
+  more: Callable[[Mapping[str, object]], Mapping[str, object]] = dict,
+  *,
+  newest: int,
+  **fields: object,
 ) -> list[Point]:
   found = []
   for entry in files.read_json(place / 'points.json'):
+    step = newest if entry['step'] is None else entry['step']
+    entry |= {'step': step, **more({**entry, 'step': step})}
     arrays = (place / entry.pop('arrays')).relative_to(root)
-    step = entry.pop('step')
-    found.append(
-      runs.make_point(
-        {
-          **fields,
-          **entry,
-          'step': newest if step is None else step,
-          'per_prompt': str(arrays),
-        }
-      )
-    )
+    point = {**fields, **entry, 'per_prompt': str(arrays)}
+    found.append(runs.make_point(point))
   return found
 
 

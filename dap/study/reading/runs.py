@@ -20,7 +20,9 @@ _OF_0_3_0 = 2  # had one number of the loss, `beta`
 
 _WORDS = ('run', 'algorithm', 'per_prompt')
 _SCALARS = 'scalars'
-_COUNTS = ('seed', 'step', 'sampled_tokens')
+_COUNTS = (
+  'seed', 'step', 'sampled_tokens', 'annotator_calls', 'parameter_sets',
+)  # fmt: skip
 _RATES = (
   'win_rate',
   'win_rate_low',
@@ -58,9 +60,13 @@ class Point(NamedTuple):
     response_length: mean tokens, the end of sequence included.
     truncated_fraction: of responses without an end of sequence.
     hidden_utility: mean true utility, where the data have one.
-    sampled_tokens: that the training had drawn up to this step; 0 offline.
-    train_flops: matmul operations of the training up to this step, rollouts
-      and annotators included, padding too.
+    sampled_tokens: that the training and the rounds before it had drawn up to
+      this step, counted where the run recorded its stream, else by the mean
+      length that it logged; 0 offline.
+    annotator_calls: responses that the annotator had scored by then.
+    parameter_sets: distinct ones that the training holds.
+    train_flops: matmul operations of the training up to this step and of the
+      rounds before it, rollouts and annotators included, padding too.
     per_prompt: file of the arrays, relative to the folder of runs.jsonl.
   """
 
@@ -84,6 +90,8 @@ class Point(NamedTuple):
   truncated_fraction: float | None = None
   hidden_utility: float | None = None
   sampled_tokens: int | None = None
+  annotator_calls: int | None = None
+  parameter_sets: int | None = None
   train_flops: float | None = None
   per_prompt: str | None = None
 
