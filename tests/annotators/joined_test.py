@@ -1,4 +1,4 @@
-"""Reward models as one: worked numbers of Llama 2, laws of ensembles."""
+"""Reward models as one: laws of ensembles."""
 
 import dataclasses
 
@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from jax.scipy.special import logit
 
 from dap import errors, losses, partitioning
 from dap.annotators.models import RewardAnnotator
@@ -26,20 +25,6 @@ RESPONSES = jnp.stack(
   ],
   axis=1,
 )
-
-
-def test_the_worked_rewards_of_llama_2():
-  # Safety prompt, then .10 < .15, then two that are safe enough: .15 is not
-  # under .15. Log-odds of .9, .1, .8, .6, whitened.
-  safe = logit(jnp.array([[0.9], [0.10], [0.5], [0.15]]))
-  helpful = logit(jnp.array([[0.2], [0.8], [0.8], [0.6]]))
-  about_safety = jnp.array([True, False, False, False])
-  found = joined.helpful_unless_unsafe(jnp.stack([helpful, safe]), about_safety)
-  expected = [[1.057786], [-1.599520], [0.567419], [-0.025684]]
-  np.testing.assert_allclose(found, expected, atol=1e-5)
-  assert float(found[0, 0] - 0.01 * 12) == pytest.approx(0.937786, abs=1e-5)
-  assert float(jnp.mean(found)) == pytest.approx(0, abs=1e-6)
-  assert float(jnp.std(found)) == pytest.approx(1, abs=1e-5)
 
 
 def test_rewards_that_are_all_alike_are_0():

@@ -17,20 +17,6 @@ def keys(count, seed=0):
   return jax.random.split(jax.random.key(seed), count)
 
 
-def test_the_worked_answers_give_the_worked_probabilities():
-  with jax.enable_x64(True):
-    p_ab, p_ba = jnp.array([0.8]), jnp.array([0.35])
-    # (.8 + 1 - .35) / 2, and sigmoid((logit .8 - logit .35) / 2)
-    np.testing.assert_allclose(
-      labels.mean_probability(p_ab, p_ba), [0.725], rtol=1e-10
-    )
-    np.testing.assert_allclose(
-      labels.mean_log_odds_probability(p_ab, p_ba),
-      [0.731582577148],
-      rtol=1e-10,
-    )
-
-
 @law
 @given(probability, probability)
 def test_swapping_the_responses_gives_the_complement(p_ab, p_ba):

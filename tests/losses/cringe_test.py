@@ -63,43 +63,6 @@ LOSSES = {'cringe': binary, 'pairwise': pairwise}
 each_loss = pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 
 
-@pytest.mark.parametrize(
-  ('token', 'num_rivals', 'nats'),
-  [
-    (0, 1, 1.313262),  # log(1 + e): 2 against 1
-    (2, 1, 0.201413),  # log(1 + e^-1.5): .5 against 2
-    # Rivals 1 and .5 with chances 1 / (1 + e^-.5) = .622459 and the rest:
-    # .622459 * log(1 + e) + .377541 * log(1 + e^1.5).
-    (0, 2, 1.459805),
-  ],
-)
-def test_the_worked_tokens(token, num_rivals, nats):
-  np.testing.assert_allclose(
-    of_token(LOGITS, token, num_rivals), nats, atol=5e-7
-  )
-
-
-def test_of_a_pair_both_sides_count_whole():
-  # .6 nats a wanted token; 2 against 1 for each of the other: log(1 + e).
-  policy = jnp.array([[[-0.5, -1.0, -0.3], [-0.2, -0.7, -9.9]]])
-  rivals = policy[..., None] - 1
-  each, metrics = cringe.cringe_loss(
-    policy, rivals, DESIRABLE, MASK, rival_weight=1.0
-  )
-  np.testing.assert_allclose(metrics['likelihood_loss'], [0.6], rtol=1e-12)
-  np.testing.assert_allclose(each, [1.913262], atol=5e-7)
-
-
-def test_the_worked_pair_of_pairwise_cringe():
-  # Sums -1.8 and -2: sigmoid((-10 - .2) / 10) * (.6 + .005 * log(1 + e)).
-  policy = jnp.array([[[-0.5, -1.0, -0.3], [-1.2, -0.8, -9.9]]])
-  rivals = policy[..., None] - 1
-  sides = (Pair(x[:, 0], x[:, 1]) for x in (policy, rivals, MASK))
-  each, metrics = cringe.pairwise_cringe_loss(*sides, **PAIRWISE)
-  np.testing.assert_allclose(metrics['gate'], [0.265027], atol=5e-7)
-  np.testing.assert_allclose(each, [0.160757], atol=5e-7)
-
-
 tables = st.lists(
   st.floats(-5, 5), min_size=5, max_size=5, unique_by=lambda x: round(x, 3)
 )

@@ -41,18 +41,6 @@ def test_the_worked_pair_gives_the_worked_losses():
   check(on_pair(losses.likelihood_hinge_loss, beta=0.05), 0.99)
 
 
-def test_weights_choose_between_means_over_tokens_and_over_responses():
-  log_probs = -jnp.array([[0.5, 1.0, 0.3], [1.2, 0.8, 7.7]])
-  mask = jnp.array([[1.0, 1, 1], [1, 1, 0]])
-  sums = losses.supervised_loss(log_probs, mask)
-  means = losses.mean_supervised_loss(log_probs, mask)
-  mean = lambda weight: jnp.sum(weight * means) / jnp.sum(weight)
-  check = lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-10)
-  check(mean(losses.token_weight(mask)), 0.76)  # (1.8 + 2) / 5
-  check(mean(losses.sequence_weight(mask)), 0.8)  # (.6 + 1) / 2
-  check(jnp.mean(sums), 1.9)  # (1.8 + 2) / 2
-
-
 def test_a_response_of_no_tokens_weighs_nothing():
   mask = jnp.zeros((1, 2))
   log_probs = jnp.full((1, 2), jnp.nan)

@@ -37,13 +37,6 @@ def test_a_margin_asks_for_scores_further_apart(margin, value):
   np.testing.assert_allclose([one, each], [[value], [value]], rtol=1e-10)
 
 
-def test_a_preference_model_is_asked_in_both_orders():
-  log_odds = lambda p: jnp.log(jnp.array([p / (1 - p)]))
-  loss = losses.pairwise_preference_loss(Pair(log_odds(0.8), log_odds(0.35)))
-  # -(log .8 + log .65) / 2
-  np.testing.assert_allclose(loss, [0.3269632337033], rtol=1e-10)
-
-
 @law
 @given(st.floats(-20, 20), st.floats(-20, 20), st.floats(-5, 5))
 def test_bradley_terry_reads_only_the_difference(chosen, rejected, shift):
