@@ -8,7 +8,7 @@ import numpy as np
 from worked.inputs import MASK, POLICY, REFERENCE, arrays, parts
 
 from dap import estimators, losses
-from dap.estimators import BEST_OF_N, LEARNT, limits, peaks
+from dap.estimators import BEST_OF_N, LEARNT, best_of_n, limits, peaks
 
 # Tokens a = 0 and end = 1, at most two of them: the texts are 'end', 'a a' and
 # 'a end'. A row for the empty prefix and one for that of an a.
@@ -130,7 +130,9 @@ CALLS = {
   ),
   'rel_logp_w': relative_to_pair,
   **{f'bon.kl{n}': functools.partial(kl_of_best, n) for n in (1, 2, 4, 16, 64)},
-  'bon.discrete2': lambda: kl_of_best(2),
+  'bon.discrete2': lambda: best_of_n.kl(
+    np.repeat([[1, 2, 3]], (2, 3, 5), axis=1), (2,)
+  ),
   # Worth of the four from the best by the proxy to the worst.
   'bon.unbiased': lambda: (
     peaks.chances_of_best(4, 2) @ np.array([0.9, 0.3, 0.4, 0.1])

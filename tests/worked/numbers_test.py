@@ -32,7 +32,6 @@ DIFFERS = {
   'rrhf.ft_padded_code': (2.4, 'A sum: a mean would depend on the padding.'),
   'sched.warm': (501 / 2001, 'No update of the warm-up has a rate of 0.'),
   'ema.halflife_steps': (693, 'Updates are whole.'),
-  'bon.discrete2': (0.193147, 'A bound, which equal scores do not reach.'),
 }
 
 

@@ -13,6 +13,7 @@ from dap.checkpoints.load import Checkpoint
 from dap.losses import ranges
 from dap.losses.ranges import Size
 from dap.models.trained import Trained
+from dap.study.design.choices import BestAndWorst, Choice
 from dap.study.reading import settings
 from dap.study.reading.settings import Setting
 
@@ -70,28 +71,29 @@ class SampledPairs:
 
 @dataclasses.dataclass(frozen=True)
 class RankedPairs:
-  """The best against the worst of many responses, as the arm's judge scores.
-
-  Prompts are those of D_golden; where all scores are equal there is no pair.
+  """Pairs of many responses to the prompts of D_golden, as a judge scores them.
 
   Attributes:
     writers: checkpoints, each of which answers `num_samples` times; several
       keep what earlier rounds wrote best.
     num_samples: of each writer to a prompt.
     num_prompts: the first of D_golden; all when None.
+    choice: of the pairs, from all that was written and its scores by the arm's
+      judge; by default the best against the worst.
   """
 
   writers: tuple[RunOf, ...]
   num_samples: Size = 4
   num_prompts: Size | None = None
+  choice: Choice = BestAndWorst()
 
   def __post_init__(self):
     object.__setattr__(self, 'writers', tuple(self.writers))
     ranges.check(self)
-    if len(self.writers) * self.num_samples < 2:
+    if len(self.writers) * self.num_samples < self.choice.least:
       raise errors.InputError(
-        'RankedPairs needs two responses to a prompt, got'
-        f' {len(self.writers)} writers of {self.num_samples}.'
+        f'{type(self.choice).__name__} needs {self.choice.least} responses to a'
+        f' prompt, got {len(self.writers)} writers of {self.num_samples}.'
       )
 
 

@@ -206,7 +206,7 @@ class Tree:
     return self.stages[name]
 
   def _ranked(self, arm: Arm, pairs: grid.RankedPairs) -> Stage:
-    """The best and the worst of what several checkpoints wrote."""
+    """Pairs of what several checkpoints wrote."""
     scored = {
       f'samples_{i}': self._scored(arm, pairs, writer)
       for i, writer in enumerate(pairs.writers)
@@ -214,7 +214,7 @@ class Tree:
     return stage(
       f'ranked_{arm.name}',
       ranking.ranked_pairs,
-      pairs.num_prompts,
+      ranking.Ranking(pairs.choice, pairs.num_prompts),
       weight=0.2,
       pairs=self.stages['relabel'],
       **scored,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dap import errors, files, partitioning
+from dap import files, partitioning
 from dap.data.pairs import Pairs
 from dap.evaluation import many, points
 from dap.models.protocols import Scorer
 from dap.models.trained import Policy
+from dap.study.design.choices import DATA, Choice
 from dap.study.making.stage_folders import Folders, load_params, load_splits
 
 _SLOT = 16  # of random numbers: samples of one, whoever else asks for some
@@ -63,18 +64,31 @@ def scored_samples(config: Scoring, inputs: Folders, work: Path) -> None:
   files.write_json(work / 'summary.json', summary)
 
 
-def ranked_pairs(config: int | None, inputs: Folders, work: Path) -> None:
-  """The best of all that was written to a prompt, and the worst.
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+  """Settings of `ranked_pairs`.
+
+  Attributes:
+    choice: of the pairs.
+    num_prompts: of D_golden, the first; all when None.
+  """
+
+  choice: Choice
+  num_prompts: int | None = None
+
+
+def ranked_pairs(config: Ranking, inputs: Folders, work: Path) -> None:
+  """Pairs of all that was written to a prompt, and of D_golden.
 
   Args:
-    config: prompts of D_golden, the first; all when None.
+    config: settings.
     inputs: `pairs`, and `samples_0`, `samples_1`, ... in the writers' order.
     work: where `train.npz` is left.
 
   Raises:
-    errors.InputError: all scores are equal.
+    errors.InputError: there is nothing to choose.
   """
-  pairs = _prompts(inputs, config)
+  pairs = _prompts(inputs, config.num_prompts)
   count = sum(name.startswith('samples_') for name in inputs)
   cure = 'Remove the folder of that stage.'
   stored = [
@@ -87,27 +101,26 @@ def ranked_pairs(config: int | None, inputs: Folders, work: Path) -> None:
     np.concatenate([each[name] for each in stored], axis=1)
     for name in ('tokens', 'scores')
   )
-  rows = np.arange(len(pairs))
-  best, worst = np.argmax(scores, axis=1), np.argmin(scores, axis=1)
-  apart = scores[rows, best] > scores[rows, worst]
-  if not np.any(apart):
-    raise errors.InputError(
-      f'Of {len(pairs)} prompts none has responses of different scores, so'
-      ' there is no best and no worst. Look at the judge: does it score all'
-      ' alike?'
-    )
+  rows, chosen, rejected = config.choice(tokens, scores, pairs.chosen)
+  of_data = (chosen == DATA)[:, None]
   found = dataclasses.replace(
-    pairs, chosen=tokens[rows, best], rejected=tokens[rows, worst], weight=None
+    pairs.take(rows),
+    chosen=np.where(of_data, pairs.chosen[rows], tokens[rows, chosen]),
+    rejected=tokens[rows, rejected],
+    weight=None,
   )
-  found.take(np.flatnonzero(apart)).save(work / 'train.npz')
-  writer = np.cumsum([0] + [each['scores'].shape[1] for each in stored])
+  found.save(work / 'train.npz')
+  kept = len(np.unique(rows))
+  ends = np.cumsum([0] + [each['scores'].shape[1] for each in stored])
+  best = np.argmax(scores, axis=1)
   summary = {
-    'pairs': int(np.sum(apart)),
-    'ties': int(np.sum(~apart)),
+    'pairs': len(rows),
+    'prompts': kept,
+    'prompts_without_a_pair': len(pairs) - kept,
     'best': float(np.mean(np.max(scores, axis=1))),
     'best_by_writer': [
       float(np.mean((best >= low) & (best < high)))
-      for low, high in zip(writer, writer[1:])
+      for low, high in zip(ends, ends[1:])
     ],
   }
   files.write_json(work / 'summary.json', summary)

@@ -267,7 +267,7 @@ LATE = dataclasses.replace(ONE, step=77)
       ),
       'must score each by itself; a JointPreferenceModel compares two',
     ),
-    (lambda: grid.RankedPairs((RunOf('sft'),), 1), 'two responses to a prompt'),
+    (lambda: grid.RankedPairs((RunOf('sft'),), 1), 'needs 2 responses to a'),
     (
       lambda: build.build(
         study(measured=(measures.Replay(ONE, RunOf('no', (1e-3, 0.1))),)), 0
