@@ -21,7 +21,7 @@ OFFLINE = {**MODEL, 'OFFLINE_STEPS': 4, 'OFFLINE_SAVE_STEPS': ()}
 PPO = {'ppo/train.Run.num_steps': 2, 'ppo/train.Run.save_steps': ()}
 SHOWN = (
   ('offline_ipo', 'offline IPO', 'Pairs'),
-  ('dpo_round_2', 'iterative DPO', 'Rounds'),
+  ('rejection_round_2', 'rejection sampling', 'Rounds'),
   ('rejection_ppo', 'rejection sampling, then PPO', 'Rounds'),
 )
 
@@ -31,6 +31,8 @@ def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp('rounds')
   words = tiny_study.argv(
     folder,
+    '--gin.algorithms/recipes.together.parts='
+    '(@arms.arms(), %REJECTION_ROUNDS)',
     config='algorithms',
     without=(
       'SETTINGS', 'OTHER_SETTINGS', 'ONLINE_STEPS', 'ONLINE_SAVE_STEPS',
@@ -42,7 +44,6 @@ def whole(tmp_path_factory):
     ROUND_PROMPTS=20,
     **{
       'arms.arms.changes': MODEL,
-      'dpo_rounds/arms.run_of.changes': OFFLINE,
       'rejection/arms.run_of.changes': OFFLINE,
       'after/arms.run_of.changes': {**MODEL, **PPO},
       'algorithms.Algorithms.shown': SHOWN,
@@ -90,8 +91,8 @@ def test_pairs_of_a_round_are_the_best_and_the_worst(whole):
 
 def test_rounds_leave_the_sft_policy_further_behind(whole):
   points = {p.algorithm: p for p in runs.read(whole / 'runs.jsonl')}
-  assert points['dpo_round_1'].kl_nats > 0
-  assert points['dpo_round_2'].kl_nats != points['dpo_round_1'].kl_nats
+  first, second = (points[f'rejection_round_{i}'].kl_nats for i in (1, 2))
+  assert 0 < first != second
 
 
 def test_the_report_has_the_tables(whole):
@@ -101,5 +102,5 @@ def test_the_report_has_the_tables(whole):
   verdicts = json.loads((whole / 'verdicts.json').read_text())
   names = {each['name'] for each in verdicts}
   assert names == {
-    'A-offline_ipo', 'A-dpo_round_2', 'A-rejection_ppo', 'C-nothing',
+    'A-offline_ipo', 'A-rejection_round_2', 'A-rejection_ppo', 'C-nothing',
   }  # fmt: skip
