@@ -1,7 +1,9 @@
 """What benchmarks/step.py measures: sizes, lengths, operations."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,34 +30,74 @@ WORKLOADS = {
 }
 
 
-def least_operations(w: Workload, prompt, response) -> dict[str, float]:
-  """Matmul operations (2 a multiply-add) of one step over the whole batch.
+class Forward(NamedTuple):
+  """Matmul operations (2 a multiply-add) of one forward, each [batch].
 
-  A prompt is encoded once for all that a model does with it; a gradient costs
-  two forwards. Offline reads reference log-probs from a cache; online counts
-  the policy's encoder once for sampling and training together.
+  A prompt is encoded once for all its responses.
+  """
+
+  encoder: np.ndarray
+  cross: np.ndarray  # keys and values of the prompt
+  decoder: np.ndarray
+  head: np.ndarray
+
+  @property
+  def policy(self) -> float:
+    """Of log-probs, or of sampling."""
+    return float(sum(part.sum() for part in self))
+
+  @property
+  def judge(self) -> float:
+    """Of a model of the same size that gives a score."""
+    return float(sum(part.sum() for part in self[:3]))
+
+  @property
+  def prompts(self) -> float:
+    """Of what depends on prompts alone."""
+    return float(self.encoder.sum() + self.cross.sum())
+
+  @property
+  def step(self) -> float:
+    """Of sampling, scores, reference log-probs and an update.
+
+    A gradient costs two forwards; the policy's encoder is counted once for
+    sampling and training together.
+    """
+    return self.policy + self.judge + 4 * self.policy - self.prompts
+
+
+def forward(w: Workload, prompt, response) -> Forward:
+  """One forward over the whole batch.
 
   Args:
     w: sizes.
     prompt: lengths of prompts, [batch].
-    response: lengths of responses, [batch, 2].
+    response: lengths of responses, [batch, n].
   """
   joined = w.heads * w.head_dim
   gated = 3 * w.emb * w.mlp
-  encoder = w.layers * (
-    2 * prompt * (4 * w.emb * joined + gated) + 4 * prompt * prompt * joined
-  )
-  cross = w.layers * 2 * prompt * 2 * w.emb * joined
   decoder = w.layers * (
     2 * response * (6 * w.emb * joined + gated)
     + 4 * response * (response + prompt[:, None]) * joined
   )
-  head = 2 * response * w.emb * w.vocab
-  forward = encoder + cross + (decoder + head).sum(axis=1)
-  preference = encoder + cross + decoder.sum(axis=1)
-  online = forward + preference + 4 * forward - encoder - cross
-  each = {'offline': 3 * forward, 'sample': forward, 'online': online}
-  return {name: float(rows.sum()) for name, rows in each.items()}
+  return Forward(
+    w.layers
+    * (
+      2 * prompt * (4 * w.emb * joined + gated) + 4 * prompt * prompt * joined
+    ),
+    w.layers * 2 * prompt * 2 * w.emb * joined,
+    decoder.sum(axis=1),
+    (2 * response * w.emb * w.vocab).sum(axis=1),
+  )
+
+
+def least_operations(w: Workload, prompt, response) -> dict[str, float]:
+  """Matmul operations of an offline update, of samples, of an online step.
+
+  Offline reads reference log-probs from a cache. Arguments as of `forward`.
+  """
+  one = forward(w, prompt, response)
+  return {'offline': 3 * one.policy, 'sample': one.policy, 'online': one.step}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,8 +41,10 @@ def _count(array: Shaped[Array, '...']) -> Array:
 def wrong(named: dict[str, _Leaf]) -> list[Wrong]:
   """Arrays that hold a number that is not finite, as they lie.
 
-  What lies on a CPU is looked at where it lies; what lies elsewhere is reduced
-  there, one program a shape, and comes to the host as one bit an array.
+  What lies on CPUs is looked at where it lies, part by part: a program of many
+  devices for each array would be many at a time, and they wait for each other's
+  threads for ever. What lies elsewhere is reduced there, one program a shape,
+  and comes to the host as one bit an array.
 
   Args:
     named: arrays of jax or numpy, by name; those of no floats are passed over.
@@ -54,7 +56,9 @@ def wrong(named: dict[str, _Leaf]) -> list[Wrong]:
   }
   good = jax.device_get(
     {
-      name: _holds(np.asarray(leaf)) if _is_here(leaf) else _is_finite(leaf)
+      name: all(map(_holds, _parts(leaf)))
+      if _is_here(leaf)
+      else _is_finite(leaf)
       for name, leaf in floats.items()
     }
   )
@@ -69,7 +73,16 @@ def _is_here(leaf: _Leaf) -> bool:
   if not isinstance(leaf, jax.Array):
     return True
   devices = leaf.sharding.device_set
-  return len(devices) == 1 and all(d.platform == 'cpu' for d in devices)
+  return leaf.is_fully_addressable and all(d.platform == 'cpu' for d in devices)
+
+
+def _parts(leaf: _Leaf) -> list[np.ndarray]:
+  """An array in its parts, each once."""
+  if not isinstance(leaf, jax.Array):
+    return [np.asarray(leaf)]
+  return [
+    np.asarray(s.data) for s in leaf.addressable_shards if not s.replica_id
+  ]
 
 
 def _holds(array: np.ndarray) -> bool:
