@@ -74,6 +74,7 @@ def prompts_of(bench, rows):
     3, bench.w.vocab, (rows, length)
   ).astype(np.int32)
   return Pairs(
+    np.arange(rows),
     tokens(bench.w.prompt[1]),
     tokens(bench.w.response[1]),
     tokens(bench.w.response[1]),
