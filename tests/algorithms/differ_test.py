@@ -1,0 +1,215 @@
+"""No two algorithms are one: they differ in a slot, and in what a step does.
+
+What a step does is asked of a toy in the middle of a run: at its start policy,
+sampler and reference are one, and many algorithms agree.
+"""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import toy_decoder
+
+from dap.algorithms import samplers
+from dap.commands import experiments
+from dap.models import heads
+from dap.models.policy import Policy
+from dap.records import END, Role, RoleParams
+from dap.training import rollouts, steps
+
+# It trains no policy, so that its gradient is of other parameters.
+JUDGES = ['preference_model']
+NAMES = [name for name in experiments.names() if name not in JUDGES]
+PAIRS = [*itertools.combinations(NAMES, 2)]
+
+# Schedules act after 50 steps; the policy moves on from there.
+REFRESHED, NOW = 50, 60
+ROOT = jax.random.key(0)
+DATA = tiny.on_device(tiny.pairs().batch(np.arange(8)))
+
+
+class Bigrams(toy_decoder.Decoder):
+  """A token depends on the one before it: a quarter of a T5's compile time."""
+
+  def init(self, key):
+    table = np.zeros((self.vocab_size, self.emb_dim), np.float32)
+    table[:, END] = 2  # three of four responses end within their length
+    return {'table': jnp.asarray(table)}
+
+  def logical_axes(self):
+    return {'table': ('vocab', 'embed')}
+
+  def encode(self, params, prompts):
+    return prompts[:, :1]
+
+  def read(self, params, memory, prompts, inputs):
+    return params['table'][inputs]
+
+  def decode_hidden(self, params, memory, prompts, responses):
+    first = jnp.broadcast_to(memory[..., None], (*responses.shape[:2], 1))
+    before = jnp.concatenate([first, responses[..., :-1]], axis=2)
+    return params['table'][before]
+
+  def prefill(self, params, memory, prompts, *, num_samples, length):
+    return memory
+
+  def decode_step(self, params, cache, tokens, index):
+    return params['table'][jnp.where(index == 0, cache, tokens)], cache
+
+  def output_kernel(self, params):
+    return jnp.eye(self.vocab_size)
+
+
+class Summed(heads.LastTokenScore):
+  """Every token has a worth: responses that differ have other scores."""
+
+  def __call__(self, params, hidden, mask):
+    return jnp.sum(mask * (hidden @ params['kernel'])[..., 0], axis=-1)
+
+
+MOST = 32  # responses to a prompt: RSO's
+TOY = Bigrams(tiny.VOCAB, tiny.VOCAB)
+POLICY = Policy(TOY, tiny.VOCAB)
+JUDGE = heads.PointwisePreferenceModel(TOY, Summed())
+
+
+@functools.cache
+def draw_program(choose):
+  """(writer, prompts, keys) to the responses that all algorithms share."""
+  draw = functools.partial(
+    POLICY.sample, num_samples=MOST, length=tiny.LENGTH, choose=choose
+  )
+  return jax.jit(draw)
+
+
+class FirstOfAll(samplers.FromPolicy):
+  """Gives the first of the same responses, however many it is asked for.
+
+  No two algorithms differ by the dice then, and one program draws for all.
+  """
+
+  def __call__(self, policy, behaviour, prompts, keys):
+    assert self.num_samples <= MOST
+    drawn = draw_program(self.choose)(behaviour, prompts.tokens, keys)
+    return jax.tree.map(lambda x: x[:, : self.num_samples], drawn)
+
+
+def of_toy(run):
+  """The same run of the toy, judged by a toy."""
+  algorithm, changes = run.algorithm, {}
+  if algorithm.sampler is not None:
+    changes['sampler'] = short(algorithm.sampler)
+  if algorithm.annotator is not None:
+    changes['annotator'] = dataclasses.replace(algorithm.annotator, model=JUDGE)
+  return dataclasses.replace(
+    run,
+    model=run.model.with_shared(POLICY),
+    algorithm=dataclasses.replace(algorithm, **changes),
+  )
+
+
+def short(sampler):
+  if isinstance(sampler, samplers.BesideData):
+    return dataclasses.replace(sampler, sampler=short(sampler.sampler))
+  return FirstOfAll(tiny.LENGTH, sampler.num_samples, sampler.choose)
+
+
+def moved(model, number):
+  """Parameters away from where they begin, a critic's too."""
+  rng = np.random.default_rng(number)
+  away = lambda x: x + rng.normal(0, 0.5, x.shape).astype(np.float32)
+  return jax.tree.map(away, model.init(ROOT))
+
+
+def roles_of(run):
+  """Who is who now, of three policies: of the start, of 50 steps, of now."""
+  start, then, now = (moved(run.model, number) for number in range(3))
+  start, then = (run.model.split(each)[0] for each in (start, then))
+
+  def role(schedule):
+    return schedule(REFRESHED, Role(start, 0), then).params
+
+  asked, control = run.algorithm.annotator, run.algorithm.control
+  return RoleParams(
+    now,
+    role(run.algorithm.behaviour),
+    role(run.algorithm.reference),
+    None if asked is None else moved(JUDGE, 6),  # scores of both signs
+    None if control is None else control.start(),
+  )
+
+
+def drawn(run, params):
+  """Prompts and responses to them; None where a step reads pairs."""
+  if run.algorithm.sampler is None:
+    return None
+  answers = DATA.responses if run.algorithm.sampler.num_data else None
+  prompts = DATA.prompts._replace(answers=answers)
+  shape = rollouts.shape_of(run.model, run.algorithm)
+  return prompts, rollouts.sample(shape, params, prompts, ROOT, NOW)
+
+
+def examples(run, params, drawn):
+  """What a step makes of them, or of pairs, for its updates."""
+  if drawn is None:
+    columns = run.algorithm.columns
+    return rollouts.with_columns(run.model, columns, params, DATA)
+  shape = rollouts.shape_of(run.model, run.algorithm)
+  scores = rollouts.annotate(shape, params, *drawn, ROOT, NOW)
+  return rollouts.finish(shape, params, *drawn, scores, ROOT, NOW)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(run, params, drawn):
+  """The examples, and the gradient of the first update."""
+  batch, objective = examples(run, params, drawn), run.objective
+  taken = run.algorithm.passes(len(batch.weight), run.seed, NOW)
+  rows = next(iter(taken))
+  part = batch if rows is None else steps.rows_of(batch, rows)
+
+  def mean(policy):
+    losses = objective(policy, part, run.algorithm.loss.numbers)
+    return jnp.sum(losses.weight * losses.each) / jnp.sum(losses.weight)
+
+  return batch, jax.grad(mean)(params.policy)
+
+
+def direction(run):
+  """Of that gradient in the policy's parameters; 0 where there is none.
+
+  Not its length: what differs by a factor is one algorithm to Adam.
+  """
+  params, control = roles_of(run), run.algorithm.control
+  responses = drawn(run, params)
+  batch, gradient = step(run, params, responses)
+  if control is not None:  # its numbers follow what is sampled
+    numbers = control(params.control, batch)
+    _, gradient = step(run, params._replace(control=numbers), responses)
+  flat = np.ravel(run.model.split(gradient)[0]['table'])
+  assert np.all(np.isfinite(flat))
+  return flat / max(np.linalg.norm(flat), 1e-9)
+
+
+@pytest.fixture(scope='module')
+def runs():
+  return {name: experiments.read(name).run for name in NAMES}
+
+
+def test_any_two_algorithms_differ_in_a_slot_beside_numbers_of_the_loss(runs):
+  def slots(run):
+    loss = run.algorithm.loss.with_any_numbers()
+    return dataclasses.replace(run.algorithm, loss=loss)
+
+  found = {name: slots(run) for name, run in runs.items()}
+  assert not [(a, b) for a, b in PAIRS if found[a] == found[b]]
+
+
+def test_any_two_algorithms_go_another_way_from_the_same_samples(runs):
+  ways = {name: direction(of_toy(run)) for name, run in runs.items()}
+  assert [name for name, way in ways.items() if not np.any(way)] == ['nothing']
+  assert not [(a, b) for a, b in PAIRS if ways[a] @ ways[b] > 0.9999]
