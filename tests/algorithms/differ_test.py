@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-import toy_decoder
+import toys
 
 from dap.algorithms import samplers
 from dap.commands import experiments
-from dap.models import heads
-from dap.models.policy import Policy
-from dap.records import END, Role, RoleParams
+from dap.records import Role, RoleParams
 from dap.training import rollouts, steps
 
 # It trains no policy, so that its gradient is of other parameters.
@@ -30,59 +28,15 @@ PAIRS = [*itertools.combinations(NAMES, 2)]
 # Schedules act after 50 steps; the policy moves on from there.
 REFRESHED, NOW = 50, 60
 ROOT = jax.random.key(0)
-DATA = tiny.on_device(tiny.pairs().batch(np.arange(8)))
-
-
-class Bigrams(toy_decoder.Decoder):
-  """A token depends on the one before it: a quarter of a T5's compile time."""
-
-  def init(self, key):
-    table = np.zeros((self.vocab_size, self.emb_dim), np.float32)
-    table[:, END] = 2  # three of four responses end within their length
-    return {'table': jnp.asarray(table)}
-
-  def logical_axes(self):
-    return {'table': ('vocab', 'embed')}
-
-  def encode(self, params, prompts):
-    return prompts[:, :1]
-
-  def read(self, params, memory, prompts, inputs):
-    return params['table'][inputs]
-
-  def decode_hidden(self, params, memory, prompts, responses):
-    first = jnp.broadcast_to(memory[..., None], (*responses.shape[:2], 1))
-    before = jnp.concatenate([first, responses[..., :-1]], axis=2)
-    return params['table'][before]
-
-  def prefill(self, params, memory, prompts, *, num_samples, length):
-    return memory
-
-  def decode_step(self, params, cache, tokens, index):
-    return params['table'][jnp.where(index == 0, cache, tokens)], cache
-
-  def output_kernel(self, params):
-    return jnp.eye(self.vocab_size)
-
-
-class Summed(heads.LastTokenScore):
-  """Every token has a worth: responses that differ have other scores."""
-
-  def __call__(self, params, hidden, mask):
-    return jnp.sum(mask * (hidden @ params['kernel'])[..., 0], axis=-1)
-
-
 MOST = 32  # responses to a prompt: RSO's
-TOY = Bigrams(tiny.VOCAB, tiny.VOCAB)
-POLICY = Policy(TOY, tiny.VOCAB)
-JUDGE = heads.PointwisePreferenceModel(TOY, Summed())
+DATA = tiny.on_device(tiny.pairs().batch(np.arange(8)))
 
 
 @functools.cache
 def draw_program(choose):
   """(writer, prompts, keys) to the responses that all algorithms share."""
   draw = functools.partial(
-    POLICY.sample, num_samples=MOST, length=tiny.LENGTH, choose=choose
+    toys.POLICY.sample, num_samples=MOST, length=tiny.LENGTH, choose=choose
   )
   return jax.jit(draw)
 
@@ -99,36 +53,13 @@ class FirstOfAll(samplers.FromPolicy):
     return jax.tree.map(lambda x: x[:, : self.num_samples], drawn)
 
 
-def of_toy(run):
-  """The same run of the toy, judged by a toy."""
-  algorithm, changes = run.algorithm, {}
-  if algorithm.sampler is not None:
-    changes['sampler'] = short(algorithm.sampler)
-  if algorithm.annotator is not None:
-    changes['annotator'] = dataclasses.replace(algorithm.annotator, model=JUDGE)
-  return dataclasses.replace(
-    run,
-    model=run.model.with_shared(POLICY),
-    algorithm=dataclasses.replace(algorithm, **changes),
-  )
-
-
-def short(sampler):
-  if isinstance(sampler, samplers.BesideData):
-    return dataclasses.replace(sampler, sampler=short(sampler.sampler))
+def first_of_all(sampler):
   return FirstOfAll(tiny.LENGTH, sampler.num_samples, sampler.choose)
-
-
-def moved(model, number):
-  """Parameters away from where they begin, a critic's too."""
-  rng = np.random.default_rng(number)
-  away = lambda x: x + rng.normal(0, 0.5, x.shape).astype(np.float32)
-  return jax.tree.map(away, model.init(ROOT))
 
 
 def roles_of(run):
   """Who is who now, of three policies: of the start, of 50 steps, of now."""
-  start, then, now = (moved(run.model, number) for number in range(3))
+  start, then, now = (toys.moved(run.model, number) for number in range(3))
   start, then = (run.model.split(each)[0] for each in (start, then))
 
   def role(schedule):
@@ -139,7 +70,7 @@ def roles_of(run):
     now,
     role(run.algorithm.behaviour),
     role(run.algorithm.reference),
-    None if asked is None else moved(JUDGE, 6),  # scores of both signs
+    None if asked is None else toys.WORTH,
     None if control is None else control.start(),
   )
 
@@ -210,7 +141,10 @@ def test_any_two_algorithms_differ_in_a_slot_beside_numbers_of_the_loss(runs):
 
 
 def test_any_two_algorithms_go_another_way_from_the_same_samples(runs):
-  ways = {name: direction(of_toy(run)) for name, run in runs.items()}
+  ways = {
+    name: direction(toys.of_toy(run, first_of_all))
+    for name, run in runs.items()
+  }
   assert [name for name, way in ways.items() if not np.any(way)] == ['nothing']
   # Of the nearest, PPO and PPO with an adaptive KL weight, it is .9991.
   assert not [(a, b) for a, b in PAIRS if ways[a] @ ways[b] > 0.9999]
