@@ -65,13 +65,14 @@ def pairs(count: int = 64, seed: int = 0) -> Pairs:
 def run(which=OFFLINE, model=POLICY, **changes) -> train.Run:
   """A run of a few small steps."""
   settings = {
+    'optimizer': ADAM,
     'learning_rate': 1e-2,
     'num_steps': 12,
     'batch_size': 8,
     'log_every': 2,
     **changes,
   }
-  return train.Run(model, which, ADAM, **settings)
+  return train.Run(model, which, **settings)
 
 
 def on_device(tree):

@@ -76,6 +76,7 @@ checkpoint.""",
     --gin.INITIAL_CHECKPOINT_PATH='"out/sft"' \\
     --gin.ANNOTATOR_CHECKPOINT_PATH='"out/preference_model"'""",
     measures="compile the update and say XLA's memory; time matmuls here",
+    dry_run_needs_all=False,
     writes='model_dir',
     writes_alone=True,
   ),

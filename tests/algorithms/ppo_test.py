@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from dap import errors, partitioning, train
+from dap import errors, partitioning
 from dap.checkpoints import load
 from dap.training import stacks
 
@@ -117,23 +117,6 @@ def test_a_checkpoint_of_ppo_is_one_of_its_policy(done):
   read = load.load_params(tiny.POLICY, done.folder, mesh)
   assert laws.same(read, done.learner.params['policy'])
   assert not laws.same(read, laws.POLICY)
-
-
-def test_a_mesh_changes_rounding_alone(tmp_path):
-  run = dataclasses.replace(RUN, num_steps=2, save_steps=())
-  one = train.fit(run, laws.PAIRS, laws.PARAMS, tmp_path / 'one')
-  many = train.fit(
-    run,
-    laws.PAIRS,
-    laws.PARAMS,
-    tmp_path / 'many',
-    mesh=partitioning.mesh((2, 2)),
-  )
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
-    one.params,
-    jax.device_get(many.params),
-  )
 
 
 def test_ppo_needs_a_critic():

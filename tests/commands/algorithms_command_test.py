@@ -47,14 +47,6 @@ def test_every_experiment_but_what_others_start_from_is_listed(capsys):
   assert max(map(len, text.splitlines())) <= 100
 
 
-def test_any_two_algorithms_differ_in_a_slot_beside_numbers_of_the_loss(runs):
-  made = [
-    dataclasses.replace(a, loss=a.loss.with_any_numbers())
-    for a in (run.algorithm for run in runs.values())
-  ]
-  assert len({*made}) == len(NAMES)
-
-
 # Whose labels, own samples, online, no API, models; by hand from the papers.
 KNOWN = {
   'dpo': ('X', 'X', 'X', 'O', '2'),  # policy, reference

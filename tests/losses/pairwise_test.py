@@ -68,6 +68,29 @@ def test_ipo_of_means_reads_the_margin_of_means():
   np.testing.assert_allclose(value, 0.21467777777777778, rtol=1e-10)
 
 
+def test_dpo_of_means_reads_the_margin_of_means():
+  # Slope by token: -beta sigmoid(-beta m) / tokens of its response, at
+  # beta 2 and m = .5 / 3 + .4 / 2 = .36666..., sigmoid(-.7333...) = .324464
+  value = on_pair(losses.dpo_mean_loss, beta=2.0)
+  np.testing.assert_allclose(value, 0.392248, atol=1e-6)  # log(1 + e^-.7333)
+  slope = jax.grad(
+    lambda policy: losses.dpo_mean_loss(
+      policy, arrays(REFERENCE), arrays(MASK), beta=2.0
+    )[0]
+  )(arrays(POLICY))
+  np.testing.assert_allclose(slope.chosen, [[-0.216309] * 3], atol=1e-6)
+  expected = [[0.324464, 0.324464, 0.0]]
+  np.testing.assert_allclose(slope.rejected, expected, atol=1e-6)
+
+
+def test_tokens_that_repeat_a_response_leave_dpo_of_means_as_it_is():
+  # Of a sum, a response twice as long would weigh twice.
+  twice = lambda pair: Pair(*(jnp.tile(side, 2) for side in arrays(pair)))
+  for loss, same in ((losses.dpo_mean_loss, True), (losses.dpo_loss, False)):
+    long = loss(twice(POLICY), twice(REFERENCE), twice(MASK), beta=2.0)[0]
+    assert np.isclose(long, on_pair(loss, beta=2.0)) == same
+
+
 def test_ipo_is_not_the_misprinted_equation():
   # (.9 - .1 / 2)^2 = .7225 would regularise less as beta grows.
   for loss in ALL.values():

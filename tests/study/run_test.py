@@ -135,10 +135,10 @@ def test_every_line_has_the_schema(whole):
     assert list(line) == ['schema', *runs.Point._fields]
     assert line['schema'] == 3 and line['seed'] == 3
     empty = {name for name, value in line.items() if value is None}
-    spent = {'train_flops', 'sampled_tokens'}  # of single runs alone
-    expected = {
-      'sft': spent, 'golden_policy': spent,
+    spent = {  # of single runs alone
+      'sampled_tokens', 'annotator_calls', 'parameter_sets', 'train_flops',
     }  # fmt: skip
+    expected = {'sft': spent, 'golden_policy': spent}
     assert empty == expected.get(line['run'], set())
     assert line['scalars'].keys() == (
       {'beta'} if line['run'] != 'sft' else set()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+import toys
 
 from dap import errors, files, losses, partitioning, train
 from dap.algorithms import (
@@ -25,12 +26,15 @@ from dap.training import loop, programs, rollouts, running, steps, stream
 from dap.training.journals import RunJournal
 from dap.training.metrics import MetricsLog
 
-START = tiny.POLICY.init(jax.random.key(1))
-PARAMS = train.Params(START, START, tiny.JUDGE.init(jax.random.key(2)))
+START = toys.START
+PARAMS = train.Params(START, START, toys.WORTH)
 PAIRS = tiny.pairs()
-LAGGED = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Lagged(1))
+ONLINE = dataclasses.replace(
+  tiny.ONLINE, annotator=annotators.PreferenceAnnotator(toys.JUDGE)
+)
+LAGGED = dataclasses.replace(ONLINE, behaviour=refresh.Lagged(1))
 RULED = dataclasses.replace(
-  tiny.ONLINE, annotator=None, host_annotator=host.Rule(host.shorter)
+  ONLINE, annotator=None, host_annotator=host.Rule(host.shorter)
 )
 
 
@@ -81,8 +85,13 @@ def made_for(run, collect):
   return programs.of(run, PAIRS, PARAMS, mesh, collect)
 
 
-def fit(which, folder, collect=running.IN_STEP, doom=None, **changes):
-  run = tiny.run(which, num_steps=3, save_steps=(1,), log_every=1, **changes)
+def run_of(which, model=toys.POLICY, **changes):
+  settings = {'num_steps': 3, 'log_every': 1, **changes}
+  return tiny.run(which, model, **settings)
+
+
+def fit(which, folder, collect=running.IN_STEP, doom=None, model=toys.POLICY):
+  run = run_of(which, model, save_steps=(1,))
   if which.host_annotator is not None:
     collect = running.AskHost(folder, decode)
   made = made_for(run, collect)
@@ -117,7 +126,7 @@ KINDS = {
   'read': (tiny.OFFLINE, running.IN_STEP),
   'fused': (
     dataclasses.replace(
-      tiny.ONLINE, behaviour=refresh.Every(2), reference=refresh.Ema(0.5)
+      ONLINE, behaviour=refresh.Every(2), reference=refresh.Ema(0.5)
     ),
     running.IN_STEP,
   ),
@@ -127,18 +136,28 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize('kind', KINDS)
+# Slots of their own, all of them fused: minibatches and a critic, groups, roles
+# that follow, several examples of a prompt, the data's responses.
+NAMES = ['ppo', 'rloo', 'iterative_dpo', 'rso', 'rrhf']
+
+
+@pytest.mark.parametrize('kind', [*KINDS, *NAMES])
 def test_a_kill_between_any_two_calls_changes_no_byte(tmp_path, kind):
-  which, collect = KINDS[kind]
+  model = toys.POLICY
+  if kind in KINDS:
+    which, collect = KINDS[kind]
+  else:
+    run, collect = toys.of_experiment(kind, every=2), running.IN_STEP
+    which, model = run.algorithm, run.model
   counted = Doom()
-  learner = fit(which, tmp_path / 'whole', collect, counted)
+  learner = fit(which, tmp_path / 'whole', collect, counted, model)
   whole = left_behind(learner, tmp_path / 'whole')
   assert counted.calls > 15
   for at in range(counted.calls):
     folder = tmp_path / str(at)
     with pytest.raises(Killed):
-      fit(which, folder, collect, Doom(at))
-    learner = fit(which, folder, collect)
+      fit(which, folder, collect, Doom(at), model)
+    learner = fit(which, folder, collect, None, model)
     assert left_behind(learner, folder) == whole, f'killed before call {at}'
 
 
@@ -150,7 +169,7 @@ def test_rollouts_ahead_are_a_lag_of_one(tmp_path):
   lagged = fit(LAGGED, tmp_path / 'lagged')
   ahead = fit(LAGGED, tmp_path / 'ahead', running.Ahead())
   assert same((lagged, tmp_path / 'lagged'), (ahead, tmp_path / 'ahead'))
-  on_policy = fit(tiny.ONLINE, tmp_path / 'now')
+  on_policy = fit(ONLINE, tmp_path / 'now')
   assert not same((lagged, tmp_path / 'lagged'), (on_policy, tmp_path / 'now'))
   rows = stream.read_rows(tmp_path / 'ahead' / 'stream')
   np.testing.assert_array_equal(
@@ -159,14 +178,14 @@ def test_rollouts_ahead_are_a_lag_of_one(tmp_path):
 
 
 def test_a_rollout_in_two_programs_is_that_of_one(tmp_path):
-  one = fit(tiny.ONLINE, tmp_path / 'one')
-  two = fit(tiny.ONLINE, tmp_path / 'two', running.Split())
+  one = fit(ONLINE, tmp_path / 'one')
+  two = fit(ONLINE, tmp_path / 'two', running.Split())
   assert same((one, tmp_path / 'one'), (two, tmp_path / 'two'))
 
 
 def test_rollouts_ahead_need_a_lag_of_one(tmp_path):
   with pytest.raises(errors.InputError, match='gin/refresh/lagged.gin'):
-    fit(tiny.ONLINE, tmp_path, running.Ahead())
+    fit(ONLINE, tmp_path, running.Ahead())
 
 
 def test_a_run_ahead_goes_on_ahead(tmp_path):
@@ -177,7 +196,7 @@ def test_a_run_ahead_goes_on_ahead(tmp_path):
 
 
 def test_the_stream_says_whose_policy_sampled(tmp_path):
-  stale = dataclasses.replace(tiny.ONLINE, behaviour=refresh.Every(2))
+  stale = dataclasses.replace(ONLINE, behaviour=refresh.Every(2))
   fit(stale, tmp_path)
   rows = stream.read_rows(tmp_path / 'stream')
   assert {*zip(rows['step'].tolist(), rows['policy_step'].tolist())} == {
@@ -218,7 +237,7 @@ def test_an_annotator_on_the_host_chooses(tmp_path):
 
 
 def test_an_annotator_on_the_host_needs_texts(tmp_path):
-  run = tiny.run(RULED, num_steps=1)
+  run = run_of(RULED, num_steps=1)
   with pytest.raises(errors.InputError, match='decode=vocabulary.decode'):
     train.fit(run, PAIRS, PARAMS, tmp_path)
 
@@ -234,20 +253,20 @@ def test_keys_are_of_the_slots_number_and_the_row():
 
 
 def test_a_new_slot_moves_no_key(tmp_path, monkeypatch):
-  before = fit(tiny.ONLINE, tmp_path / 'before')
+  before = fit(ONLINE, tmp_path / 'before')
   # As if a slot had been added: programs are compiled anew under another root.
   monkeypatch.setattr(steps, 'SLOTS', {'judge': 9, **steps.SLOTS})
   rollouts.compile_one.cache_clear()
   made_for.cache_clear()
-  after = fit(tiny.ONLINE, tmp_path / 'after')
+  after = fit(ONLINE, tmp_path / 'after')
   assert same((before, tmp_path / 'before'), (after, tmp_path / 'after'))
 
 
 def test_four_samples_of_a_prompt_replay_bit_for_bit(tmp_path):
   four = dataclasses.replace(
-    tiny.ONLINE,
+    ONLINE,
     sampler=samplers.FromPolicy(tiny.LENGTH, num_samples=4),
-    annotator=annotators.RewardAnnotator(tiny.JUDGE),
+    annotator=annotators.RewardAnnotator(toys.JUDGE),
     pairing=pairings.BestWorst(),
   )
   learner = fit(four, tmp_path / 'on')
@@ -257,7 +276,7 @@ def test_four_samples_of_a_prompt_replay_bit_for_bit(tmp_path):
   offline = dataclasses.replace(
     tiny.OFFLINE, source=sources.FromDataset(arrays.in_order)
   )
-  run = tiny.run(offline, num_steps=3, log_every=1)
+  run = run_of(offline)
   again = train.fit(run, recorded, PARAMS, tmp_path / 'off')
   for first, second in zip(
     jax.tree.leaves(learner), jax.tree.leaves(again), strict=True
@@ -267,7 +286,7 @@ def test_four_samples_of_a_prompt_replay_bit_for_bit(tmp_path):
 
 def test_a_loss_that_reads_no_reference_runs_without_one(tmp_path):
   best = algorithm.Algorithm(Loss(losses.best_of_two_loss))
-  run = tiny.run(best, num_steps=2, log_every=1)
+  run = run_of(best, num_steps=2)
   train.fit(run, PAIRS, train.Params(START), tmp_path)
   first, second = files.read_json_lines(tmp_path / 'metrics.jsonl')
   assert 'margin' not in first and second['loss'] < first['loss']
