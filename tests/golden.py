@@ -57,8 +57,10 @@ POINT = (
 )  # fmt: skip
 
 
-def machine() -> str:
-  """What decides the bits of a float: jaxlib, processor, threads."""
+def machine(xla_flags: str | None = None) -> str:
+  """What decides the bits of a float: jaxlib, processor, threads, flags."""
+  if xla_flags is None:
+    xla_flags = os.environ.get('XLA_FLAGS', '')
   info = pathlib.Path('/proc/cpuinfo')
   flags = ''
   if info.exists():
@@ -67,7 +69,7 @@ def machine() -> str:
   features = ' '.join(sorted(flags.partition(':')[2].split()))
   threads = len(os.sched_getaffinity(0)) if flags else os.cpu_count()
   name = hashlib.sha256(features.encode()).hexdigest()[:12]
-  xla = ' '.join(sorted(os.environ.get('XLA_FLAGS', '').split()))
+  xla = ' '.join(sorted(xla_flags.split()))
   return f'jaxlib {jaxlib.__version__}, {name}, {threads} threads, {xla}'
 
 

@@ -38,11 +38,14 @@ def of_config(run, **changes):
 
 
 @pytest.mark.parametrize(
-  'changes',
-  [{}, {'dtype': 'bfloat16'}, {'mlp_activations': ('relu',)}],
+  ('name', 'changes'),
+  [
+    *((name, {}) for name in TRAININGS),
+    ('pairs', {'dtype': 'bfloat16'}),
+    ('joint', {'mlp_activations': ('relu',)}),
+  ],
   ids=str,
 )
-@pytest.mark.parametrize('name', TRAININGS)
 def test_a_gradient_keeps_about_what_jax_says(name, changes):
   run = of_config(tiny.run(*TRAININGS[name]), **changes)
   told = memory.traced(run, PROMPT, LENGTH)
