@@ -80,8 +80,7 @@ def texts(rows):
 
 
 UPDATES = (
-  'golden', 'proxy', 'sft', 'sft_xl', 'sft_xxl', 'online_ipo', 'offline_ipo_xl',
-  'offline_ipo_xxl', 'offline_best_of_two',
+  'golden', 'sft_xxl', 'online_ipo', 'offline_ipo_xxl', 'offline_best_of_two',
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Cringe and Pairwise Cringe, from tables of logits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,6 +169,13 @@ def test_padding_moves_nothing(loss):
     assert np.all(np.isfinite(bar)) and not np.any(bar[0, 1, 2:])
 
 
+@functools.cache
+def _graded(loss):
+  return jax.jit(
+    jax.value_and_grad(lambda x, **numbers: loss(*x, MASK, **numbers))
+  )
+
+
 @each_loss
 @pytest.mark.parametrize('policy', [-1e4, 0.0])
 @pytest.mark.parametrize('rival', [-1e4, 0.0])
@@ -174,7 +183,7 @@ def test_padding_moves_nothing(loss):
 def test_it_is_finite_at_the_ends(loss, policy, rival, shift):
   numbers = {'gate_shift': shift} if loss is pairwise else {}
   given = jnp.full((1, 2, 3), policy), jnp.full((1, 2, 3, 2), rival)
-  value, grads = jax.value_and_grad(lambda x: loss(*x, MASK, **numbers))(given)
+  value, grads = _graded(loss)(given, **numbers)
   assert np.isfinite(value)
   assert all(np.all(np.isfinite(bar)) for bar in grads)
 

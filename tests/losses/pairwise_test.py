@@ -195,7 +195,7 @@ def test_only_the_margin_matters(loss, shift):
 
 
 @each_loss
-@settings(law, max_examples=8)
+@settings(law, max_examples=4)
 @given(data=st.data())
 def test_padding_and_the_order_of_a_batch_change_nothing(loss, data):
   count = data.draw(st.sampled_from([1, 3]))

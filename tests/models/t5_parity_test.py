@@ -247,15 +247,20 @@ SAMPLES = sorted(
 )
 
 
+@jax.jit
+def _states(params, prompts, tokens):
+  encoded = t5.apply(parity.CONFIG, params, 'encode', prompts)
+  return t5.apply(
+    parity.CONFIG, params, 'decode_hidden', encoded, prompts, tokens
+  )
+
+
 @pytest.mark.parametrize('name', SAMPLES)
 def test_stored_samples_have_the_log_probs_that_t5x_stored(name):
   outputs = parity.outputs()
   tokens = jnp.asarray(outputs[f'decode/{name}/tokens'])
   prompts = parity.batch()[0]
-  encoded = t5.apply(parity.CONFIG, parity.params(), 'encode', prompts)
-  hidden = t5.apply(
-    parity.CONFIG, parity.params(), 'decode_hidden', encoded, prompts, tokens
-  )
+  hidden = _states(parity.params(), prompts, tokens)
   # T5X scores under the model, but where it rescaled by its temperature; and
   # it can sample padding, which is then a token like any other.
   temperature = 0.7 if name.endswith('rescaled') else 1.0
