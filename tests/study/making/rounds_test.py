@@ -33,6 +33,7 @@ def whole(tmp_path_factory):
     folder,
     '--gin.algorithms/recipes.together.parts='
     '(@arms.arms(), %REJECTION_ROUNDS)',
+    '--gin.EXPERIMENTS=(%ALGORITHMS,)',
     config='algorithms',
     without=(
       'SETTINGS', 'OTHER_SETTINGS', 'ONLINE_STEPS', 'ONLINE_SAVE_STEPS',
