@@ -52,7 +52,7 @@ make_environment() {
 enter_environment() {
   export PATH="$1/bin:$PATH" VIRTUAL_ENV="$1"
   unset PYTHONHOME
-  tune_heap
+  use_huge_pages
 }
 
 prepare_environment() {
@@ -102,15 +102,15 @@ prepare_end() {
   enter_environment "$venv"
 }
 
-# Fewer page faults in large arrays on a CPU (glibc only; read at start): large
-# pages, and a heap that keeps what a step frees for the next one.
-tune_heap() {
-  local each
-  case "${GLIBC_TUNABLES:-}" in *glibc.malloc.hugetlb=*) return ;; esac
-  for each in hugetlb=1 mmap_max=0 trim_threshold=17179869184 arena_max=1; do
-    GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.$each"
-  done
-  export GLIBC_TUNABLES
+# Fewer page faults in large arrays on a CPU (glibc only; read at start).
+use_huge_pages() {
+  case "${GLIBC_TUNABLES:-}" in
+    *glibc.malloc.hugetlb=*) ;;
+    *)
+      GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"
+      export GLIBC_TUNABLES
+      ;;
+  esac
 }
 
 # run_here EXTRA... -- COMMAND...: what cpu.sh, gpu.sh and tpu.sh share.

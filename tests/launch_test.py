@@ -38,24 +38,18 @@ def test_an_old_python_is_refused_with_what_to_install(tmp_path):
   assert not (tmp_path / 'venv').exists()
 
 
-HEAP = (
-  'glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0'
-  ':glibc.malloc.trim_threshold=17179869184:glibc.malloc.arena_max=1'
-)
-
-
 @pytest.mark.parametrize(
   ('before', 'after'),
   [
-    ('', HEAP),
-    ('glibc.malloc.check=1', f'glibc.malloc.check=1:{HEAP}'),
+    ('', 'glibc.malloc.hugetlb=1'),
+    ('glibc.malloc.check=1', 'glibc.malloc.check=1:glibc.malloc.hugetlb=1'),
     ('glibc.malloc.hugetlb=0', 'glibc.malloc.hugetlb=0'),
   ],
 )
-def test_what_suits_the_heap_joins_the_tunables_that_are_set(before, after):
+def test_huge_pages_join_the_tunables_that_are_set(before, after):
   program = (
     f'source launch/environment.sh; GLIBC_TUNABLES={before};'
-    ' tune_heap; printenv GLIBC_TUNABLES || echo "$GLIBC_TUNABLES"'
+    ' use_huge_pages; printenv GLIBC_TUNABLES || echo "$GLIBC_TUNABLES"'
   )
   assert bash('-c', program, GLIBC_TUNABLES='').stdout.strip() == after
 
